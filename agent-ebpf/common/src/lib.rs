@@ -1,0 +1,2 @@
+//! Map keys and values shared by Holdpoint's BPF programs and their loader.
+#![no_std]

@@ -1,0 +1,17 @@
+//! Holdpoint's pure decisions: what exactly is asked for, by whom, and whether it may happen.
+//!
+//! Nothing here does IO, reads a clock or the environment, or spawns: every function is a plain
+//! function of its arguments, so that it can be tested by the thousand.
+#![forbid(unsafe_code)]
+
+pub mod approval;
+pub mod batch;
+pub mod catalog;
+pub mod digest;
+pub mod fields;
+pub mod groups;
+pub mod identity;
+pub mod operation;
+pub mod policy;
+pub mod recognise;
+pub mod refusal;

@@ -1,0 +1,1 @@
+//! What a client is told when an operation does not happen.

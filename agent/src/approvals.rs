@@ -1,0 +1,1 @@
+//! Held operations and the people who answer them.

@@ -1,0 +1,1 @@
+//! The per-host certificate authority that sandboxes trust.

@@ -1,0 +1,1 @@
+//! `holdpoint approvals`: list, show, approve and deny held operations.

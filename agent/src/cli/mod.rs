@@ -1,0 +1,7 @@
+//! The command line.
+
+pub mod approvals;
+pub mod policy;
+pub mod recognise;
+pub mod run;
+pub mod sessions;

@@ -1,0 +1,1 @@
+//! `holdpoint policy`: check and test policies.

@@ -1,0 +1,1 @@
+//! `holdpoint recognise`: what Holdpoint makes of captured requests, offline.

@@ -1,0 +1,1 @@
+//! `holdpoint run`: a command in a new session.

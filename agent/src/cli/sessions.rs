@@ -1,0 +1,1 @@
+//! `holdpoint sessions`: what happened.

@@ -1,0 +1,253 @@
+//! The configuration file, `/etc/holdpoint/holdpoint.toml`: raw TOML becomes this once, and only here.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+
+/// Where the configuration is looked for when no `--config` is given.
+pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
+
+/// Everything an operator can set. `systemd/holdpoint.toml` documents every key.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the record, the CA key and other state live. Mode 0700.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// Sockets and files that sandboxes may read.
+    #[serde(default = "default_runtime_dir")]
+    pub runtime_dir: PathBuf,
+    /// Where in bpffs maps and links are pinned.
+    #[serde(default = "default_bpf_dir")]
+    pub bpf_dir: PathBuf,
+    /// The directory of Cedar policies.
+    #[serde(default = "default_policies")]
+    pub policies: PathBuf,
+    /// The OIDC issuers whose tokens open sessions. At least one.
+    #[serde(rename = "issuer")]
+    pub issuers: Vec<Issuer>,
+    /// Who may answer what `@hold("GROUP")` holds, by group.
+    #[serde(default)]
+    pub reviewers: BTreeMap<String, Reviewers>,
+    /// What stands behind the sandboxes' metadata server, and the credential used towards Google.
+    pub google: Google,
+    /// Upstream TLS and address overrides.
+    #[serde(default)]
+    pub upstream: Upstream,
+    /// Limits of a session.
+    #[serde(default)]
+    pub session: SessionLimits,
+    /// How holds behave.
+    #[serde(default)]
+    pub hold: HoldSettings,
+}
+
+/// One OIDC issuer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// The `iss` of its tokens, to the letter; its discovery document is under `/.well-known/openid-configuration`.
+    pub url: String,
+    /// The `aud` its tokens must carry.
+    pub audience: String,
+    /// Signature algorithms accepted (RFC 7518 names). Asymmetric ones only.
+    #[serde(default = "default_algorithms")]
+    pub algorithms: Vec<String>,
+    /// The claim that lists groups (an array of strings, or one string).
+    pub groups_claim: Option<String>,
+    /// PEM file of CA certificates to trust for this issuer instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Who may answer for one reviewer group.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reviewers {
+    /// Unix groups whose members may.
+    #[serde(default)]
+    pub unix_groups: Vec<String>,
+    /// Unix users who may.
+    #[serde(default)]
+    pub users: Vec<String>,
+}
+
+/// Google, as the sandboxes see it and as Holdpoint reaches it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Google {
+    /// The project id the metadata server names. Asked of the host's metadata server when absent.
+    pub project: Option<String>,
+    /// The service account's e-mail the metadata server names. From the credential when absent.
+    pub account: Option<String>,
+    /// The zone the metadata server names.
+    pub zone: Option<String>,
+    /// The universe domain (`googleapis.com` outside of sovereign clouds).
+    #[serde(default = "default_universe")]
+    pub universe_domain: String,
+    /// OAuth scopes of the credential.
+    #[serde(default = "default_scopes")]
+    pub scopes: Vec<String>,
+    /// Where the real credential comes from.
+    pub credential: CredentialSource,
+}
+
+/// Where the credential used towards Google comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "from")]
+pub enum CredentialSource {
+    /// The host's own metadata server.
+    Metadata {
+        /// Its address, `169.254.169.254:80` unless told otherwise.
+        #[serde(default = "default_metadata_address")]
+        address: SocketAddr,
+    },
+    /// A service-account key file (JSON), readable by root only.
+    ServiceAccountKey {
+        /// The file. `${CREDENTIALS_DIRECTORY}` at its start stands for systemd's.
+        file: PathBuf,
+    },
+}
+
+/// How the real hosts are reached.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// PEM file of CA certificates to trust besides the system's (private endpoints, tests).
+    pub ca_file: Option<PathBuf>,
+    /// Addresses to dial instead of what DNS says, by host name; `*.example.com` covers all names below, `*` all.
+    #[serde(default)]
+    pub addresses: BTreeMap<String, SocketAddr>,
+}
+
+/// Limits of a session.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionLimits {
+    /// How long a session may last, in seconds.
+    pub max_seconds: u64,
+    /// How many sessions may be open at once.
+    pub max_sessions: usize,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            max_seconds: 8 * 3600,
+            max_sessions: 256,
+        }
+    }
+}
+
+/// How holds behave.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct HoldSettings {
+    /// After how many seconds an HTTP/2 request that still waits is answered "pending".
+    pub http2_answer_seconds: u64,
+    /// Seconds between interim responses on HTTP/1.1. Go's client gives up after the fifth, so four are sent at most.
+    pub interim_seconds: u64,
+}
+
+impl Default for HoldSettings {
+    fn default() -> Self {
+        Self {
+            http2_answer_seconds: 50,
+            interim_seconds: 45,
+        }
+    }
+}
+
+impl HoldSettings {
+    /// [`Self::http2_answer_seconds`] as a duration.
+    #[must_use]
+    pub fn http2_answer(&self) -> Duration {
+        Duration::from_secs(self.http2_answer_seconds)
+    }
+
+    /// [`Self::interim_seconds`] as a duration.
+    #[must_use]
+    pub fn interim(&self) -> Duration {
+        Duration::from_secs(self.interim_seconds)
+    }
+}
+
+impl Config {
+    /// Reads and checks the file.
+    ///
+    /// # Errors
+    /// When it cannot be read, is not TOML of this shape, or says what cannot be.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?;
+        let config: Self = toml::from_str(&text)
+            .with_context(|| format!("the configuration {} is not valid", path.display()))?;
+        anyhow::ensure!(
+            !config.issuers.is_empty(),
+            "{}: no [[issuer]]: no session could be opened",
+            path.display()
+        );
+        Ok(config)
+    }
+
+    /// The control API's socket.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.runtime_dir.join("control.sock")
+    }
+
+    /// The socket `holdpoint run` talks to.
+    #[must_use]
+    pub fn run_socket(&self) -> PathBuf {
+        self.runtime_dir.join("run.sock")
+    }
+
+    /// The CA certificate and the system's roots in one PEM file: what sandboxes trust.
+    #[must_use]
+    pub fn ca_bundle(&self) -> PathBuf {
+        self.runtime_dir.join("ca-bundle.pem")
+    }
+
+    /// The directory of the sled database.
+    #[must_use]
+    pub fn record_dir(&self) -> PathBuf {
+        self.state_dir.join("record")
+    }
+}
+
+fn default_state_dir() -> PathBuf {
+    "/var/lib/holdpoint".into()
+}
+
+fn default_runtime_dir() -> PathBuf {
+    "/run/holdpoint".into()
+}
+
+fn default_bpf_dir() -> PathBuf {
+    "/sys/fs/bpf/holdpoint".into()
+}
+
+fn default_policies() -> PathBuf {
+    "/etc/holdpoint/policies".into()
+}
+
+fn default_algorithms() -> Vec<String> {
+    vec!["RS256".into(), "ES256".into()]
+}
+
+fn default_universe() -> String {
+    "googleapis.com".into()
+}
+
+fn default_scopes() -> Vec<String> {
+    vec!["https://www.googleapis.com/auth/cloud-platform".into()]
+}
+
+fn default_metadata_address() -> SocketAddr {
+    ([169, 254, 169, 254], 80).into()
+}

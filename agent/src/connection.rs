@@ -1,0 +1,1 @@
+//! One connection of a sandboxed process: origin, session, detection, TLS, relay.

@@ -1,0 +1,1 @@
+//! The credential Holdpoint uses towards Google, which no agent ever sees.

@@ -1,0 +1,1 @@
+//! Every reason an operation can be stopped.

@@ -1,0 +1,24 @@
+//! Holdpoint: puts hold points on what AI coding agents do to Google Cloud from a CI runner.
+//!
+//! The way through the code is two straight functions: [`connection::serve`], once per connection, and
+//! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
+
+pub mod approvals;
+pub mod ca;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod credential;
+pub mod daemon;
+pub mod dns;
+pub mod gate;
+pub mod interim;
+pub mod kernel;
+pub mod launch;
+pub mod metadata;
+pub mod oidc;
+pub mod record;
+pub mod relay;
+pub mod session;
+pub mod upstream;

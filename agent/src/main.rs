@@ -1,0 +1,3 @@
+//! The `holdpoint` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Verifies the OIDC token that opens a session.

@@ -1,0 +1,111 @@
+//! Sessions: one agent run each.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, RwLock},
+};
+
+use holdpoint_core::identity::Principal;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The name of a session: `s-` and 10 characters. Unique on this host for ever, not secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// A new, random id.
+    ///
+    /// # Panics
+    /// When the kernel gives no random bytes.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(random_id("s-").into())
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// `prefix` and 10 random characters that are easy to read aloud and to type (50 bits; Crockford's base 32 in lower case).
+pub(crate) fn random_id(prefix: &str) -> String {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let mut bytes = [0_u8; 10];
+    getrandom::fill(&mut bytes).expect("the kernel gives random bytes");
+    let tail = bytes
+        .iter()
+        .map(|byte| char::from(ALPHABET[usize::from(byte & 31)]));
+    prefix.chars().chain(tail).collect()
+}
+
+/// The Unix user who opened a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Primary group id.
+    pub gid: u32,
+    /// The name in the host's user database; the number where there is none.
+    pub name: String,
+}
+
+/// A live session.
+#[derive(Debug)]
+pub struct Session {
+    /// Its name.
+    pub id: SessionId,
+    /// Who it acts for.
+    pub principal: Principal,
+    /// The caller of `holdpoint run`.
+    pub user: User,
+    /// The command line it was opened for.
+    pub command: Vec<String>,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// The id of its cgroup: what the BPF programs know it by.
+    pub cgroup_id: u64,
+}
+
+/// The live sessions of this host.
+#[derive(Debug, Default)]
+pub struct Sessions(RwLock<HashMap<SessionId, Arc<Session>>>);
+
+impl Sessions {
+    /// Adds a session.
+    pub fn insert(&self, session: Arc<Session>) {
+        self.0
+            .write()
+            .expect("no panic while locked")
+            .insert(session.id.clone(), session);
+    }
+
+    /// Takes a session out.
+    pub fn remove(&self, id: &SessionId) -> Option<Arc<Session>> {
+        self.0.write().expect("no panic while locked").remove(id)
+    }
+
+    /// The sessions, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self
+            .0
+            .read()
+            .expect("no panic while locked")
+            .values()
+            .cloned()
+            .collect();
+        all.sort_by_key(|session| session.opened_at);
+        all
+    }
+}

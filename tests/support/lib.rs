@@ -1,0 +1,1 @@
+//! What the end-to-end tests share: a stand-in Google, an OIDC issuer, a daemon under test.

@@ -1,0 +1,10 @@
+//! `cargo xtask test`: every test.
+
+/// Options.
+#[derive(clap::Args)]
+pub struct Args {}
+
+/// Runs the task.
+pub fn run(_args: &Args) -> anyhow::Result<()> {
+    anyhow::bail!("not written yet")
+}
