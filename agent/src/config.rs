@@ -26,6 +26,9 @@ pub struct Config {
     /// Where in bpffs maps and links are pinned.
     #[serde(default = "default_bpf_dir")]
     pub bpf_dir: PathBuf,
+    /// The cgroup, directly below the cgroup2 root, under which sessions get theirs.
+    #[serde(default = "default_agents_cgroup")]
+    pub agents_cgroup: String,
     /// The directory of Cedar policies.
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
@@ -230,6 +233,10 @@ fn default_runtime_dir() -> PathBuf {
 
 fn default_bpf_dir() -> PathBuf {
     "/sys/fs/bpf/holdpoint".into()
+}
+
+fn default_agents_cgroup() -> String {
+    "holdpoint".into()
 }
 
 fn default_policies() -> PathBuf {

@@ -4,7 +4,7 @@
 //! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
 
 pub mod approvals;
-pub mod ca;
+
 pub mod cli;
 pub mod config;
 pub mod connection;
@@ -21,4 +21,5 @@ pub mod oidc;
 pub mod record;
 pub mod relay;
 pub mod session;
+pub mod tls;
 pub mod upstream;

@@ -1,1 +1,399 @@
-//! What a client is told when an operation does not happen.
+//! What a client is told when an operation does not happen: a native error, with a message that stands alone.
+
+use http::{HeaderMap, header};
+use serde_json::json;
+
+use crate::{
+    operation::Operation,
+    policy::{Denial, HoldRule, PolicyRef},
+};
+
+/// Why an operation did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Policy, or a reviewer, said no.
+    Denied,
+    /// A person has to approve it first, and the client should ask again once that is done.
+    Pending,
+    /// An identical request, sent again while this one waited, has run instead.
+    UsedByResend,
+    /// The request cannot be judged as it stands.
+    Malformed,
+    /// Holdpoint could not do its own part (record, credential), so nothing was sent.
+    NotReady,
+    /// Google could not be reached, or its answer was lost.
+    Upstream,
+}
+
+impl Kind {
+    /// The HTTP status. A refusal is never 401, 429 or 5xx: clients would send the request again, up to 13 times.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        match self {
+            Self::Denied | Self::Pending | Self::UsedByResend | Self::NotReady => 403,
+            Self::Malformed => 400,
+            Self::Upstream => 502,
+        }
+    }
+
+    /// `google.rpc.Code` as text and number (google/rpc/code.proto).
+    fn rpc_code(self) -> (&'static str, u8) {
+        match self {
+            Self::Denied | Self::Pending | Self::UsedByResend | Self::NotReady => {
+                ("PERMISSION_DENIED", 7)
+            }
+            Self::Malformed => ("INVALID_ARGUMENT", 3),
+            Self::Upstream => ("UNAVAILABLE", 14),
+        }
+    }
+
+    /// `google.rpc.ErrorInfo.reason`.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Denied => "HOLDPOINT_DENIED",
+            Self::Pending => "HOLDPOINT_APPROVAL_PENDING",
+            Self::UsedByResend => "HOLDPOINT_RUN_BY_RESEND",
+            Self::Malformed => "HOLDPOINT_MALFORMED_REQUEST",
+            Self::NotReady => "HOLDPOINT_NOT_READY",
+            Self::Upstream => "HOLDPOINT_UPSTREAM_UNAVAILABLE",
+        }
+    }
+}
+
+/// One refusal: what happened, why, and what to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Its kind.
+    pub kind: Kind,
+    /// The message; stands alone, because many clients print nothing else.
+    pub message: String,
+    facts: Vec<(&'static str, String)>,
+}
+
+impl Refusal {
+    /// A refusal in these words.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            facts: Vec::new(),
+        }
+    }
+
+    /// Policy denies the operation.
+    #[must_use]
+    pub fn denied(operation: &Operation, denial: &Denial) -> Self {
+        let message = format!(
+            "Holdpoint denied {}: {}{} Trying again does not help; ask the owners of the policy if this should be possible.",
+            describe(operation),
+            sentence(&denial.reason),
+            decided_by(&denial.policies),
+        );
+        Self::new(Kind::Denied, message).about(operation)
+    }
+
+    /// The request cannot be judged.
+    #[must_use]
+    pub fn malformed(problem: &str) -> Self {
+        Self::new(
+            Kind::Malformed,
+            format!(
+                "Holdpoint refused this request without sending it: {}",
+                sentence(problem)
+            ),
+        )
+    }
+
+    /// People have to approve it first and the client cannot wait any longer on this connection.
+    #[must_use]
+    pub fn pending(operation: &Operation, approval: &str, rules: &[HoldRule]) -> Self {
+        let message = format!(
+            "Holdpoint holds {} until {} it{}. Approval {approval} is pending: once it is approved, run the same command again and it passes.",
+            describe(operation),
+            who_approves(rules),
+            why(rules),
+        );
+        Self::new(Kind::Pending, message)
+            .about(operation)
+            .with("approval", approval)
+    }
+
+    /// A reviewer said no.
+    #[must_use]
+    pub fn reviewer_denied(
+        operation: &Operation,
+        approval: &str,
+        reviewer: &str,
+        comment: Option<&str>,
+    ) -> Self {
+        let comment =
+            comment.map_or_else(String::new, |text| format!(" with the comment \"{text}\""));
+        let message = format!(
+            "{reviewer} denied {}{comment} (approval {approval}). Nothing was sent to Google; talk to {reviewer} before trying again.",
+            describe(operation),
+        );
+        Self::new(Kind::Denied, message)
+            .about(operation)
+            .with("approval", approval)
+    }
+
+    /// Nobody answered in time.
+    #[must_use]
+    pub fn expired(operation: &Operation, approval: &str, rules: &[HoldRule]) -> Self {
+        let message = format!(
+            "Holdpoint held {} until {} it, and nobody did in time (approval {approval} has expired). Nothing was sent to Google; run the command again to ask again.",
+            describe(operation),
+            who_approves(rules),
+        );
+        Self::new(Kind::Denied, message)
+            .about(operation)
+            .with("approval", approval)
+    }
+
+    /// The client sent the same request again, and that one ran.
+    #[must_use]
+    pub fn used_by_resend(operation: &Operation, approval: &str) -> Self {
+        let message = format!(
+            "{} was approved once ({approval}) and has been run by an identical request sent after this one. It was not run a second time.",
+            describe(operation),
+        );
+        Self::new(Kind::UsedByResend, message)
+            .about(operation)
+            .with("approval", approval)
+    }
+
+    /// Adds what the operation is.
+    #[must_use]
+    pub fn about(self, operation: &Operation) -> Self {
+        self.with("action", operation.action.id())
+            .with("resource", &operation.resource.name)
+    }
+
+    /// Adds a fact for programs that read `ErrorInfo.metadata`.
+    #[must_use]
+    pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.facts.push((key, value.into()));
+        self
+    }
+
+    /// Google's JSON error model (<https://cloud.google.com/apis/design/errors>), in the older form too that storage, compute
+    /// and BigQuery clients read.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (status, _) = self.kind.rpc_code();
+        let metadata: serde_json::Map<String, serde_json::Value> = self
+            .facts
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), json!(value)))
+            .collect();
+        json!({"error": {
+            "code": self.kind.status(),
+            "message": self.message,
+            "status": status,
+            "errors": [{"message": self.message, "domain": "holdpoint", "reason": "forbidden"}],
+            "details": [{
+                "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+                "reason": self.kind.reason(),
+                "domain": "holdpoint",
+                "metadata": metadata,
+            }],
+        }})
+        .to_string()
+    }
+
+    /// The error document of the Cloud Storage XML API (<https://cloud.google.com/storage/docs/xml-api/reference-status>).
+    #[must_use]
+    pub fn to_xml(&self) -> String {
+        format!(
+            "<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>{}</Message></Error>",
+            xml_text(&self.message)
+        )
+    }
+
+    /// `grpc-status` and `grpc-message` of a Trailers-Only response
+    /// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+    #[must_use]
+    pub fn to_grpc(&self) -> (String, String) {
+        const KEEP: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+        let message = percent_encoding::utf8_percent_encode(&self.message, KEEP).to_string();
+        (self.kind.rpc_code().1.to_string(), message)
+    }
+}
+
+/// The form a client understands an error in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dress {
+    /// Google's JSON error.
+    Json,
+    /// The XML API's error document.
+    Xml,
+    /// gRPC status.
+    Grpc,
+}
+
+impl Dress {
+    /// The form that suits the sender of this request.
+    #[must_use]
+    pub fn of(host: &str, path: &str, headers: &HeaderMap) -> Self {
+        let content_type = headers
+            .get(header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        if content_type.starts_with("application/grpc") {
+            return Self::Grpc;
+        }
+        let storage = host == "storage.googleapis.com" || host.ends_with(".storage.googleapis.com");
+        let json_path = [
+            "/storage/",
+            "/upload/",
+            "/resumable/",
+            "/download/",
+            "/batch",
+        ]
+        .iter()
+        .any(|prefix| path.starts_with(prefix));
+        if storage && !json_path {
+            Self::Xml
+        } else {
+            Self::Json
+        }
+    }
+}
+
+/// `sql.instances.delete on //sqladmin.googleapis.com/...`, for messages.
+#[must_use]
+pub fn describe(operation: &Operation) -> String {
+    if operation.resource.name.is_empty() {
+        operation.action.id().to_owned()
+    } else {
+        format!("{} on {}", operation.action.id(), operation.resource.name)
+    }
+}
+
+fn decided_by(policies: &[PolicyRef]) -> String {
+    let names: Vec<String> = policies.iter().map(ToString::to_string).collect();
+    match names.len() {
+        0 => String::new(),
+        1 => format!(" Decided by policy {}.", names[0]),
+        _ => format!(" Decided by policies {}.", names.join(", ")),
+    }
+}
+
+fn who_approves(rules: &[HoldRule]) -> String {
+    let mut parts: Vec<String> = rules
+        .iter()
+        .map(|rule| match rule.min_approvals {
+            0 | 1 => format!("a reviewer of group \"{}\" approves", rule.group),
+            n => format!("{n} reviewers of group \"{}\" approve", rule.group),
+        })
+        .collect();
+    parts.dedup();
+    parts.join(" and ")
+}
+
+fn why(rules: &[HoldRule]) -> String {
+    let reasons: Vec<&str> = rules
+        .iter()
+        .filter_map(|rule| rule.reason.as_deref())
+        .collect();
+    if reasons.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", reasons.join("; "))
+    }
+}
+
+fn sentence(text: &str) -> String {
+    let text = text.trim_end();
+    if text.ends_with(['.', '!', '?']) {
+        text.to_owned()
+    } else {
+        format!("{text}.")
+    }
+}
+
+fn xml_text(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn operation() -> Operation {
+        Operation::on_host("net.connect", "example.com", Some(443))
+    }
+
+    #[test]
+    fn no_refusal_makes_clients_send_again() {
+        for kind in [
+            Kind::Denied,
+            Kind::Pending,
+            Kind::UsedByResend,
+            Kind::Malformed,
+            Kind::NotReady,
+        ] {
+            let status = kind.status();
+            assert!(
+                (400..500).contains(&status) && status != 401 && status != 429,
+                "{kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn json_error_has_message_and_error_info() {
+        let denial = Denial {
+            reason: "no firewall may admit the whole internet".into(),
+            policies: vec![PolicyRef {
+                id: "open".into(),
+                file: "40-denies.cedar".into(),
+                line: 7,
+            }],
+        };
+        let refusal = Refusal::denied(&operation(), &denial).with("session", "s-1");
+        let json: serde_json::Value = serde_json::from_str(&refusal.to_json()).expect("valid JSON");
+        let error = &json["error"];
+        assert_eq!(error["code"], 403);
+        assert!(error["message"].as_str().is_some_and(|text| {
+            text.contains("net.connect")
+                && text.contains("whole internet. Decided by policy open (40-denies.cedar:7).")
+        }));
+        assert_eq!(error["details"][0]["metadata"]["session"], "s-1");
+    }
+
+    #[test]
+    fn pending_names_the_approval_and_what_to_do() {
+        let rule = HoldRule {
+            policy: PolicyRef {
+                id: "d".into(),
+                file: "f".into(),
+                line: 1,
+            },
+            group: "reviewers".into(),
+            min_approvals: 2,
+            hold_for: Duration::from_secs(900),
+            reason: Some("deletes data".into()),
+        };
+        let refusal = Refusal::pending(&operation(), "ap-1", &[rule]);
+        assert!(
+            refusal
+                .message
+                .contains("2 reviewers of group \"reviewers\" approve")
+        );
+        assert!(refusal.message.contains("(deletes data)"));
+        assert!(refusal.message.contains("ap-1") && refusal.message.contains("again"));
+    }
+
+    #[test]
+    fn xml_and_grpc_escape_what_they_must() {
+        let refusal = Refusal::new(Kind::Denied, "a<b>&c\n100%");
+        assert!(refusal.to_xml().contains("a&lt;b&gt;&amp;c"));
+        assert_eq!(refusal.to_grpc(), ("7".into(), "a<b>&c%0A100%25".into()));
+    }
+}

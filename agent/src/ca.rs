@@ -1,1 +1,0 @@
-//! The per-host certificate authority that sandboxes trust.
