@@ -1,1 +1,428 @@
 //! One connection of a sandboxed process: origin, session, detection, TLS, relay.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use holdpoint_core::{
+    catalog::Catalog,
+    operation::{Action, Operation},
+    refusal::{Dress, Refusal},
+};
+use http::{HeaderMap, Request, Response};
+use http_body_util::Full;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{
+    daemon::{House, Room},
+    gate::{Asker, Patience},
+    interim::InterimIo,
+    kernel::Flow,
+    metadata,
+    record::{Event, Process},
+    relay::{self, Visit},
+    replay::Replay,
+    tls::{self, Hello, HelloReader},
+};
+
+/// A client that says nothing for this long after connecting is not waited for.
+const FIRST_BYTES: Duration = Duration::from_secs(15);
+const HANDSHAKE: Duration = Duration::from_secs(15);
+/// A ClientHello may be larger than one record (RFC 8446, section 4), but not without end.
+const HELLO_LIMIT: usize = 64 << 10;
+/// Bytes of request headers, all together.
+const HEADER_LIMIT: usize = 64 << 10;
+/// How long a passed-through connection waits for an approval.
+const HELD_CONNECTION: Duration = Duration::from_secs(50);
+const HTTPS: u16 = 443;
+
+/// Serves one accepted connection until it ends.
+pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let Some(flow) = origin(&house, &room, &stream) else {
+        let caller = Caller { house, room, id, flow: None, name: None };
+        caller.refuse("nothing says where it was going: it was made to Holdpoint itself").await;
+        return;
+    };
+    let name = room.book.name_of(flow.destination.ip());
+    let caller = Caller { house, room, id, flow: Some(flow), name };
+    if let Err(refusal) = caller.serve(stream, flow.destination).await {
+        caller.refuse(&refusal.0).await;
+    }
+}
+
+/// Where the client wanted to go, as the kernel remembers it.
+fn origin(house: &House, room: &Room, stream: &TcpStream) -> Option<Flow> {
+    let (client, listener) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+    house.kernel.flow(room.session.cgroup_id, client, listener)
+}
+
+/// The end of a connection that came to nothing, for the record.
+struct Refused(String);
+
+impl From<&str> for Refused {
+    fn from(reason: &str) -> Self {
+        Self(reason.to_owned())
+    }
+}
+
+/// One connection, and who made it.
+struct Caller {
+    house: Arc<House>,
+    room: Arc<Room>,
+    id: u64,
+    flow: Option<Flow>,
+    /// The name its address was given out for.
+    name: Option<String>,
+}
+
+/// What a connection begins with.
+enum Opening {
+    /// A ClientHello, with its server name.
+    Tls(Option<String>),
+    /// An HTTP request in the clear.
+    PlainHttp,
+    /// Neither; a TLS alert to answer with, where there is one.
+    Other(Vec<u8>),
+}
+
+impl Caller {
+    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<(), Refused> {
+        // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
+        let _ = stream.set_nodelay(true);
+        if metadata::is_metadata_address(to.ip()) {
+            self.record_connection(Some("metadata.google.internal")).await?;
+            return self.serve_metadata(stream, to.port()).await;
+        }
+        if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
+            let name = self.name.clone().unwrap_or_default();
+            self.record_connection(Some(&name)).await?;
+            return self.pass_through(stream, Bytes::new(), &name, to.port(), false).await;
+        }
+        let (opening, read) = timeout(FIRST_BYTES, read_opening(&mut stream))
+            .await
+            .map_err(|_| Refused::from("it sent nothing"))?
+            .map_err(|error| Refused(format!("it broke off: {error}")))?;
+        match opening {
+            Opening::Tls(Some(sni)) => self.serve_tls(stream, read, sni, to.port()).await,
+            Opening::Tls(None) => {
+                tell_tls(&mut stream, UNRECOGNIZED_NAME).await;
+                Err("its ClientHello names no server (SNI), so the host cannot be known".into())
+            }
+            Opening::PlainHttp => {
+                let refusal = Refusal::malformed(
+                    "it is plain HTTP; Holdpoint passes on HTTPS only, so use an https:// address",
+                );
+                self.answer_all(Replay::new(read, stream), &refusal, false).await;
+                Err("plain HTTP".into())
+            }
+            Opening::Other(alert) => {
+                tell_tls(&mut stream, &alert).await;
+                Err("what it sent is neither TLS nor a protocol that is known here".into())
+            }
+        }
+    }
+
+    async fn serve_tls(
+        &self,
+        stream: TcpStream,
+        hello: Bytes,
+        sni: String,
+        port: u16,
+    ) -> Result<(), Refused> {
+        let sni = sni.strip_suffix('.').unwrap_or(&sni).to_owned();
+        self.record_connection(Some(&sni)).await?;
+        if let Some(name) = self.name.as_deref().filter(|name| *name != sni) {
+            let problem = format!(
+                "the TLS handshake names {sni}, and the address it went to was given out for {name}"
+            );
+            return self.refuse_tls(stream, hello, &Refusal::malformed(&problem)).await;
+        }
+        if !is_google(&sni) {
+            return self.pass_through(stream, hello, &sni, port, true).await;
+        }
+        if port != HTTPS {
+            let problem = format!("Google's APIs are reached on port {HTTPS} only, not on {port}");
+            return self.refuse_tls(stream, hello, &Refusal::malformed(&problem)).await;
+        }
+        let accept = self.house.acceptor.accept(Replay::new(hello, stream));
+        let tls = timeout(HANDSHAKE, accept)
+            .await
+            .map_err(|_| Refused::from("the TLS handshake took too long"))?
+            .map_err(|error| Refused(tls::handshake_problem(&error)))?;
+        if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
+            self.serve_http2(tls, sni).await
+        } else {
+            self.serve_http1(tls, sni).await
+        }
+    }
+
+    async fn serve_http1(
+        &self,
+        tls: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        host: String,
+    ) -> Result<(), Refused> {
+        let (io, interims) = InterimIo::new(tls);
+        let visit = self.visit(host, Some(interims));
+        let service = service_fn(move |request| relay::answer(visit.clone(), request));
+        let served = http1_builder().serve_connection(TokioIo::new(io), service).await;
+        served.or_else(refused_by_hyper)
+    }
+
+    async fn serve_http2(
+        &self,
+        tls: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        host: String,
+    ) -> Result<(), Refused> {
+        let visit = self.visit(host, None);
+        let service = service_fn(move |request| relay::answer(visit.clone(), request));
+        let served = http2_builder().serve_connection(TokioIo::new(tls), service).await;
+        served.or_else(refused_by_hyper)
+    }
+
+    fn visit(&self, host: String, interims: Option<crate::interim::Interims>) -> Arc<Visit> {
+        Arc::new(Visit {
+            house: self.house.clone(),
+            room: self.room.clone(),
+            host,
+            connection: self.id,
+            interims,
+        })
+    }
+
+    async fn serve_metadata(&self, stream: TcpStream, port: u16) -> Result<(), Refused> {
+        if port != 80 {
+            return Err(Refused(format!("the metadata server has no port {port}")));
+        }
+        let room = self.room.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (head, _) = request.into_parts();
+            let response = metadata::answer(
+                &room.metadata,
+                &head.method,
+                head.uri.path(),
+                head.uri.query().unwrap_or_default(),
+                &head.headers,
+            );
+            async move { Ok::<_, Infallible>(response.map(Full::new)) }
+        });
+        let served = http1_builder().serve_connection(TokioIo::new(stream), service).await;
+        served.or_else(refused_by_hyper)
+    }
+
+    /// Joins the client to a host that policy allows, without looking inside.
+    async fn pass_through(
+        &self,
+        mut stream: TcpStream,
+        first: Bytes,
+        name: &str,
+        port: u16,
+        is_tls: bool,
+    ) -> Result<(), Refused> {
+        let operation = Operation::on_host(Action::NET_CONNECT, name, Some(port));
+        let mut asker = Asker {
+            session: self.room.session.clone(),
+            connection: self.id,
+            patience: Patience::AtMost(HELD_CONNECTION),
+            headers: &HeaderMap::new(),
+            body: &[],
+        };
+        let admitted = self.house.gate.admit(&mut asker, std::slice::from_ref(&operation)).await;
+        let permits = match admitted {
+            Ok(permits) => permits,
+            Err(refusal) if is_tls => return self.refuse_tls(stream, first, &refusal).await,
+            Err(refusal) => return Err(Refused(refusal.message)),
+        };
+        let mut outcome = permits.spend();
+        let dialled = self.house.upstream.dial(name, port).await;
+        let mut upstream = match dialled {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                outcome.not_sent();
+                return Err(Refused(format!("{name}:{port} could not be reached: {error}")));
+            }
+        };
+        outcome.sending();
+        if let Err(error) = upstream.write_all(&first).await {
+            return Err(Refused(format!("{name}:{port} broke off: {error}")));
+        }
+        let joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+        if let Ok((sent, received)) = joined {
+            outcome.request_bytes = sent + first.len() as u64;
+            outcome.response_bytes = received;
+            outcome.closed();
+        }
+        Ok(())
+    }
+
+    /// Completes the handshake only to say no in words.
+    async fn refuse_tls(
+        &self,
+        stream: TcpStream,
+        hello: Bytes,
+        refusal: &Refusal,
+    ) -> Result<(), Refused> {
+        let accept = self.house.acceptor.accept(Replay::new(hello, stream));
+        if let Ok(Ok(tls)) = timeout(HANDSHAKE, accept).await {
+            let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            self.answer_all(tls, refusal, http2).await;
+        }
+        Err(Refused(refusal.message.clone()))
+    }
+
+    /// Gives every request of a connection the same refusal.
+    async fn answer_all(
+        &self,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        refusal: &Refusal,
+        http2: bool,
+    ) {
+        let refusal = refusal.clone().with("session", self.room.session.id.as_str());
+        let service = service_fn(move |_: Request<Incoming>| {
+            let response: Response<_> = relay::render(&refusal, Dress::Json);
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let io = TokioIo::new(io);
+        // The client's own errors on a refused connection interest nobody.
+        if http2 {
+            let _ = timeout(HANDSHAKE, http2_builder().serve_connection(io, service)).await;
+        } else {
+            let http1 = http1_builder().keep_alive(false).serve_connection(io, service);
+            let _ = timeout(HANDSHAKE, http1).await;
+        }
+    }
+
+    async fn record_connection(&self, name: Option<&str>) -> Result<(), Refused> {
+        let Some(flow) = self.flow else { return Ok(()) };
+        let event = Event::Connection {
+            session: self.room.session.id.clone(),
+            connection: self.id,
+            destination: flow.destination,
+            name: name.map(Into::into),
+            process: process(flow.pid),
+        };
+        let recorded = self.house.record.append_unsynced(event).await;
+        recorded.map(drop).map_err(|error| Refused(format!("it could not be recorded: {error}")))
+    }
+
+    async fn refuse(&self, reason: &str) {
+        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
+        let event = Event::ConnectionRefused {
+            session: self.room.session.id.clone(),
+            connection: self.id,
+            destination: self.flow.map(|flow| flow.destination),
+            reason: reason.into(),
+            process: self.flow.and_then(|flow| process(flow.pid)),
+        };
+        if let Err(error) = self.house.record.append_unsynced(event).await {
+            tracing::error!(%error, "a refused connection is missing in the record");
+        }
+    }
+}
+
+fn is_google(host: &str) -> bool {
+    Catalog::built_in().is_google_host(host)
+}
+
+/// TLS alert `unrecognized_name` (RFC 6066, section 3), fatal.
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+async fn tell_tls(stream: &mut TcpStream, alert: &[u8]) {
+    // The connection is closed next; whether the client hears why is up to it.
+    let _ = stream.write_all(alert).await;
+    let _ = stream.shutdown().await;
+}
+
+/// Reads as much as tells what a connection is.
+async fn read_opening(stream: &mut TcpStream) -> io::Result<(Opening, Bytes)> {
+    let mut read = BytesMut::with_capacity(4096);
+    let mut hello = HelloReader::default();
+    while read.len() < HELLO_LIMIT {
+        let before = read.len();
+        if stream.read_buf(&mut read).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if before == 0 && is_http(&read) {
+            return Ok((Opening::PlainHttp, read.freeze()));
+        }
+        match hello.feed(&read[before..]) {
+            Hello::Incomplete => {}
+            Hello::Complete(name) => return Ok((Opening::Tls(name), read.freeze())),
+            Hello::NotTls(alert) => return Ok((Opening::Other(alert), read.freeze())),
+        }
+    }
+    Ok((Opening::Other(Vec::new()), read.freeze()))
+}
+
+/// Whether this begins like an HTTP/1 request or the HTTP/2 preface. No TLS record does: its first byte is below 32.
+fn is_http(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 10] = [
+        b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
+        b"PRI * HTTP/2.0",
+    ];
+    METHODS.iter().any(|method| bytes.starts_with(method))
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30))
+        .max_buf_size(HEADER_LIMIT);
+    builder
+}
+
+fn http2_builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(100)
+        .max_header_list_size(u32::try_from(HEADER_LIMIT).unwrap_or(u32::MAX))
+        .keep_alive_interval(Duration::from_secs(60));
+    builder
+}
+
+/// Clients come and go; only what they sent wrong is worth the record.
+fn refused_by_hyper(error: hyper::Error) -> Result<(), Refused> {
+    if error.is_parse() || error.is_parse_too_large() {
+        return Err(Refused(format!("what it sent is not HTTP that can be judged: {error}")));
+    }
+    tracing::debug!(%error, "connection ended");
+    Ok(())
+}
+
+/// What a process says about itself; it may be gone already.
+fn process(pid: u32) -> Option<Process> {
+    const ARGUMENTS: usize = 64;
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let arguments = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
+    let executable = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+    Some(Process {
+        pid,
+        executable: executable.map(|path| path.display().to_string().into()),
+        arguments: arguments
+            .split(|byte| *byte == 0)
+            .take(ARGUMENTS)
+            .map(String::from_utf8_lossy)
+            .collect(),
+    })
+}

@@ -1,1 +1,300 @@
 //! Puts the parts together and runs them.
+
+use std::{
+    fs,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use holdpoint_core::{
+    catalog::Catalog,
+    operation::{Action, Operation},
+    policy::Policies,
+};
+use serde_json::json;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    approvals::Approvals,
+    config::{Config, SessionLimits},
+    connection,
+    control::{self, ControlState},
+    credential::Credentials,
+    dns::{self, AddressBook},
+    gate::Gate,
+    kernel::{self, AgentsCgroup, Kernel},
+    launch::{self, RunListener},
+    metadata::MetadataView,
+    oidc::Verifier,
+    opening, policy_dir,
+    record::{Event, Record},
+    session::{Session, Sessions},
+    tls::{self, Authority},
+    upstream::Upstream,
+};
+
+/// Connections one session may have open at once.
+const CONNECTIONS: usize = 1024;
+
+/// The parts of a running daemon that sessions and connections use.
+pub struct House {
+    /// The BPF programs.
+    pub kernel: Kernel,
+    /// The account of everything.
+    pub record: Record,
+    /// The judge.
+    pub gate: Gate,
+    /// Held operations.
+    pub approvals: Approvals,
+    /// Live sessions.
+    pub sessions: Arc<Sessions>,
+    /// TLS towards the sandboxes.
+    pub acceptor: TlsAcceptor,
+    /// The way to Google.
+    pub upstream: Upstream,
+    /// What Google is shown.
+    pub credentials: Credentials,
+    /// Who may open sessions.
+    pub verifier: Verifier,
+    /// After how long an HTTP/2 request that waits for people is answered "pending".
+    pub http2_answer: Duration,
+    /// Limits of a session.
+    pub limits: SessionLimits,
+    /// Where sessions are made.
+    pub site: launch::Site,
+    /// What the sandboxes' metadata server says of the host.
+    pub google: crate::config::Google,
+}
+
+/// What belongs to one session besides its identity.
+pub struct Room {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The names its clients asked for and the addresses they were given.
+    pub book: Arc<AddressBook>,
+    /// What its metadata server says.
+    pub metadata: MetadataView,
+}
+
+/// Runs until it is told to stop.
+///
+/// # Errors
+/// When a part cannot be started. Nothing passes then.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    anyhow::ensure!(nix::unistd::geteuid().is_root(), "the daemon has to run as root: it attaches BPF programs and makes namespaces");
+    prepare_dirs(&config)?;
+    let policies = load_policies(&config.policies)?;
+    let record = Record::open(&config.record_dir())?;
+    let cgroup2_root = kernel::cgroup2_root()?;
+    let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
+    end_leftovers(&agents, &record).await?;
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
+
+    let authority = Authority::open(&config.state_dir)?;
+    tls::write_bundle(&authority, &config.ca_bundle())?;
+    let upstream = Upstream::new(&config.upstream)?;
+    let approvals = Approvals::new(record.clone());
+    let house = Arc::new(House {
+        kernel,
+        gate: Gate::new(policies, record.clone(), approvals.clone(), config.hold.clone()),
+        approvals,
+        sessions: Arc::default(),
+        acceptor: tls::acceptor(authority)?,
+        credentials: Credentials::new(&config.google, upstream.clone())?,
+        verifier: Verifier::new(&config.issuers, &config.upstream)?,
+        upstream,
+        http2_answer: config.hold.http2_answer(),
+        limits: config.session.clone(),
+        site: launch::Site {
+            agents_cgroup: agents.path.clone(),
+            ca_bundle: config.ca_bundle(),
+            runtime_dir: config.runtime_dir.clone(),
+            project: config.google.project.clone(),
+        },
+        google: config.google.clone(),
+        record,
+    });
+
+    let control = tokio::spawn(control::serve(config.control_socket(), control_state(&house, &config)));
+    let runs = RunListener::bind(&config.run_socket())?;
+    house.record.append(Event::DaemonStarted { version: env!("CARGO_PKG_VERSION").into() }).await?;
+    notify("READY=1");
+    tracing::info!("ready: sessions can be opened with `holdpoint run`");
+    let reason = serve(&house, &config, &runs, control).await?;
+
+    notify("STOPPING=1");
+    tracing::info!(%reason, "stopping");
+    house.record.append(Event::DaemonStopped { reason: reason.into() }).await?;
+    Ok(())
+}
+
+/// Takes `holdpoint run` requests and signals until one of them ends the daemon; says which.
+async fn serve(
+    house: &Arc<House>,
+    config: &Config,
+    runs: &RunListener,
+    control: tokio::task::JoinHandle<anyhow::Result<()>>,
+) -> anyhow::Result<String> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut reload = signal(SignalKind::hangup())?;
+    let mut sessions = JoinSet::new();
+    let mut control = control;
+    let reason = loop {
+        tokio::select! {
+            request = runs.accept() => match request {
+                Ok(request) => {
+                    sessions.spawn(opening::serve(house.clone(), request));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a `holdpoint run` request was not understood");
+                    // Out of descriptors, say: let others end first.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            },
+            Some(_) = sessions.join_next() => {}
+            ended = &mut control => {
+                ended.context("the control API panicked")??;
+                anyhow::bail!("the control API ended");
+            }
+            _ = reload.recv() => reload_policies(house, &config.policies),
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+        }
+    };
+    opening::end_all(house, &mut sessions).await;
+    Ok(reason.to_owned())
+}
+
+fn reload_policies(house: &House, dir: &Path) {
+    match load_policies(dir) {
+        Ok(policies) => {
+            house.gate.replace_policies(policies);
+            tracing::info!(dir = %dir.display(), "policies reloaded");
+        }
+        Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+    }
+}
+
+fn load_policies(dir: &Path) -> anyhow::Result<Policies> {
+    let sources = policy_dir::read_policies(dir)?;
+    Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("the policies in {} are not valid:\n{}", dir.display(), lines.join("\n"))
+    })
+}
+
+/// Sessions of a daemon that died have had no network since, and their listeners are gone for good.
+async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result<()> {
+    for name in launch::end_leftovers(&agents.path)? {
+        let session = crate::session::SessionId::from_cgroup(&name);
+        let reason = "the daemon died; its sessions were ended when it was started again".into();
+        record.append(Event::SessionClosed { session, reason }).await?;
+    }
+    Ok(())
+}
+
+fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
+    for (dir, mode) in [(&config.state_dir, 0o700), (&config.runtime_dir, 0o755)] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(dir)
+            .and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(mode)))
+            .with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
+    let status = {
+        let house = house.clone();
+        move || {
+            json!({
+                "version": env!("CARGO_PKG_VERSION"),
+                "sessions": house.sessions.list().len(),
+                "links": house.kernel.links(),
+            })
+        }
+    };
+    ControlState {
+        record: house.record.clone(),
+        approvals: house.approvals.clone(),
+        sessions: house.sessions.clone(),
+        reviewers: config.reviewers.clone(),
+        agents_cgroup: house.site.agents_cgroup.clone(),
+        status: Arc::new(status),
+    }
+}
+
+/// Serves a session's listeners until dropped or aborted.
+pub(crate) async fn serve_listeners(
+    house: Arc<House>,
+    room: Arc<Room>,
+    listeners: launch::Listeners,
+) {
+    let known = {
+        let (house, room) = (house.clone(), room.clone());
+        move |name: &str| {
+            Catalog::built_in().is_google_host(name)
+                || house.gate.allows(&room.session, &Operation::on_host(Action::NET_RESOLVE, name, None))
+        }
+    };
+    let resolver = dns::serve(room.book.clone(), listeners.dns_udp, listeners.dns_tcp, known);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut tasks = JoinSet::new();
+    for listener in listeners.proxy {
+        tasks.spawn(accept(house.clone(), room.clone(), listener, places.clone()));
+    }
+    tokio::select! {
+        () = resolver => {}
+        _ = tasks.join_next() => {}
+    }
+}
+
+async fn accept(
+    house: Arc<House>,
+    room: Arc<Room>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                // Full means no: dropping the stream closes it.
+                Ok((stream, _)) => if let Ok(place) = places.clone().try_acquire_owned() {
+                    let (house, room) = (house.clone(), room.clone());
+                    connections.spawn(async move {
+                        connection::serve(house, room, stream).await;
+                        drop(place);
+                    });
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// `sd_notify(3)`: one datagram to the socket systemd named.
+fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let sent = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
+    if let Err(error) = sent {
+        tracing::warn!(%error, state, "systemd could not be notified");
+    }
+}

@@ -1,1 +1,326 @@
 //! Every reason an operation can be stopped.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use holdpoint_core::{
+    operation::Operation,
+    policy::{Decision, Denial, Hold, Policies, Terms},
+    refusal::{Kind, Refusal},
+};
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::{
+    approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
+    config::HoldSettings,
+    interim::{Interims, MOST_PER_REQUEST},
+    outcome::Outcome,
+    record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
+    session::Session,
+};
+
+/// Judges operations. Nothing goes upstream without a [`Permit`], and only [`Gate::admit`] makes one.
+pub struct Gate {
+    policies: ArcSwap<Policies>,
+    record: Record,
+    approvals: Approvals,
+    settings: HoldSettings,
+}
+
+/// Who asks, on which connection, with what request, and how that client can be kept waiting.
+pub struct Asker<'a> {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The connection's number in the record.
+    pub connection: u64,
+    /// How the client is kept waiting.
+    pub patience: Patience,
+    /// The headers of the request, for reviewers.
+    pub headers: &'a HeaderMap,
+    /// As much of its body as was read, for reviewers.
+    pub body: &'a [u8],
+}
+
+/// How a client is kept waiting.
+pub enum Patience {
+    /// HTTP/1.1: interim responses restart its read time-out; `left` of them may still be sent.
+    Interims {
+        /// The way to send them.
+        interims: Interims,
+        /// How many may be sent for this request.
+        left: u32,
+    },
+    /// Nothing keeps it waiting: it is told "pending" after this time.
+    AtMost(Duration),
+}
+
+impl Patience {
+    /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
+    #[must_use]
+    pub fn http1(interims: Interims, expects_continue: bool) -> Self {
+        Self::Interims { interims, left: MOST_PER_REQUEST - u32::from(expects_continue) }
+    }
+}
+
+/// The right to carry out one operation, once.
+pub struct Permit {
+    terms: Terms,
+    _approval: Option<Spent>,
+}
+
+/// Permits for everything one request asks for. Whoever sends the request has to give these up.
+pub struct Permits {
+    permits: Vec<Permit>,
+    outcome: Outcome,
+}
+
+impl Permits {
+    /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
+    #[must_use]
+    pub fn spend(self) -> Outcome {
+        self.outcome
+    }
+
+    /// On which terms each operation may happen.
+    pub fn terms(&self) -> impl Iterator<Item = &Terms> {
+        self.permits.iter().map(|permit| &permit.terms)
+    }
+}
+
+/// An operation, named and judged.
+struct Judged<'a> {
+    id: OperationId,
+    operation: &'a Operation,
+    decision: Decision,
+}
+
+impl Gate {
+    /// A gate with these policies.
+    #[must_use]
+    pub fn new(
+        policies: Policies,
+        record: Record,
+        approvals: Approvals,
+        settings: HoldSettings,
+    ) -> Self {
+        Self { policies: ArcSwap::from_pointee(policies), record, approvals, settings }
+    }
+
+    /// Puts other policies in force, for every operation from now on.
+    pub fn replace_policies(&self, policies: Policies) {
+        self.policies.store(Arc::new(policies));
+    }
+
+    /// Lets pass what one request asks for, all of it or nothing.
+    ///
+    /// In this order: decide, record the intent and the decision (on disk before anything that can change something
+    /// goes on), refuse what is denied, wait for people where they are asked.
+    ///
+    /// # Errors
+    /// What the client is to be told when it may not pass.
+    pub async fn admit(
+        &self,
+        asker: &mut Asker<'_>,
+        operations: &[Operation],
+    ) -> Result<Permits, Refusal> {
+        let judged: Vec<_> = operations.iter().map(|op| self.judge(asker, op)).collect();
+        let outcome = self.record_intents(asker, &judged).await?;
+        match self.pass(asker, &judged).await {
+            Ok(permits) => Ok(Permits { permits, outcome }),
+            Err(refusal) => {
+                outcome.refused().await;
+                Err(refusal.with("session", asker.session.id.as_str()))
+            }
+        }
+    }
+
+    async fn pass(
+        &self,
+        asker: &mut Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<Vec<Permit>, Refusal> {
+        refuse_denied(judged)?;
+        self.wait_for_people(asker, judged).await
+    }
+
+    /// Whether people would be asked about one of these, so that all of its content is needed.
+    #[must_use]
+    pub fn would_hold(&self, session: &Session, operations: &[Operation]) -> bool {
+        let policies = self.policies.load();
+        operations
+            .iter()
+            .any(|operation| matches!(policies.decide(&session.principal, operation), Decision::Hold(_)))
+    }
+
+    /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
+    #[must_use]
+    pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
+        matches!(self.policies.load().decide(&session.principal, operation), Decision::Allow(_))
+    }
+
+    fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
+        let decision = match self.policies.load().decide(&asker.session.principal, operation) {
+            Decision::Hold(_) if !operation.is_complete() => Decision::Deny(too_large_to_approve()),
+            decision => decision,
+        };
+        Judged { id: OperationId::random(), operation, decision }
+    }
+
+    async fn record_intents(
+        &self,
+        asker: &Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<Outcome, Refusal> {
+        let mut outcome = Outcome::new(self.record.clone(), asker.session.id.clone());
+        for Judged { id, operation, decision } in judged {
+            let event = Event::Intent {
+                session: asker.session.id.clone(),
+                connection: asker.connection,
+                operation: OperationRecord::new(id.clone(), operation),
+                decision: DecisionRecord::from(decision),
+            };
+            let written = if operation.action.mutates() || matches!(decision, Decision::Hold(_)) {
+                self.record.append(event).await
+            } else {
+                self.record.append_unsynced(event).await
+            };
+            written.map_err(|error| not_recorded(asker, &error))?;
+            outcome.add(id.clone());
+        }
+        Ok(outcome)
+    }
+
+    async fn wait_for_people(
+        &self,
+        asker: &mut Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<Vec<Permit>, Refusal> {
+        // All of them are asked about first, so that a reviewer sees everything the request asks for.
+        let mut tickets = Vec::with_capacity(judged.len());
+        for Judged { id, operation, decision } in judged {
+            tickets.push(match decision {
+                Decision::Hold(hold) => Some(self.ask(asker, id, operation, hold).await?),
+                Decision::Allow(_) | Decision::Deny(_) => None,
+            });
+        }
+        let deadline = asker.patience.deadline();
+        let mut permits = Vec::with_capacity(judged.len());
+        for (Judged { operation, decision, .. }, ticket) in judged.iter().zip(tickets) {
+            let (terms, approval) = match (decision, ticket) {
+                (Decision::Allow(terms), None) => (terms.clone(), None),
+                (Decision::Hold(hold), Some(ticket)) => {
+                    let spent = self.wait(asker, operation, hold, ticket, deadline).await?;
+                    (hold.terms.clone(), Some(spent))
+                }
+                // Cannot be: the denied are refused above, and whoever is held has a ticket.
+                _ => return Err(Refusal::malformed("no decision was made about it")),
+            };
+            permits.push(Permit { terms, _approval: approval });
+        }
+        Ok(permits)
+    }
+
+    async fn ask(
+        &self,
+        asker: &Asker<'_>,
+        id: &OperationId,
+        operation: &Operation,
+        hold: &Hold,
+    ) -> Result<Ticket, Refusal> {
+        let ask = HoldAsk {
+            session: asker.session.clone(),
+            operation: id.clone(),
+            request: RequestView::new(operation, asker.headers, asker.body),
+            digest: operation.digest,
+            hold: hold.clone(),
+        };
+        self.approvals.hold(ask).await.map_err(|error| {
+            Refusal::new(
+                Kind::NotReady,
+                format!("Holdpoint could not ask for the approval this needs, so nothing was sent: {error}"),
+            )
+        })
+    }
+
+    /// Waits for a verdict for as long as this client can be kept waiting.
+    async fn wait(
+        &self,
+        asker: &mut Asker<'_>,
+        operation: &Operation,
+        hold: &Hold,
+        mut ticket: Ticket,
+        deadline: Option<Instant>,
+    ) -> Result<Spent, Refusal> {
+        let approval = ticket.id().as_str().to_owned();
+        let verdict = loop {
+            tokio::select! {
+                biased;
+                verdict = ticket.verdict() => break verdict,
+                () = sleep_until(deadline) => {
+                    return Err(Refusal::pending(operation, &approval, &hold.rules));
+                }
+                () = tokio::time::sleep(self.settings.interim()) => asker.patience.keep_waiting(),
+            }
+        };
+        match verdict {
+            Verdict::Approved(spent) => Ok(spent),
+            Verdict::Denied { by, comment } => {
+                Err(Refusal::reviewer_denied(operation, &approval, &by, comment.as_deref()))
+            }
+            Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
+            Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
+            Verdict::Withdrawn => Err(Refusal::withdrawn(operation, &approval)),
+        }
+    }
+}
+
+impl Patience {
+    fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Interims { .. } => None,
+            Self::AtMost(time) => Some(Instant::now() + *time),
+        }
+    }
+
+    fn keep_waiting(&mut self) {
+        if let Self::Interims { interims, left } = self
+            && *left > 0
+        {
+            *left -= 1;
+            interims.send();
+        }
+    }
+}
+
+fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
+    for Judged { operation, decision, .. } in judged {
+        if let Decision::Deny(denial) = decision {
+            return Err(Refusal::denied(operation, denial));
+        }
+    }
+    Ok(())
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn too_large_to_approve() -> Denial {
+    Denial {
+        reason: "a reviewer would have to approve it, and it is too large to be read whole".into(),
+        policies: Vec::new(),
+    }
+}
+
+fn not_recorded(asker: &Asker<'_>, error: &RecordError) -> Refusal {
+    tracing::error!(%error, "operations are refused: they cannot be recorded");
+    Refusal::new(
+        Kind::NotReady,
+        format!("Holdpoint cannot record this operation, so it was not sent: {error}. The operator of this runner has to mend that."),
+    )
+    .with("session", asker.session.id.as_str())
+}

@@ -5,6 +5,7 @@
 
 pub mod approvals;
 
+pub mod body;
 pub mod cli;
 pub mod config;
 pub mod connection;
@@ -18,8 +19,12 @@ pub mod kernel;
 pub mod launch;
 pub mod metadata;
 pub mod oidc;
+pub mod opening;
+pub mod outcome;
+pub mod policy_dir;
 pub mod record;
 pub mod relay;
+pub mod replay;
 pub mod session;
 pub mod tls;
 pub mod upstream;

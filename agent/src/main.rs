@@ -1,3 +1,84 @@
 //! The `holdpoint` program.
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use holdpoint::{cli, config::Config, daemon, launch};
+use tracing_subscriber::EnvFilter;
+
+/// Puts hold points on what AI coding agents do to Google Cloud from this machine.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Holdpoint {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the daemon, in the foreground.
+    Daemon {
+        /// The configuration file.
+        #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
+        config: PathBuf,
+    },
+    /// Runs a command in a new session.
+    Run(cli::run::Args),
+    /// Lists, shows, approves and denies held operations.
+    Approvals(cli::approvals::Args),
+    /// Lists and shows what happened.
+    Sessions(cli::sessions::Args),
+    /// Shows whether the daemon runs and what it has attached.
+    Status(cli::status::Args),
+    /// Checks and tests policies.
+    Policy(cli::policy::Args),
+    /// Says what captured requests would be taken for, offline.
+    Recognise(cli::recognise::Args),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// One per session; the daemon starts it.
+    #[command(hide = true)]
+    Shim,
+}
+
+fn main() -> ExitCode {
+    match Holdpoint::parse().command {
+        Command::Daemon { config } => told(run_daemon(&config)),
+        Command::Run(args) => cli::run::run(&args),
+        Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
+        Command::Status(args) => told(block_on(cli::status::run(&args))),
+        Command::Policy(args) => told(cli::policy::run(&args)),
+        Command::Recognise(args) => told(cli::recognise::run(&args)),
+        Command::Completions { shell } => {
+            let mut command = <Holdpoint as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "holdpoint", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Command::Shim => launch::shim::main(),
+    }
+}
+
+fn run_daemon(config: &std::path::Path) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("HOLDPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = Config::load(config)?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(daemon::run(config))
+}
+
+fn block_on(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(task)
+}
+
+fn told(result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("holdpoint: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

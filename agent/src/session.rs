@@ -25,6 +25,12 @@ impl SessionId {
         Self(random_id("s-").into())
     }
 
+    /// The session whose cgroup has this name.
+    #[must_use]
+    pub fn from_cgroup(name: &str) -> Self {
+        Self(name.into())
+    }
+
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -1,0 +1,228 @@
+//! Request bodies that are read as far as judging needs, and replayed upstream.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use holdpoint_core::{
+    recognise::Payload,
+    refusal::{Kind, Refusal},
+};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::outcome::Outcome;
+
+/// A client that sends nothing for this long is not waited for.
+const IDLE: Duration = Duration::from_secs(60);
+/// How much of a refused upload is read before it is answered: most clients read no answer while they write.
+const DRAIN_LIMIT: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request body, of which the beginning has been read.
+pub struct Asked {
+    beginning: BytesMut,
+    /// What comes after the beginning; none when the beginning is all.
+    rest: Option<Incoming>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Asked {
+    /// A body of which nothing has been read.
+    #[must_use]
+    pub fn new(body: Incoming) -> Self {
+        let rest = (!body.is_end_stream()).then_some(body);
+        Self { beginning: BytesMut::new(), rest, trailers: None }
+    }
+
+    /// Reads on until the end, or until more than `limit` bytes are there.
+    ///
+    /// # Errors
+    /// When the client breaks off or falls silent.
+    pub async fn read(&mut self, limit: usize) -> Result<(), Refusal> {
+        while self.beginning.len() <= limit
+            && let Some(rest) = &mut self.rest
+        {
+            let frame = tokio::time::timeout(IDLE, rest.frame()).await.map_err(|_| {
+                broken(&format!("its body stopped arriving for {} seconds", IDLE.as_secs()))
+            })?;
+            match frame {
+                None => self.rest = None,
+                Some(Err(error)) => return Err(broken(&format!("its body broke off: {error}"))),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.beginning.extend_from_slice(&data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and forgets what a client insists on sending before it reads an answer.
+    pub async fn drain(mut self) {
+        let mut left = DRAIN_LIMIT;
+        let drain = async {
+            while left > 0
+                && let Some(rest) = &mut self.rest
+                && let Some(Ok(frame)) = rest.frame().await
+            {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            }
+        };
+        // Too slow or too long: the connection is closed on it, as it would have been without this courtesy.
+        let _ = tokio::time::timeout(DRAIN_TIME, drain).await;
+    }
+
+    /// What was read.
+    #[must_use]
+    pub fn payload(&self) -> Payload<'_> {
+        match self.rest {
+            None => Payload::Whole(&self.beginning),
+            Some(_) => Payload::Beginning(&self.beginning),
+        }
+    }
+
+    /// The bytes that were read.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.beginning
+    }
+
+    /// Whether that is all.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
+    /// Takes everything out; nothing is left behind.
+    #[must_use]
+    pub fn take(&mut self) -> Self {
+        Self {
+            beginning: std::mem::take(&mut self.beginning),
+            rest: self.rest.take(),
+            trailers: self.trailers.take(),
+        }
+    }
+
+    /// The body as it goes upstream; `instead` takes the place of what was read. The counter tells how much has gone.
+    #[must_use]
+    pub fn replay(self, instead: Option<Vec<u8>>) -> (Replayed, Arc<AtomicU64>) {
+        let sent = Arc::<AtomicU64>::default();
+        let beginning = instead.map_or_else(|| self.beginning.freeze(), Bytes::from);
+        let body = Replayed {
+            beginning: Some(beginning).filter(|bytes| !bytes.is_empty()),
+            rest: self.rest,
+            trailers: self.trailers,
+            sent: sent.clone(),
+        };
+        (body, sent)
+    }
+}
+
+fn broken(problem: &str) -> Refusal {
+    Refusal::new(Kind::Malformed, format!("Holdpoint did not send this request: {problem}."))
+}
+
+/// A body that is sent again from its beginning.
+pub struct Replayed {
+    beginning: Option<Bytes>,
+    rest: Option<Incoming>,
+    trailers: Option<HeaderMap>,
+    sent: Arc<AtomicU64>,
+}
+
+impl Body for Replayed {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = if let Some(beginning) = self.beginning.take() {
+            Frame::data(beginning)
+        } else if let Some(rest) = &mut self.rest {
+            match ready!(Pin::new(rest).poll_frame(cx)) {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => {
+                    self.rest = None;
+                    return Poll::Ready(None);
+                }
+            }
+        } else if let Some(trailers) = self.trailers.take() {
+            Frame::trailers(trailers)
+        } else {
+            return Poll::Ready(None);
+        };
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.sent.fetch_add(length as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.beginning.is_none()
+            && self.trailers.is_none()
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let beginning = self.beginning.as_ref().map_or(0, Bytes::len) as u64;
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(beginning + rest.lower());
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(beginning + upper);
+        }
+        hint
+    }
+}
+
+/// A response body on its way to the agent; its end is the operation's outcome.
+pub struct Watched {
+    body: Incoming,
+    outcome: Outcome,
+}
+
+impl Watched {
+    /// Watches this body.
+    #[must_use]
+    pub fn new(body: Incoming, outcome: Outcome) -> Self {
+        Self { body, outcome }
+    }
+}
+
+impl Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.outcome.response_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

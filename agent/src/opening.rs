@@ -1,0 +1,140 @@
+//! The life of one session: token, sandbox, record, command, end.
+
+use std::{sync::Arc, time::Duration};
+
+use holdpoint_core::identity::Principal;
+use jiff::Timestamp;
+use tokio::task::JoinSet;
+
+use crate::{
+    daemon::{House, Room, serve_listeners},
+    dns::AddressBook,
+    kernel::SessionPorts,
+    launch::{DNS_PORT, Listeners, PROXY_PORT, Prepared, RunRequest, Running},
+    metadata::{self, MetadataView},
+    record::{Event, PrincipalRecord},
+    session::{Session, SessionId},
+};
+
+/// Serves one `holdpoint run`, from the request to the end of the session.
+pub async fn serve(house: Arc<House>, request: RunRequest) {
+    let user = request.user.clone();
+    match verify(&house, &request).await {
+        Ok(principal) => open(house, request, principal).await,
+        Err(reason) => {
+            tracing::info!(user = user.name, reason, "session refused");
+            let event = Event::SessionRefused { user, reason: (&reason).into() };
+            if let Err(error) = house.record.append(event).await {
+                tracing::error!(%error, "a refused session is missing in the record");
+            }
+            request.refuse(&reason).await;
+        }
+    }
+}
+
+async fn verify(house: &House, request: &RunRequest) -> Result<Principal, String> {
+    if house.sessions.list().len() >= house.limits.max_sessions {
+        return Err(format!(
+            "{} sessions are open, and no more are allowed at once; wait for one to end",
+            house.limits.max_sessions
+        ));
+    }
+    let token = request.token.as_deref().ok_or(
+        "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN",
+    )?;
+    house.verifier.verify(token).await.map_err(|error| error.to_string())
+}
+
+async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
+    let id = SessionId::random();
+    let (user, command) = (request.user.clone(), request.command.clone());
+    let metadata = match metadata_view(&house, &id).await {
+        Ok(metadata) => metadata,
+        Err(reason) => return request.refuse(&reason).await,
+    };
+    let mut prepared = match request.prepare(&id, &house.site).await {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            tracing::error!("a session could not be prepared: {error:#}");
+            return;
+        }
+    };
+    let session = Arc::new(Session {
+        id,
+        principal,
+        user,
+        command,
+        opened_at: Timestamp::now(),
+        cgroup_id: prepared.cgroup_id,
+    });
+    let room = Arc::new(Room { session: session.clone(), book: Arc::default(), metadata });
+    let listeners = prepared.take_listeners();
+    match start(&house, &room, prepared).await {
+        Ok(running) => live(&house, room, listeners, running).await,
+        Err(error) => tracing::error!(session = %session.id, "the session was not started: {error:#}"),
+    }
+}
+
+/// Makes the session known, to the kernel, to the record, to the people, in this order; then starts its command.
+async fn start(house: &House, room: &Room, prepared: Prepared) -> anyhow::Result<Running> {
+    let session = &room.session;
+    let ports = SessionPorts { proxy: PROXY_PORT, dns: DNS_PORT };
+    house.kernel.open_session(session.cgroup_id, ports)?;
+    let opened = Event::SessionOpened {
+        session: session.id.clone(),
+        principal: PrincipalRecord::from(&session.principal),
+        user: session.user.clone(),
+        command: session.command.iter().collect(),
+        cgroup_id: session.cgroup_id,
+    };
+    house.record.append(opened).await?;
+    house.sessions.insert(session.clone());
+    tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
+    prepared.start().await
+}
+
+/// From the start of the command to the end of the session.
+async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut running: Running) {
+    let session = room.session.clone();
+    let serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
+    let reason = tokio::select! {
+        () = running.ended() => "its processes ended",
+        () = tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)) => "its time was up (session.max_seconds)",
+        () = house.stopping.cancelled() => "the daemon stopped",
+    };
+    running.kill().await;
+    serving.abort();
+    end(house, &session, reason).await;
+}
+
+async fn end(house: &House, session: &Session, reason: &str) {
+    if let Err(error) = house.kernel.close_session(session.cgroup_id) {
+        tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
+    }
+    house.sessions.remove(&session.id);
+    house.approvals.end_session(&session.id).await;
+    tracing::info!(session = %session.id, reason, "session closed");
+    let closed = Event::SessionClosed { session: session.id.clone(), reason: reason.into() };
+    if let Err(error) = house.record.append(closed).await {
+        tracing::error!(%error, "the end of a session is missing in the record");
+    }
+}
+
+async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, String> {
+    let unknown = |what: &str, error: &dyn std::fmt::Display| {
+        format!("the Google {what} of this runner is not known, so no session can be opened: {error}")
+    };
+    let project = house.credentials.project().await.map_err(|error| unknown("project", &error))?;
+    let account = house.credentials.account().await.map_err(|error| unknown("account", &error))?;
+    Ok(MetadataView {
+        project,
+        account,
+        placeholder: metadata::placeholder(id),
+    })
+}
+
+/// Ends every open session, because the daemon stops.
+pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
+    house.stopping.cancel();
+    while sessions.join_next().await.is_some() {}
+}

@@ -1,0 +1,102 @@
+//! How admitted operations end: recorded whatever happens to the code in between.
+
+use crate::{
+    record::{Event, OperationId, OutcomeResult, Record},
+    session::SessionId,
+};
+
+/// The open end of one request's operations. Dropped before anything was sent, they are recorded as not sent; dropped
+/// after that without a response, their outcome is unknown, and nobody tries again.
+pub struct Outcome {
+    record: Record,
+    session: SessionId,
+    operations: Vec<OperationId>,
+    result: OutcomeResult,
+    status: Option<u16>,
+    /// Bytes of the request's body that were sent.
+    pub request_bytes: u64,
+    /// Bytes of the response's body that were passed on.
+    pub response_bytes: u64,
+}
+
+impl Outcome {
+    pub(crate) fn new(record: Record, session: SessionId) -> Self {
+        Self {
+            record,
+            session,
+            operations: Vec::new(),
+            result: OutcomeResult::NotSent,
+            status: None,
+            request_bytes: 0,
+            response_bytes: 0,
+        }
+    }
+
+    pub(crate) fn add(&mut self, operation: OperationId) {
+        self.operations.push(operation);
+    }
+
+    /// From now on bytes may have left.
+    pub fn sending(&mut self) {
+        self.result = OutcomeResult::Unknown;
+    }
+
+    /// It is certain that no byte has left.
+    pub fn not_sent(mut self) {
+        self.result = OutcomeResult::NotSent;
+    }
+
+    /// The head of a response has come.
+    pub fn answered(&mut self, status: u16) {
+        self.result = OutcomeResult::Completed;
+        self.status = Some(status);
+    }
+
+    /// A connection that was passed through has ended in good order.
+    pub fn closed(&mut self) {
+        self.result = OutcomeResult::Completed;
+    }
+
+    /// They were refused.
+    pub(crate) async fn refused(mut self) {
+        self.result = OutcomeResult::Refused;
+        for event in self.events() {
+            if let Err(error) = self.record.append_unsynced(event).await {
+                tracing::error!(%error, "a refusal is missing in the record");
+            }
+        }
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.operations)
+            .into_iter()
+            .map(|operation| Event::Outcome {
+                session: self.session.clone(),
+                operation,
+                status: self.status,
+                result: self.result,
+                request_bytes: self.request_bytes,
+                response_bytes: self.response_bytes,
+            })
+            .collect()
+    }
+}
+
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        let events = self.events();
+        if events.is_empty() {
+            return;
+        }
+        let record = self.record.clone();
+        // Without a runtime the daemon is gone, and the next one reports what has no outcome.
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            for event in events {
+                if let Err(error) = record.append_unsynced(event).await {
+                    tracing::error!(%error, "an outcome is missing in the record");
+                }
+            }
+        });
+    }
+}
