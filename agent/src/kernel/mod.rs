@@ -1,1 +1,234 @@
 //! Loads, attaches and pins the BPF programs, and owns their maps. The one module that touches aya.
+//!
+//! The programs' own account of what they do is in `agent-ebpf/src/main.rs`. They are attached at the cgroup2 root and
+//! their links are pinned, so they go on enforcing when the daemon dies: without its listeners every connection of a
+//! session is refused.
+
+mod bpffs;
+mod cgroup;
+mod pins;
+mod programs;
+mod prove;
+#[cfg(test)]
+mod sources;
+
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use anyhow::Context as _;
+use aya::{
+    Ebpf,
+    maps::{HashMap, MapData, MapError, PerCpuArray},
+};
+use aya_log::EbpfLogger;
+use holdpoint_ebpf_common::{FlowKey, Origin, names};
+use serde::Serialize;
+use tokio::io::{Interest, unix::AsyncFd};
+
+pub use cgroup::{AgentsCgroup, cgroup2_root};
+pub use holdpoint_ebpf_common::{Refusal, SessionPorts};
+
+/// BPF_NOEXIST of linux/bpf.h.
+const NO_EXIST: u64 = 1;
+
+/// What a redirected connection asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Where it wanted to go. v4-mapped addresses are IPv4 here.
+    pub destination: SocketAddr,
+    /// The process that connected, as the initial pid namespace knows it.
+    pub pid: u32,
+}
+
+/// A program that stays attached without this process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PinnedLink {
+    /// The program's name.
+    pub program: String,
+    /// What it is attached to, as `bpftool` spells it.
+    pub attach_type: String,
+    /// Where its link is pinned.
+    pub pin: PathBuf,
+}
+
+/// The attached programs and their maps. Dropping it detaches nothing.
+pub struct Kernel {
+    ebpf: Mutex<Ebpf>,
+    sessions: Mutex<HashMap<MapData, u64, SessionPorts>>,
+    flows: Mutex<HashMap<MapData, FlowKey, holdpoint_ebpf_common::Flow>>,
+    origins: HashMap<MapData, u64, Origin>,
+    refusals: PerCpuArray<MapData, u64>,
+    agents: AgentsCgroup,
+    links: Vec<PinnedLink>,
+}
+
+impl Kernel {
+    /// Loads the programs, attaches them at `cgroup2_root` for everything below `agents`, proves by trying that they
+    /// refuse, and pins their links and maps below `pin_dir`.
+    ///
+    /// What a dead daemon left pinned there goes on enforcing until the new programs do, and is then replaced. Its sessions are
+    /// not taken over: the maps are new, so whatever still runs in one is refused.
+    ///
+    /// # Errors
+    /// When this is not root, the kernel is older than 5.10 or refuses the programs, `pin_dir` is on no bpffs, or a
+    /// connection that had to be refused was not. The pins of a dead daemon are still in place then.
+    pub fn attach(
+        pin_dir: &Path,
+        cgroup2_root: &Path,
+        agents: &AgentsCgroup,
+    ) -> anyhow::Result<Self> {
+        bpffs::require(pin_dir)?;
+        let mut ebpf = programs::load(agents)?;
+        let attached = programs::attach(&mut ebpf, cgroup2_root)?;
+        prove::refused(agents)?;
+        pins::maps(&ebpf, &pin_dir.join("maps"))?;
+        let links = pins::links(attached, &pin_dir.join("links"))?;
+
+        Ok(Self {
+            sessions: Mutex::new(take_map(&mut ebpf, names::SESSIONS)?.try_into()?),
+            flows: Mutex::new(take_map(&mut ebpf, names::FLOWS)?.try_into()?),
+            origins: take_map(&mut ebpf, names::ORIGINS)?.try_into()?,
+            refusals: take_map(&mut ebpf, names::REFUSALS)?.try_into()?,
+            ebpf: Mutex::new(ebpf),
+            agents: agents.clone(),
+            links,
+        })
+    }
+
+    /// Opens the network, such as it is, to the processes of a session.
+    ///
+    /// # Errors
+    /// When the cgroup is already a session's, or there are 4096 sessions.
+    pub fn open_session(&self, cgroup_id: u64, ports: SessionPorts) -> anyhow::Result<()> {
+        // 0 is what the kernel answers for "no such ancestor".
+        anyhow::ensure!(cgroup_id != 0, "0 is no cgroup's id");
+        self.sessions
+            .lock()
+            .expect("no panic while locked")
+            .insert(cgroup_id, ports, NO_EXIST)
+            .with_context(|| format!("cannot tell the kernel of session cgroup {cgroup_id}"))
+    }
+
+    /// Closes it: from here on every connection of the session is refused. Closing what is not open changes nothing.
+    ///
+    /// # Errors
+    /// When the kernel does not take the entry out.
+    pub fn close_session(&self, cgroup_id: u64) -> anyhow::Result<()> {
+        let mut sessions = self.sessions.lock().expect("no panic while locked");
+        match sessions.remove(&cgroup_id) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error)
+                .with_context(|| format!("cannot take session cgroup {cgroup_id} from the kernel")),
+        }
+    }
+
+    /// What the connection from `client`, accepted at `listener` in the session's namespace, asked for. Each connection can be
+    /// asked about once. `None`: it was not redirected there, so nobody knows what it is for: close it.
+    #[must_use]
+    pub fn flow(&self, cgroup_id: u64, client: SocketAddr, listener: SocketAddr) -> Option<Flow> {
+        let key = FlowKey {
+            session: cgroup_id,
+            client: client.into(),
+            listener: listener.into(),
+        };
+        let mut flows = self.flows.lock().expect("no panic while locked");
+        let flow = flows.get(&key, 0).ok()?;
+        flows.remove(&key).ok()?;
+        Some(Flow {
+            destination: flow.destination.into(),
+            pid: flow.pid,
+        })
+    }
+
+    /// The programs that stay attached, whatever becomes of this process.
+    #[must_use]
+    pub fn links(&self) -> Vec<PinnedLink> {
+        self.links.clone()
+    }
+
+    /// How often each reason to refuse came up since the programs were loaded.
+    ///
+    /// # Errors
+    /// When the kernel does not hand the counters out.
+    pub fn refusals(&self) -> anyhow::Result<Vec<(Refusal, u64)>> {
+        Refusal::ALL
+            .into_iter()
+            .map(|refusal| {
+                let per_cpu = self.refusals.get(&(refusal as u32), 0)?;
+                Ok((refusal, per_cpu.iter().sum()))
+            })
+            .collect::<Result<_, MapError>>()
+            .context("cannot read the kernel's counters of refusals")
+    }
+
+    /// How many redirected sockets are open.
+    ///
+    /// # Errors
+    /// When the kernel does not list them.
+    pub fn redirected_sockets(&self) -> anyhow::Result<usize> {
+        self.origins
+            .keys()
+            .try_fold(0, |count, cookie| cookie.map(|_| count + 1))
+            .context("cannot list the redirected sockets")
+    }
+
+    /// Tries to connect, to send and to make a socket from below the agents' cgroup but outside of any session, in a child process of
+    /// its own. Enforcement is proved by trying, never by a successful attach.
+    ///
+    /// # Errors
+    /// When something is not refused, or cannot be tried.
+    pub fn prove(&self) -> anyhow::Result<()> {
+        prove::refused(&self.agents)
+    }
+
+    /// Passes what the programs log (packets dropped at the last moment) on to `log`, for ever. Call it once.
+    ///
+    /// # Errors
+    /// When the log cannot be read, or already is.
+    pub async fn log_drops(&self) -> anyhow::Result<Infallible> {
+        let logger = EbpfLogger::init(&mut self.ebpf.lock().expect("no panic while locked"))
+            .context("cannot open the BPF programs' log")?;
+        // SAFETY: the logger owns the ring buffer's descriptor and keeps it for as long as it lives.
+        let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
+        loop {
+            let mut ready = logger.readable_mut().await?;
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    }
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<aya::maps::Map> {
+    ebpf.take_map(name)
+        .with_context(|| format!("the BPF object has no map {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::sources;
+
+    #[test]
+    fn the_committed_object_is_of_these_sources() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .expect("the package is in the repository");
+        let recorded =
+            fs::read_to_string(root.join(sources::DIGESTS)).expect("digests are committed");
+        let actual = sources::digests(root).expect("the sources are readable");
+        assert_eq!(
+            recorded, actual,
+            "the BPF sources and the committed object differ: run `cargo xtask build-ebpf` and commit what it writes"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! The life of a socket: which kinds may be made, what a connecting one asked for, and its end.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::BPF_SOCK_OPS_TCP_CONNECT_CB,
+    helpers::generated::bpf_get_socket_cookie,
+    programs::{SockContext, SockOpsContext},
+};
+use holdpoint_ebpf_common::{Endpoint, FlowKey, Refusal, Transport};
+
+use crate::{
+    ALLOW,
+    maps::{FLOWS, ORIGINS, refuse},
+    session::{Caller, caller},
+};
+
+/// AF_INET of every Linux.
+const AF_INET: u32 = 2;
+
+/// Lets a session make TCP and UDP sockets only.
+#[inline(always)]
+pub fn create(ctx: &SockContext) -> i32 {
+    match caller() {
+        Caller::Outsider => return ALLOW,
+        Caller::Stray => return refuse(Refusal::NoSession),
+        Caller::Session(_) => {}
+    }
+    // SAFETY: the kernel hands the program a valid context.
+    let (socket_type, protocol) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol) };
+    match Transport::of(socket_type, protocol) {
+        Some(_) => ALLOW,
+        None => refuse(Refusal::Protocol),
+    }
+}
+
+/// Forgets what the socket asked for.
+#[inline(always)]
+pub fn release(ctx: &SockContext) {
+    // SAFETY: the kernel hands the program a valid context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    let _absent = ORIGINS.remove(cookie);
+}
+
+/// Hands what the socket asked for on to the listener, under what both see: the 4-tuple. The local end is chosen by now
+/// and the SYN not sent yet, so the listener never is first.
+#[inline(always)]
+pub fn connecting(ctx: &SockOpsContext) {
+    if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
+        return;
+    }
+    // SAFETY: the kernel hands the program a valid context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    // SAFETY: read at once; an entry is only ever replaced as a whole.
+    let Some(&origin) = (unsafe { ORIGINS.get(cookie) }) else {
+        return;
+    };
+    // A stale entry: the socket was redirected once and goes elsewhere now.
+    if remote(ctx) != origin.listener {
+        return;
+    }
+    let key = FlowKey {
+        session: origin.session,
+        client: local(ctx),
+        listener: origin.listener,
+    };
+    // Without an entry the listener closes the connection.
+    let _missing = FLOWS.insert(key, origin.flow, 0);
+}
+
+macro_rules! load {
+    ($ctx:expr, $($field:tt)+) => {
+        // SAFETY: the kernel hands the program a valid context.
+        unsafe { core::ptr::read_volatile(&raw const (*$ctx.ops).$($field)+) }
+    };
+}
+
+#[inline(always)]
+fn local(ctx: &SockOpsContext) -> Endpoint {
+    // Alone among these, in host byte order.
+    let port = load!(ctx, local_port) as u16;
+    if load!(ctx, family) == AF_INET {
+        return Endpoint::v4(load!(ctx, local_ip4), port);
+    }
+    let address = [
+        load!(ctx, local_ip6[0]),
+        load!(ctx, local_ip6[1]),
+        load!(ctx, local_ip6[2]),
+        load!(ctx, local_ip6[3]),
+    ];
+    Endpoint::new(address, port)
+}
+
+#[inline(always)]
+fn remote(ctx: &SockOpsContext) -> Endpoint {
+    // A big-endian u32.
+    let port = u32::from_be(load!(ctx, remote_port)) as u16;
+    if load!(ctx, family) == AF_INET {
+        return Endpoint::v4(load!(ctx, remote_ip4), port);
+    }
+    let address = [
+        load!(ctx, remote_ip6[0]),
+        load!(ctx, remote_ip6[1]),
+        load!(ctx, remote_ip6[2]),
+        load!(ctx, remote_ip6[3]),
+    ];
+    Endpoint::new(address, port)
+}
