@@ -1,0 +1,136 @@
+//! The cgroup of a session.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// How long killed processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait between two looks. The first ones are shorter.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A session's cgroup; removed when dropped, if nothing lives in it.
+#[derive(Debug)]
+pub struct SessionCgroup {
+    path: PathBuf,
+    id: u64,
+}
+
+impl SessionCgroup {
+    /// Makes `<parent>/<name>`.
+    ///
+    /// # Errors
+    /// When it exists already or the kernel refuses.
+    pub fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
+        let path = parent.join(name);
+        fs::create_dir(&path)
+            .and_then(|()| fs::metadata(&path))
+            .map(|metadata| Self {
+                path: path.clone(),
+                id: metadata.ino(),
+            })
+            .with_context(|| format!("cannot make the session's cgroup {}", path.display()))
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its id: the inode number of its directory, which is what BPF helpers name a cgroup by.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Kills what lives in it, waits until all of it is gone, and removes it.
+    pub async fn end(&self) -> anyhow::Result<()> {
+        let started = tokio::time::Instant::now();
+        let mut pause = Duration::from_millis(1);
+        while !end_once(&self.path)? {
+            anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(&self.path));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SessionCgroup {
+    fn drop(&mut self) {
+        // What still lives there keeps it, and the next start of the daemon ends it.
+        let _ = end_once(&self.path);
+    }
+}
+
+/// Kills and removes the sessions a dead daemon left behind. Returns their ids. Blocks.
+///
+/// # Errors
+/// When the kernel refuses, or processes do not go away for 10 seconds.
+pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
+    let mut ended = Vec::new();
+    let entries = fs::read_dir(agents_cgroup)
+        .with_context(|| format!("cannot read the cgroup {}", agents_cgroup.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            end_blocking(&entry.path())?;
+            ended.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    ended.sort();
+    Ok(ended)
+}
+
+fn end_blocking(cgroup: &Path) -> anyhow::Result<()> {
+    let started = std::time::Instant::now();
+    while !end_once(cgroup)? {
+        anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(cgroup));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+fn still_alive(cgroup: &Path) -> String {
+    format!("processes in {} do not die", cgroup.display())
+}
+
+/// Kills what is there and removes the cgroup if it is empty by now. True when it is gone.
+fn end_once(cgroup: &Path) -> anyhow::Result<bool> {
+    match fs::remove_dir(cgroup) {
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {}
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot remove {}", cgroup.display()));
+        }
+    }
+    kill_all(cgroup).with_context(|| format!("cannot kill what is in {}", cgroup.display()))?;
+    Ok(false)
+}
+
+fn kill_all(cgroup: &Path) -> io::Result<()> {
+    match fs::write(cgroup.join("cgroup.kill"), "1") {
+        // Linux before 5.14 has no such file. The init's death takes the rest along, so one pass finds them all in the end.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let processes = match fs::read_to_string(cgroup.join("cgroup.procs")) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                read => read?,
+            };
+            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+                // Gone already: as good.
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            Ok(())
+        }
+        written => written,
+    }
+}

@@ -1,0 +1,44 @@
+//! From root to the caller, for good.
+
+use anyhow::Context as _;
+use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+
+use super::{sys, wire::Start};
+
+/// Makes the calling process the caller's: its resource limits, its groups, its user; no capability in any set.
+///
+/// # Errors
+/// When any of it fails; the process must not go on.
+pub fn become_caller(start: &Start) -> anyhow::Result<()> {
+    limit(&start.limits).context("cannot set the caller's resource limits")?;
+    let mut capability = 0;
+    while sys::drop_from_bounding_set(capability).context("cannot empty the bounding set")? {
+        capability += 1;
+    }
+    let (uid, gid) = (Uid::from_raw(start.uid), Gid::from_raw(start.gid));
+    anyhow::ensure!(!uid.is_root(), "root cannot be held in a session");
+    let groups: Vec<_> = start.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups).context("cannot set the caller's supplementary groups")?;
+    setresgid(gid, gid, gid).context("cannot become the caller's group")?;
+    setresuid(uid, uid, uid).context("cannot become the caller")?;
+    sys::keep_capabilities(0).context("cannot give up capabilities")?;
+    anyhow::ensure!(
+        setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0)).is_err(),
+        "privileges could be regained after they were given up"
+    );
+    Ok(())
+}
+
+/// The caller's limits, but never more than Holdpoint has itself.
+fn limit(limits: &[sys::Limit]) -> std::io::Result<()> {
+    let own = sys::own_limits()?;
+    for &(resource, soft, hard) in limits {
+        let most = own
+            .iter()
+            .find(|limit| limit.0 == resource)
+            .map_or(hard, |limit| limit.2);
+        let hard = hard.min(most);
+        sys::set_limit((resource, soft.min(hard), hard))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! The system-call filter of a session: what must not even be asked of the kernel.
+//!
+//! It closes what meets no cgroup hook (socket families, io_uring), what would undo the session's mounts, and what
+//! reaches past the session's namespaces. Everything else is left to the kernel's own checks: the command has no capability.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter, sock_filter,
+};
+
+/// Families a program may ask for. All others would meet no cgroup hook (AF_PACKET, AF_VSOCK, AF_XDP, AF_ALG, ...).
+const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+
+/// io_uring makes sockets and connections without the system calls that are filtered here. Programs fall back on ENOSYS.
+/// The kernel's keyrings: a session would have the daemon's own at hand.
+const MISSING: [i64; 6] = [
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+];
+
+/// Forbidden with EPERM, as to any process without privileges.
+const FORBIDDEN: [i64; 20] = [
+    // The session's private mounts: an overlay or another procfs in a nested user namespace would look beneath them.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_open_tree,
+    libc::SYS_move_mount,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    // Opens a file whatever is mounted over it.
+    libc::SYS_open_by_handle_at,
+    // Out of the session's namespaces.
+    libc::SYS_setns,
+    // A descriptor of a process outside, by a pidfd that a Unix socket's peer gave away (SO_PEERPIDFD).
+    libc::SYS_pidfd_getfd,
+    // Kernel programs, and what measures other processes.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    // The kernel itself. No capability allows them either; here against mistakes there.
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+];
+
+/// Terminal requests forbidden with EPERM: both type into a terminal as if its user had.
+const FORBIDDEN_IOCTLS: [u64; 2] = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
+
+/// The compiled filter. Every part is asked about every call; the most severe answer counts (seccomp(2)).
+pub struct Filter(Vec<BpfProgram>);
+
+impl Filter {
+    /// Compiles it for the machine this runs on.
+    ///
+    /// # Errors
+    /// On machines it is not made for.
+    pub fn compile() -> anyhow::Result<Self> {
+        let machine: TargetArch = std::env::consts::ARCH
+            .try_into()
+            .context("the system-call filter is not made for this machine")?;
+        let programs = [
+            (families()?, libc::EAFNOSUPPORT),
+            (all(&MISSING), libc::ENOSYS),
+            (forbidden()?, libc::EPERM),
+        ];
+        let mut compiled = vec![x32_killed()];
+        for (rules, errno) in programs {
+            // Of other ABIs (i386 on x86-64, AArch32 on AArch64) seccompiler's filters kill the process.
+            let answer = SeccompAction::Errno(errno as u32);
+            let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, machine)?;
+            compiled.push(filter.try_into()?);
+        }
+        Ok(Self(compiled))
+    }
+
+    /// Puts the calling thread and all it becomes under the filter, for good. Sets `no_new_privs`.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn apply(&self) -> anyhow::Result<()> {
+        for program in &self.0 {
+            apply_filter(program).context("the kernel does not take the system-call filter")?;
+        }
+        Ok(())
+    }
+}
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn all(calls: &[i64]) -> Rules {
+    calls.iter().map(|call| (*call, Vec::new())).collect()
+}
+
+/// The kernel looks at the lower 32 bits of these arguments only, and so must the filter.
+fn compare(index: u8, operator: SeccompCmpOp, value: u64) -> anyhow::Result<SeccompCondition> {
+    Ok(SeccompCondition::new(
+        index,
+        SeccompCmpArgLen::Dword,
+        operator,
+        value,
+    )?)
+}
+
+fn families() -> anyhow::Result<Rules> {
+    let unless = |families: &[i32]| {
+        families
+            .iter()
+            .map(|family| compare(0, SeccompCmpOp::Ne, *family as u64))
+            .collect::<anyhow::Result<Vec<_>>>()
+    };
+    let mut known = FAMILIES.to_vec();
+    known.push(libc::AF_NETLINK);
+    // Netlink only to read one's own interfaces and routes, as getifaddrs(3) does.
+    let other_netlink = vec![
+        compare(0, SeccompCmpOp::Eq, libc::AF_NETLINK as u64)?,
+        compare(2, SeccompCmpOp::Ne, libc::NETLINK_ROUTE as u64)?,
+    ];
+    Ok(Rules::from([
+        (
+            libc::SYS_socket,
+            vec![
+                SeccompRule::new(unless(&known)?)?,
+                SeccompRule::new(other_netlink)?,
+            ],
+        ),
+        // Pairs are a thing of AF_UNIX; AF_TIPC's would be sockets of its own.
+        (
+            libc::SYS_socketpair,
+            vec![SeccompRule::new(unless(&[libc::AF_UNIX])?)?],
+        ),
+    ]))
+}
+
+fn forbidden() -> anyhow::Result<Rules> {
+    let mut rules = all(&FORBIDDEN);
+    let ioctls = FORBIDDEN_IOCTLS
+        .iter()
+        .map(|request| {
+            Ok(SeccompRule::new(vec![compare(
+                1,
+                SeccompCmpOp::Eq,
+                *request,
+            )?])?)
+        })
+        .collect::<anyhow::Result<_>>()?;
+    rules.insert(libc::SYS_ioctl, ioctls);
+    Ok(rules)
+}
+
+/// Kills on x32 calls, which carry x86-64's audit name and a high bit in their number: they would pass as unknown ones.
+/// seccompiler has no rule for a range of numbers. -1 is what a debugger makes of a call it suppresses.
+fn x32_killed() -> BpfProgram {
+    const X32_SYSCALL_BIT: u32 = 0x4000_0000;
+    const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+    const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const ANSWER: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let instruction = |code, k, jt, jf| sock_filter { code, jt, jf, k };
+    vec![
+        // seccomp_data.nr
+        instruction(LOAD_WORD, 0, 0, 0),
+        instruction(IF_AT_LEAST, X32_SYSCALL_BIT, 0, 2),
+        instruction(IF_EQUAL, u32::MAX, 1, 0),
+        instruction(ANSWER, libc::SECCOMP_RET_KILL_PROCESS, 0, 0),
+        instruction(ANSWER, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_compiles_here() {
+        assert_eq!(Filter::compile().expect("compiles").0.len(), 4);
+    }
+}

@@ -1,0 +1,267 @@
+//! The client's side of a terminal: the user's own, and a pseudo-terminal that stands for it in the session.
+//!
+//! The command never holds the user's terminal. It has the far side of a pty as its controlling terminal, made by the client and thus
+//! the caller's own, and what is typed and printed is relayed. While the command has the foreground the user's terminal is
+//! raw, so that keys mean what the pty's settings make of them.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
+};
+
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    pty::openpty,
+    sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr},
+    unistd::{getpgrp, tcgetpgrp},
+};
+
+use super::sys;
+
+/// What is relayed at once.
+const CHUNK: usize = 16 << 10;
+/// The most that is printed after the command has ended: more than a pty holds, and an end to what its children go on printing.
+const LAST_WORDS: usize = 1 << 20;
+
+/// Both terminals and what is under way between them.
+#[derive(Debug)]
+pub struct Terminal {
+    user: File,
+    device: u32,
+    before: Termios,
+    raw: bool,
+    master: File,
+    /// Nobody in the session has the pty open any more.
+    hung_up: bool,
+    /// The user's terminal is gone.
+    lost: bool,
+    typed: Buffer,
+    printed: Buffer,
+}
+
+/// What happened to the user's terminal.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Relayed {
+    /// It goes on.
+    On,
+    /// The user's terminal has just gone away.
+    Lost,
+}
+
+impl Terminal {
+    /// The terminal this process is controlled by, or else one of its standard descriptors, with a pty in its likeness. Returns
+    /// the far side of the pty with it. None where there is no terminal.
+    ///
+    /// # Errors
+    /// When there is one but no pty to be had.
+    pub fn open() -> io::Result<Option<(Self, OwnedFd)>> {
+        let Some(user) = user_terminal() else {
+            return Ok(None);
+        };
+        let Some(device) = sys::terminal_device(user.as_fd()) else {
+            return Ok(None);
+        };
+        let before = tcgetattr(&user)?;
+        let pty = openpty(&sys::window_size(user.as_fd())?, &before)?;
+        fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let terminal = Self {
+            user,
+            device,
+            before,
+            raw: false,
+            master: pty.master.into(),
+            hung_up: false,
+            lost: false,
+            typed: Buffer::default(),
+            printed: Buffer::default(),
+        };
+        Ok(Some((terminal, pty.slave)))
+    }
+
+    /// Whether `fd` is the user's terminal, so that the pty has to take its place.
+    pub fn is(&self, fd: BorrowedFd<'_>) -> bool {
+        sys::terminal_device(fd) == Some(self.device)
+    }
+
+    /// Whether this process may use the user's terminal now. One that controls nobody is anybody's.
+    pub fn in_foreground(&self) -> bool {
+        tcgetpgrp(&self.user).map_or(true, |group| group == getpgrp())
+    }
+
+    /// Gives the terminal to the command: raw, and what is typed goes to the pty.
+    pub fn give(&mut self) {
+        let mut raw = self.before.clone();
+        cfmakeraw(&mut raw);
+        // A terminal that is gone is noticed when it is read.
+        let _ = tcsetattr(&self.user, SetArg::TCSADRAIN, &raw);
+        self.raw = true;
+        self.resize();
+    }
+
+    /// Takes it back, as it was.
+    pub fn take_back(&mut self) {
+        if std::mem::take(&mut self.raw) {
+            let _ = tcsetattr(&self.user, SetArg::TCSADRAIN, &self.before);
+        }
+    }
+
+    /// Gives the pty the window size of the user's terminal.
+    pub fn resize(&self) {
+        if let Ok(size) = sys::window_size(self.user.as_fd()) {
+            let _ = sys::set_window_size(self.master.as_fd(), size);
+        }
+    }
+
+    /// What to wait for. A side that is gone is left out: poll(2) would report that for ever.
+    pub fn interests(&self) -> Vec<PollFd<'_>> {
+        let mut user = PollFlags::empty();
+        let mut master = PollFlags::empty();
+        user.set(PollFlags::POLLIN, self.raw && self.typed.is_empty());
+        user.set(PollFlags::POLLOUT, !self.printed.is_empty());
+        master.set(PollFlags::POLLIN, self.printed.is_empty());
+        master.set(PollFlags::POLLOUT, !self.typed.is_empty());
+        [
+            (&self.user, user, self.lost),
+            (&self.master, master, self.hung_up),
+        ]
+        .into_iter()
+        .filter(|(_, events, gone)| !gone && !events.is_empty())
+        .map(|(file, events, _)| PollFd::new(file.as_fd(), events))
+        .collect()
+    }
+
+    /// Moves what can be moved without waiting.
+    pub fn relay(&mut self) -> Relayed {
+        let mut relayed = Relayed::On;
+        if self.raw
+            && !self.lost
+            && self.typed.is_empty()
+            && self.typed.fill(&mut self.user).is_err()
+        {
+            self.lost = true;
+            relayed = Relayed::Lost;
+        }
+        if self.typed.drain(&mut self.master).is_err() {
+            self.typed.clear();
+        }
+        if !self.hung_up && self.printed.is_empty() && self.printed.fill(&mut self.master).is_err()
+        {
+            self.hung_up = true;
+        }
+        if self.printed.drain(&mut self.user).is_err() {
+            self.printed.clear();
+        }
+        relayed
+    }
+
+    /// Prints what the command has printed before it ended.
+    pub fn finish(&mut self) {
+        let mut left = LAST_WORDS;
+        while left > 0 && !self.lost && !self.hung_up {
+            let mut interests = self.interests();
+            let waiting = if self.printed.is_empty() {
+                PollTimeout::ZERO
+            } else {
+                PollTimeout::from(1000_u16)
+            };
+            // The kernel brings what is still on its way through the pty to an end before it answers.
+            match poll(&mut interests, waiting) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            self.typed.clear();
+            let before = self.printed.len();
+            self.relay();
+            left = left.saturating_sub(self.printed.len().max(before).max(1));
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.take_back();
+    }
+}
+
+/// Opened anew: not to block is a property of the open file, which is shared with the shell.
+fn user_terminal() -> Option<File> {
+    let open = |path: &str| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK)
+            .open(path)
+            .ok()
+    };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let standard = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    open("/dev/tty").or_else(|| {
+        let number = standard
+            .iter()
+            .position(|fd| sys::terminal_device(*fd).is_some())?;
+        open(&format!("/proc/self/fd/{number}"))
+    })
+}
+
+/// Bytes on their way in one direction.
+#[derive(Debug, Default)]
+struct Buffer {
+    bytes: Vec<u8>,
+    done: usize,
+}
+
+impl Buffer {
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.done
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.done = 0;
+    }
+
+    /// Reads once. An end is an error.
+    fn fill(&mut self, from: &mut impl Read) -> io::Result<()> {
+        self.bytes.resize(CHUNK, 0);
+        self.done = 0;
+        let read = from.read(&mut self.bytes);
+        self.bytes.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(()),
+            Err(error) if passing(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes once.
+    fn drain(&mut self, to: &mut impl Write) -> io::Result<()> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        match to.write(&self.bytes[self.done..]) {
+            Ok(written) => {
+                self.done += written;
+                Ok(())
+            }
+            Err(error) if passing(&error) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}
