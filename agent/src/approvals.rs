@@ -1,18 +1,32 @@
 //! Held operations and the people who answer them: the async shell around [`holdpoint_core::approval`].
 
+mod desk;
+mod held;
 mod request;
+mod view;
 
 use std::{fmt, sync::Arc};
 
-use holdpoint_core::{digest::Digest, policy::Hold};
+use holdpoint_core::{
+    approval::{Answer, Refused, Reviewer},
+    digest::Digest,
+    policy::Hold,
+};
 use serde::{Deserialize, Serialize};
 
-pub use request::RequestView;
+use tokio::sync::{mpsc, oneshot};
+
+pub use request::{BodyView, RequestView};
+pub use view::{AnswerView, ApprovalDetail, ApprovalView, RuleView};
 
 use crate::{
     record::{OperationId, Record, RecordError},
     session::{Session, SessionId, random_id},
 };
+use desk::{Call, Desk, Opinion};
+
+/// Calls that wait for their turn at most; beyond, callers wait for a place.
+const QUEUE: usize = 256;
 
 /// The name of an approval: `ap-` and 10 characters. Unique on this host for ever, not secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -20,6 +34,12 @@ use crate::{
 pub struct ApprovalId(Arc<str>);
 
 impl ApprovalId {
+    /// As a caller names it; there need not be one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self(name.into())
+    }
+
     fn random() -> Self {
         Self(random_id("ap-").into())
     }
@@ -58,10 +78,27 @@ pub enum HoldError {
     /// No rule names a reviewer group.
     #[error("no hold rule says who is to be asked")]
     NoRules,
-    /// Too many wait already.
-    #[error("{0} operations wait for approval already; answer or let expire some of them first")]
-    TooMany(usize),
+    /// A limit is reached; the text says which.
+    #[error("too many {0} already; let some of them be answered first")]
+    TooMany(&'static str),
     /// The hold could not be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// The daemon is ending.
+    #[error("Holdpoint is shutting down")]
+    Closed,
+}
+
+/// Why an answer was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// There is no such approval, or it was over long ago.
+    #[error("there is no approval of this id; `holdpoint approvals list` shows those that wait")]
+    Unknown,
+    /// It does not count.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The answer could not be recorded, so it does not count.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The daemon is ending.
@@ -71,7 +108,7 @@ pub enum HoldError {
 
 /// Proof that one approval was given, was good, and was used up, on disk, by the one who has this.
 #[derive(Debug)]
-#[must_use = "the approval is used up; run the operation or record that it was not run"]
+#[must_use = "the approval is used up: run the operation, or record that it was not run"]
 pub struct Spent {
     approval: ApprovalId,
     operation: OperationId,
@@ -107,14 +144,17 @@ pub enum Verdict {
     Expired,
     /// Approved, and another connection with the same operation has used the approval.
     UsedByResend,
-    /// The question is void: the session ended, policy changed, or the daemon ends.
+    /// The question is void: the session ended, or the daemon is ending.
     Withdrawn,
+    /// Approved, but the use could not be recorded. A re-send may try again.
+    Unrecorded(RecordError),
 }
 
 /// A place in the queue for one approval. Dropping it means that this client stopped waiting; the hold stays.
 #[derive(Debug)]
 pub struct Ticket {
     id: ApprovalId,
+    verdict: Option<oneshot::Receiver<Verdict>>,
 }
 
 impl Ticket {
@@ -124,24 +164,32 @@ impl Ticket {
         &self.id
     }
 
-    /// Waits for the end. Cancel-safe: nothing is lost when the future is dropped and the ticket kept. A second call
-    /// after an answer says [`Verdict::Withdrawn`].
+    /// Waits for the end. Cancel-safe: nothing is lost when the future is dropped and the ticket kept. There is one
+    /// verdict; a second call says [`Verdict::Withdrawn`].
     pub async fn verdict(&mut self) -> Verdict {
-        Verdict::Withdrawn
+        let Some(receiver) = &mut self.verdict else {
+            return Verdict::Withdrawn;
+        };
+        let verdict = receiver.await.unwrap_or(Verdict::Withdrawn);
+        self.verdict = None;
+        verdict
     }
 }
 
-/// All held operations of this host.
+/// All held operations of this host. Cheap to clone.
 #[derive(Clone)]
-pub struct Approvals {
-    _record: Record,
-}
+pub struct Approvals(mpsc::Sender<Call>);
 
 impl Approvals {
-    /// Starts with none. Inside a tokio runtime.
+    /// Starts with none.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     #[must_use]
     pub fn new(record: Record) -> Self {
-        Self { _record: record }
+        let (calls, received) = mpsc::channel(QUEUE);
+        tokio::spawn(Desk::new(record).run(received));
+        Self(calls)
     }
 
     /// Holds an operation: joins the pending or approved hold of the same principal, user, content and rules, or
@@ -149,10 +197,60 @@ impl Approvals {
     ///
     /// # Errors
     /// The operation must be denied.
-    pub async fn hold(&self, _ask: HoldAsk) -> Result<Ticket, HoldError> {
-        Err(HoldError::Closed)
+    pub async fn hold(&self, ask: HoldAsk) -> Result<Ticket, HoldError> {
+        let ask = Box::new(ask);
+        let place = self.call(|reply| Call::Hold(ask, reply)).await;
+        let (id, verdict) = place.unwrap_or(Err(HoldError::Closed))?;
+        Ok(Ticket {
+            id,
+            verdict: Some(verdict),
+        })
+    }
+
+    /// A person answers. Recorded and synced before it counts.
+    ///
+    /// # Errors
+    /// The answer does not count.
+    pub async fn answer(
+        &self,
+        id: &ApprovalId,
+        reviewer: Reviewer,
+        answer: Answer,
+        comment: Option<String>,
+    ) -> Result<ApprovalView, AnswerError> {
+        let opinion = Opinion {
+            reviewer,
+            answer,
+            comment,
+        };
+        let answered = self.call(|reply| Call::Answer(id.clone(), opinion, reply));
+        answered.await.unwrap_or(Err(AnswerError::Closed))
+    }
+
+    /// Every approval that is open, and the latest that are over, newest first, without headers and bodies.
+    pub async fn list(&self) -> Vec<ApprovalView> {
+        self.call(Call::List).await.unwrap_or_default()
+    }
+
+    /// One approval with the whole request.
+    pub async fn show(&self, id: &ApprovalId) -> Option<ApprovalDetail> {
+        let view = self.call(|reply| Call::Show(id.clone(), reply));
+        view.await.flatten()
     }
 
     /// A session has ended: what only it waits for is withdrawn.
-    pub async fn end_session(&self, _session: &SessionId) {}
+    pub async fn end_session(&self, session: &SessionId) {
+        self.call(|reply| Call::EndSession(session.clone(), reply))
+            .await;
+    }
+
+    /// `None` when the daemon is ending.
+    async fn call<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(call(reply)).await.ok()?;
+        answer.await.ok()
+    }
 }
+
+#[cfg(test)]
+mod tests;

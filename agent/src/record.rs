@@ -151,3 +151,6 @@ impl Record {
             .context("the reader panicked")?
     }
 }
+
+#[cfg(test)]
+mod tests;

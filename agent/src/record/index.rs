@@ -56,9 +56,7 @@ struct Entry {
 impl Index {
     /// Takes in the next event.
     pub(super) fn add(&mut self, stored: &StoredEvent) {
-        if let Event::SessionOpened { .. } = &stored.event {
-            self.open(stored);
-        }
+        self.open(stored);
         let entry = stored
             .event
             .session()
@@ -69,6 +67,7 @@ impl Index {
         }
     }
 
+    /// A session that is opened gets an entry.
     fn open(&mut self, stored: &StoredEvent) {
         let Event::SessionOpened {
             session,
@@ -80,6 +79,9 @@ impl Index {
         else {
             return;
         };
+        if self.by_session.contains_key(session) {
+            return;
+        }
         let summary = SessionSummary {
             id: session.clone(),
             principal: format!("{}#{}", principal.issuer, principal.subject),
@@ -97,9 +99,8 @@ impl Index {
             summary,
             events: Vec::new(),
         };
-        if self.by_session.insert(session.clone(), entry).is_none() {
-            self.order.push(session.clone());
-        }
+        self.by_session.insert(session.clone(), entry);
+        self.order.push(session.clone());
     }
 
     /// Summaries that `keep` wants, newest first, `limit` at most.
