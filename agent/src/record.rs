@@ -1,1 +1,156 @@
-//! The append-only account of everything that happened.
+//! The append-only account of everything that happened: a chain of JSON events in sled.
+
+mod chain;
+mod event;
+mod index;
+mod store;
+mod text;
+mod writer;
+
+use std::{
+    path::Path,
+    sync::{Arc, RwLock},
+};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+pub use chain::Link;
+pub use event::{
+    DecisionRecord, DecisionVerdict, Event, OperationId, OperationRecord, OutcomeResult,
+    PolicyRecord, PrincipalRecord, Process,
+};
+pub use index::SessionSummary;
+pub use store::StoredEvent;
+pub use text::{Pairs, Text, Texts};
+pub(crate) use text::{names_a_secret, shown_value};
+
+use crate::session::SessionId;
+use index::Index;
+use store::Store;
+use writer::{Append, Until};
+
+/// Appends that wait for the writer at most; beyond, callers wait for a place.
+const QUEUE: usize = 1024;
+
+/// Why something could not be recorded. What needs the record must not happen then.
+#[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
+pub enum RecordError {
+    /// The store does not take it: the disk is full or broken.
+    #[error(
+        "the record cannot be written: {0}; free some space or check the disk of the state directory"
+    )]
+    Store(String),
+    /// The writer is gone: the daemon is ending.
+    #[error("the record is closed")]
+    Closed,
+}
+
+/// The record of this host. Cheap to clone.
+#[derive(Clone)]
+pub struct Record {
+    queue: mpsc::Sender<Append>,
+    store: Arc<Store>,
+    index: Arc<RwLock<Index>>,
+}
+
+impl Record {
+    /// Opens the record in this directory, making it if there is none, and verifies the chain of its events.
+    ///
+    /// # Errors
+    /// When the store cannot be opened or is damaged: an event is missing, out of order or altered.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        let (store, head, index) = Store::open(dir)?;
+        let (store, index) = (Arc::new(store), Arc::new(RwLock::new(index)));
+        let (queue, appends) = mpsc::channel(QUEUE);
+        writer::start(Arc::clone(&store), Arc::clone(&index), head, appends)
+            .context("cannot start the record's writer")?;
+        Ok(Self {
+            queue,
+            store,
+            index,
+        })
+    }
+
+    /// Records an event; returns its number once it is synced to disk.
+    ///
+    /// # Errors
+    /// When it may not be on disk.
+    pub async fn append(&self, event: Event) -> Result<u64, RecordError> {
+        self.send(event, Until::Synced).await
+    }
+
+    /// Records an event; returns its number once it is written. It is synced within 50 ms.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn append_unsynced(&self, event: Event) -> Result<u64, RecordError> {
+        self.send(event, Until::Written).await
+    }
+
+    async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
+        let (done, answer) = oneshot::channel();
+        let append = Append { event, until, done };
+        self.queue
+            .send(append)
+            .await
+            .map_err(|_| RecordError::Closed)?;
+        answer.await.map_err(|_| RecordError::Closed)?
+    }
+
+    /// Sessions that `keep` wants, newest first, `limit` at most.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    #[must_use]
+    pub fn sessions(
+        &self,
+        limit: usize,
+        keep: impl Fn(&SessionSummary) -> bool,
+    ) -> Vec<SessionSummary> {
+        let index = self.index.read().expect("no panic while locked");
+        index.newest(limit, keep)
+    }
+
+    /// One session, if there ever was one of this name.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    #[must_use]
+    pub fn session(&self, id: &SessionId) -> Option<SessionSummary> {
+        let index = self.index.read().expect("no panic while locked");
+        index.summary(id).cloned()
+    }
+
+    /// The synced events of a session with numbers above `after`, oldest first, `limit` at most.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn events_of(
+        &self,
+        id: &SessionId,
+        after: u64,
+        limit: usize,
+    ) -> anyhow::Result<Vec<StoredEvent>> {
+        let seqs = {
+            let index = self.index.read().expect("no panic while locked");
+            index.events_of(id, after, limit)
+        };
+        let store = Arc::clone(&self.store);
+        let read = move || {
+            seqs.into_iter()
+                .filter_map(|seq| store.read(seq).transpose())
+                .collect()
+        };
+        tokio::task::spawn_blocking(read)
+            .await
+            .context("the reader panicked")?
+    }
+}
+
+#[cfg(test)]
+mod tests;

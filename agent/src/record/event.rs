@@ -1,0 +1,438 @@
+//! What is recorded.
+
+use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
+
+use holdpoint_core::{
+    approval::Answer,
+    digest::Digest,
+    identity::Principal,
+    operation::Operation,
+    policy::{Decision, PolicyRef},
+};
+use serde::{Deserialize, Serialize};
+
+use super::text::{Pairs, Text, Texts};
+use crate::{
+    approvals::ApprovalId,
+    session::{SessionId, User, random_id},
+};
+
+/// The name of an operation: `op-` and 10 characters. Unique on this host for ever, not secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct OperationId(Arc<str>);
+
+impl OperationId {
+    /// A new, random id.
+    ///
+    /// # Panics
+    /// When the kernel gives no random bytes.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(random_id("op-").into())
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OperationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One thing that happened. No bodies and no credentials: digests stand for them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The daemon is ready.
+    DaemonStarted {
+        /// Of the program.
+        version: Text,
+    },
+    /// The daemon ends in good order.
+    DaemonStopped {
+        /// Why.
+        reason: Text,
+    },
+    /// A token was accepted and a session opened for it.
+    SessionOpened {
+        /// The session.
+        session: SessionId,
+        /// Who it acts for.
+        principal: PrincipalRecord,
+        /// The caller of `holdpoint run`.
+        user: User,
+        /// The command line.
+        command: Texts,
+        /// The id of the session's cgroup.
+        cgroup_id: u64,
+    },
+    /// `holdpoint run` was refused.
+    SessionRefused {
+        /// The caller.
+        user: User,
+        /// Why.
+        reason: Text,
+    },
+    /// A session ended.
+    SessionClosed {
+        /// The session.
+        session: SessionId,
+        /// Why: its processes ended, its time was up, the daemon restarted.
+        reason: Text,
+    },
+    /// A process in a session connected to something.
+    Connection {
+        /// The session.
+        session: SessionId,
+        /// The connection's number, unique while the daemon runs.
+        connection: u64,
+        /// The address it asked for.
+        destination: SocketAddr,
+        /// The host name, where the client or the resolver told one.
+        name: Option<Text>,
+        /// Who connected.
+        process: Option<Process>,
+    },
+    /// A connection was closed before any operation was read from it.
+    ConnectionRefused {
+        /// The session.
+        session: SessionId,
+        /// The connection's number, unique while the daemon runs.
+        connection: u64,
+        /// The address it asked for, where that is known.
+        destination: Option<SocketAddr>,
+        /// Why.
+        reason: Text,
+        /// Who connected.
+        process: Option<Process>,
+    },
+    /// A request that could not be read as an operation was refused.
+    RequestRefused {
+        /// The session.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The verb, host and path, as far as they are known.
+        request: Text,
+        /// Why.
+        reason: Text,
+    },
+    /// An operation is asked for, and this was decided about it.
+    Intent {
+        /// The session.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// What is asked for.
+        operation: OperationRecord,
+        /// What policy says.
+        decision: DecisionRecord,
+    },
+    /// An operation waits for people.
+    Hold {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+        /// The approval it waits for.
+        approval: ApprovalId,
+        /// The reviewer groups that are asked.
+        groups: BTreeSet<String>,
+        /// Whether the approval had been asked for before, by an operation with the same content.
+        joined: bool,
+    },
+    /// A person answered.
+    ApprovalDecided {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+        /// The person.
+        reviewer: Text,
+        /// The person's user id.
+        uid: u32,
+        /// The answer.
+        verdict: Answer,
+        /// What the person wrote.
+        comment: Option<Text>,
+    },
+    /// A person's answer was not accepted.
+    ApprovalRefused {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+        /// The person.
+        reviewer: Text,
+        /// The person's user id.
+        uid: u32,
+        /// The answer they meant to give.
+        verdict: Answer,
+        /// Why it does not count.
+        reason: Text,
+    },
+    /// An approval was used up by one operation.
+    ApprovalUsed {
+        /// The session of the operation.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+        /// The operation.
+        operation: OperationId,
+    },
+    /// Time was up before enough people had answered.
+    ApprovalExpired {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+    },
+    /// It was approved, and nobody came for it in time.
+    ApprovalLapsed {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+    },
+    /// The question is void.
+    ApprovalWithdrawn {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+        /// Why.
+        reason: Text,
+    },
+    /// An admitted operation is about to be sent.
+    Forwarded {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+    },
+    /// How an operation ended.
+    Outcome {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+        /// The HTTP status of the upstream's answer.
+        status: Option<u16>,
+        /// What became of it.
+        result: OutcomeResult,
+        /// Bytes of the request's body that were sent.
+        request_bytes: u64,
+        /// Bytes of the response's body that were passed on.
+        response_bytes: u64,
+    },
+    /// A call of the control API was refused.
+    ControlRefused {
+        /// The caller.
+        user: User,
+        /// The caller's process.
+        pid: Option<u32>,
+        /// The verb and path.
+        request: Text,
+        /// Why.
+        reason: Text,
+    },
+}
+
+impl Event {
+    /// The session it belongs to.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionId> {
+        match self {
+            Self::DaemonStarted { .. }
+            | Self::DaemonStopped { .. }
+            | Self::SessionRefused { .. }
+            | Self::ControlRefused { .. } => None,
+            Self::SessionOpened { session, .. }
+            | Self::SessionClosed { session, .. }
+            | Self::Connection { session, .. }
+            | Self::ConnectionRefused { session, .. }
+            | Self::RequestRefused { session, .. }
+            | Self::Intent { session, .. }
+            | Self::Hold { session, .. }
+            | Self::ApprovalDecided { session, .. }
+            | Self::ApprovalRefused { session, .. }
+            | Self::ApprovalUsed { session, .. }
+            | Self::ApprovalExpired { session, .. }
+            | Self::ApprovalLapsed { session, .. }
+            | Self::ApprovalWithdrawn { session, .. }
+            | Self::Forwarded { session, .. }
+            | Self::Outcome { session, .. } => Some(session),
+        }
+    }
+}
+
+/// A verified identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrincipalRecord {
+    /// The `iss` claim.
+    pub issuer: Text,
+    /// The `sub` claim.
+    pub subject: Text,
+    /// Groups.
+    pub groups: Texts,
+    /// Other claims.
+    pub claims: Pairs,
+}
+
+impl From<&Principal> for PrincipalRecord {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            issuer: (&principal.issuer).into(),
+            subject: (&principal.subject).into(),
+            groups: principal.groups.iter().collect(),
+            claims: principal.claims.iter().collect(),
+        }
+    }
+}
+
+/// A process, as it was when it connected. It says this about itself: evidence, not identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id on the host.
+    pub pid: u32,
+    /// The file it executes.
+    pub executable: Option<Text>,
+    /// Its command line.
+    pub arguments: Texts,
+}
+
+/// An operation, without its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Its name.
+    pub id: OperationId,
+    /// The action's id.
+    pub action: Text,
+    /// The resource's name.
+    pub resource: Text,
+    /// The effective HTTP verb; empty for `net.*`.
+    pub method: Text,
+    /// The host.
+    pub host: Text,
+    /// The TCP port, for `net.connect`.
+    pub port: Option<u16>,
+    /// The path as sent.
+    pub path: Text,
+    /// The query; values that look like secrets by their names are masked.
+    pub query: Pairs,
+    /// The digest of the whole canonical operation.
+    pub digest: Digest,
+}
+
+impl OperationRecord {
+    /// What of `operation` goes into the record under this id.
+    #[must_use]
+    pub fn new(id: OperationId, operation: &Operation) -> Self {
+        Self {
+            id,
+            action: operation.action.id().into(),
+            resource: (&operation.resource.name).into(),
+            method: (&operation.method).into(),
+            host: (&operation.host).into(),
+            port: operation.port,
+            path: (&operation.path).into(),
+            query: Pairs::of_query(&operation.query),
+            digest: operation.digest,
+        }
+    }
+}
+
+/// A decision of policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Allow, hold or deny.
+    pub verdict: DecisionVerdict,
+    /// The policies that led to it, 32 at most.
+    pub policies: Vec<PolicyRecord>,
+    /// Why, for hold and deny.
+    pub reason: Option<Text>,
+}
+
+/// What policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionVerdict {
+    /// It may happen.
+    Allow,
+    /// People are asked.
+    Hold,
+    /// It may not happen.
+    Deny,
+}
+
+/// A policy, by the name and place its author knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// The policy's id.
+    pub id: Text,
+    /// The file's name.
+    pub file: Text,
+    /// The line, from 1.
+    pub line: u32,
+}
+
+impl From<&PolicyRef> for PolicyRecord {
+    fn from(policy: &PolicyRef) -> Self {
+        Self {
+            id: Text::short(&policy.id),
+            file: Text::short(&policy.file),
+            line: policy.line,
+        }
+    }
+}
+
+impl From<&Decision> for DecisionRecord {
+    fn from(decision: &Decision) -> Self {
+        let (verdict, policies, reason): (_, Vec<&PolicyRef>, _) = match decision {
+            Decision::Allow(terms) => (
+                DecisionVerdict::Allow,
+                terms.policies.iter().collect(),
+                None,
+            ),
+            Decision::Hold(hold) => (
+                DecisionVerdict::Hold,
+                hold.rules.iter().map(|rule| &rule.policy).collect(),
+                hold.rules.iter().find_map(|rule| rule.reason.as_deref()),
+            ),
+            Decision::Deny(denial) => (
+                DecisionVerdict::Deny,
+                denial.policies.iter().collect(),
+                Some(denial.reason.as_str()),
+            ),
+        };
+        Self {
+            verdict,
+            policies: policies
+                .into_iter()
+                .take(32)
+                .map(PolicyRecord::from)
+                .collect(),
+            reason: reason.map(Text::from),
+        }
+    }
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeResult {
+    /// The upstream answered; its whole answer was passed on.
+    Completed,
+    /// Holdpoint refused it: denied, expired, too late.
+    Refused,
+    /// It certainly did not reach the upstream.
+    NotSent,
+    /// It may have reached the upstream, and the answer was lost. Never sent again by Holdpoint.
+    Unknown,
+}

@@ -1,0 +1,154 @@
+//! Which events belong to which session. In memory: made anew from the events whenever the record is opened, so that
+//! it can never disagree with them.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::{DecisionVerdict, Event},
+    store::StoredEvent,
+    text::{Text, Texts},
+};
+use crate::session::{SessionId, User};
+
+/// A session in few words.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSummary {
+    /// Its name.
+    pub id: SessionId,
+    /// Who it acts for: `issuer#subject`.
+    pub principal: String,
+    /// The caller of `holdpoint run`.
+    pub user: User,
+    /// The command line.
+    pub command: Texts,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it was closed.
+    pub closed_at: Option<Timestamp>,
+    /// Why it was closed.
+    pub close_reason: Option<Text>,
+    /// Operations asked for.
+    pub operations: u64,
+    /// Of these, held.
+    pub held: u64,
+    /// Of these, denied.
+    pub denied: u64,
+    /// Connections and requests that were refused before they were operations.
+    pub refused: u64,
+}
+
+/// Sessions and the numbers of their events, as far as they are synced.
+#[derive(Default)]
+pub(super) struct Index {
+    by_session: HashMap<SessionId, Entry>,
+    /// In the order they were opened.
+    order: Vec<SessionId>,
+}
+
+struct Entry {
+    summary: SessionSummary,
+    events: Vec<u64>,
+}
+
+impl Index {
+    /// Takes in the next event.
+    pub(super) fn add(&mut self, stored: &StoredEvent) {
+        self.open(stored);
+        let entry = stored
+            .event
+            .session()
+            .and_then(|id| self.by_session.get_mut(id));
+        if let Some(entry) = entry {
+            entry.events.push(stored.seq);
+            entry.summary.count(stored);
+        }
+    }
+
+    /// A session that is opened gets an entry.
+    fn open(&mut self, stored: &StoredEvent) {
+        let Event::SessionOpened {
+            session,
+            principal,
+            user,
+            command,
+            ..
+        } = &stored.event
+        else {
+            return;
+        };
+        if self.by_session.contains_key(session) {
+            return;
+        }
+        let summary = SessionSummary {
+            id: session.clone(),
+            principal: format!("{}#{}", principal.issuer, principal.subject),
+            user: user.clone(),
+            command: command.clone(),
+            opened_at: stored.time,
+            closed_at: None,
+            close_reason: None,
+            operations: 0,
+            held: 0,
+            denied: 0,
+            refused: 0,
+        };
+        let entry = Entry {
+            summary,
+            events: Vec::new(),
+        };
+        self.by_session.insert(session.clone(), entry);
+        self.order.push(session.clone());
+    }
+
+    /// Summaries that `keep` wants, newest first, `limit` at most.
+    pub(super) fn newest(
+        &self,
+        limit: usize,
+        keep: impl Fn(&SessionSummary) -> bool,
+    ) -> Vec<SessionSummary> {
+        let newest_first = self.order.iter().rev();
+        newest_first
+            .filter_map(|id| self.summary(id))
+            .filter(|summary| keep(summary))
+            .take(limit)
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn summary(&self, id: &SessionId) -> Option<&SessionSummary> {
+        self.by_session.get(id).map(|entry| &entry.summary)
+    }
+
+    /// The numbers of this session's events after `after`, `limit` at most.
+    pub(super) fn events_of(&self, id: &SessionId, after: u64, limit: usize) -> Vec<u64> {
+        let Some(entry) = self.by_session.get(id) else {
+            return Vec::new();
+        };
+        let start = entry.events.partition_point(|seq| *seq <= after);
+        entry.events[start..].iter().take(limit).copied().collect()
+    }
+}
+
+impl SessionSummary {
+    fn count(&mut self, stored: &StoredEvent) {
+        match &stored.event {
+            Event::Intent { decision, .. } => {
+                self.operations += 1;
+                match decision.verdict {
+                    DecisionVerdict::Hold => self.held += 1,
+                    DecisionVerdict::Deny => self.denied += 1,
+                    DecisionVerdict::Allow => {}
+                }
+            }
+            Event::ConnectionRefused { .. } | Event::RequestRefused { .. } => self.refused += 1,
+            Event::SessionClosed { reason, .. } => {
+                self.closed_at = Some(stored.time);
+                self.close_reason = Some(reason.clone());
+            }
+            _ => {}
+        }
+    }
+}

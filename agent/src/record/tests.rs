@@ -1,0 +1,351 @@
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    process::{Command, Stdio},
+};
+
+use holdpoint_core::{operation::Action, operation::Operation, policy::Denial};
+use nix::{
+    sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        signal::{SigHandler, Signal, signal},
+    },
+    unistd::Pid,
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::session::User;
+
+fn event(text: &str) -> Event {
+    Event::SessionRefused {
+        user: User {
+            uid: 1000,
+            gid: 1000,
+            name: "ci".into(),
+        },
+        reason: text.into(),
+    }
+}
+
+fn opened(session: &SessionId) -> Event {
+    Event::SessionOpened {
+        session: session.clone(),
+        principal: PrincipalRecord {
+            issuer: "https://issuer".into(),
+            subject: "repo:a/b".into(),
+            groups: Texts::default(),
+            claims: Pairs::default(),
+        },
+        user: User {
+            uid: 1000,
+            gid: 1000,
+            name: "ci".into(),
+        },
+        command: ["gcloud", "sql"].into_iter().collect(),
+        cgroup_id: 7,
+    }
+}
+
+fn denied(session: &SessionId) -> Event {
+    let mut operation = Operation::on_host(Action::NET_CONNECT, "example.com", Some(443));
+    operation.query = vec![("upload_id".into(), "secret".into())];
+    let denial = holdpoint_core::policy::Decision::Deny(Denial {
+        reason: "no".into(),
+        policies: Vec::new(),
+    });
+    Event::Intent {
+        session: session.clone(),
+        connection: 1,
+        operation: OperationRecord::new(OperationId::random(), &operation),
+        decision: (&denial).into(),
+    }
+}
+
+fn all(dir: &Path) -> Vec<StoredEvent> {
+    let (store, head, _) = Store::open(dir).expect("opens");
+    let read = |seq| store.read(seq).expect("reads").expect("is there");
+    (1..=head.seq).map(read).collect()
+}
+
+/// Opens a record, retrying while the last writer's thread still holds the lock.
+fn reopen(dir: &Path) -> Record {
+    for _ in 0..500 {
+        match Record::open(dir) {
+            Ok(record) => return record,
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(10)),
+        }
+    }
+    Record::open(dir).expect("opens")
+}
+
+#[tokio::test]
+async fn events_are_numbered_chained_and_found_again() {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open(dir.path()).expect("opens");
+    let (one, two) = (SessionId::random(), SessionId::random());
+    for (at, event) in [opened(&one), opened(&two), denied(&one), event("x")]
+        .into_iter()
+        .enumerate()
+    {
+        let seq = record.append(event).await.expect("recorded");
+        assert_eq!(seq, at as u64 + 1);
+    }
+    drop(record);
+    let record = reopen(dir.path());
+    let newest_first: Vec<_> = record
+        .sessions(9, |_| true)
+        .into_iter()
+        .map(|it| it.id)
+        .collect();
+    assert_eq!(newest_first, [two, one.clone()]);
+    let summary = record.session(&one).expect("known");
+    assert_eq!(
+        (summary.operations, summary.denied, summary.held),
+        (1, 1, 0)
+    );
+    let events = record.events_of(&one, 0, 9).await.expect("events");
+    let seqs: Vec<_> = events.iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, [1, 3]);
+    let json = serde_json::to_string(&events[1]).expect("JSON");
+    assert!(json.contains(r#"["upload_id","[masked]"]"#) && !json.contains("secret"));
+    let later = record.events_of(&one, 1, 9).await.expect("events");
+    assert_eq!(later.len(), 1);
+    assert_eq!(record.append(event("y")).await.expect("recorded"), 5);
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_synced_all_the_same() {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open(dir.path()).expect("opens");
+    let session = SessionId::random();
+    record
+        .append_unsynced(opened(&session))
+        .await
+        .expect("written");
+    for _ in 0..100 {
+        if record.session(&session).is_some() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("not synced within a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_appenders_make_one_chain() {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open(dir.path()).expect("opens");
+    let appender = |who: usize| {
+        let record = record.clone();
+        tokio::spawn(async move {
+            for at in 0..100 {
+                let event = event(&format!("{who}/{at}"));
+                let result = match at % 2 {
+                    0 => record.append(event).await,
+                    _ => record.append_unsynced(event).await,
+                };
+                result.expect("recorded");
+            }
+        })
+    };
+    let appenders: Vec<_> = (0..32).map(appender).collect();
+    for appender in appenders {
+        appender.await.expect("no panic");
+    }
+    drop(record);
+    drop(reopen(dir.path()));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert_eq!(all(dir.path()).len(), 3200);
+}
+
+/// Changes one stored event behind the record's back.
+fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
+    for _ in 0..500 {
+        if let Ok(db) = sled::open(dir) {
+            change(&db);
+            db.flush().expect("flushed");
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    panic!("the store stays locked");
+}
+
+async fn tampered(change: impl FnOnce(&sled::Db)) -> String {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open(dir.path()).expect("opens");
+    for text in ["a", "b", "c"] {
+        record.append(event(text)).await.expect("recorded");
+    }
+    drop(record);
+    tamper(dir.path(), change);
+    let Err(error) = Record::open(dir.path()) else {
+        panic!("a damaged record was opened");
+    };
+    format!("{error:#}")
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_not_opened() {
+    let key = 2_u64.to_be_bytes();
+    let removed = tampered(|db| drop(db.remove(key).expect("removed"))).await;
+    assert!(removed.contains("event 2 is missing"), "{removed}");
+    let torn = tampered(|db| drop(db.insert(key, "{\"seq\":2").expect("written"))).await;
+    assert!(torn.contains("event 2 is unreadable"), "{torn}");
+    let edited = tampered(|db| {
+        let old = db.get(key).expect("read").expect("there");
+        let text = String::from_utf8(old.to_vec()).expect("JSON");
+        db.insert(key, text.replace("\"b\"", "\"x\"").as_bytes())
+            .expect("written");
+    });
+    let edited = edited.await;
+    assert!(edited.contains("event 3 does not follow"), "{edited}");
+}
+
+#[test]
+fn garbage_is_not_opened() {
+    let dir = TempDir::new().expect("a directory");
+    std::fs::write(dir.path().join("conf"), "garbage").expect("written");
+    std::fs::write(dir.path().join("db"), "garbage").expect("written");
+    assert!(Record::open(dir.path()).is_err());
+}
+
+const CHILD_DIR: &str = "HOLDPOINT_TEST_RECORD_DIR";
+
+/// This test binary again, running one ignored test of this module, with the record in `dir`.
+fn child(test: &str, dir: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command
+        .args(["--exact", "--ignored", "--nocapture"])
+        .arg(format!("record::tests::{test}"))
+        .env(CHILD_DIR, dir)
+        .stdout(Stdio::piped());
+    command
+}
+
+fn child_dir() -> std::path::PathBuf {
+    std::env::var_os(CHILD_DIR)
+        .expect("started by another test")
+        .into()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the child of kill_9_loses_nothing_acknowledged"]
+async fn child_that_appends() {
+    let record = Record::open(&child_dir()).expect("opens");
+    for who in 0..4 {
+        let record = record.clone();
+        tokio::spawn(async move {
+            for at in 0.. {
+                let text = format!("{who}/{at}");
+                let seq = record.append(event(&text)).await.expect("recorded");
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "ack {seq} {text}").expect("a reader");
+            }
+        });
+    }
+    std::future::pending::<()>().await;
+}
+
+#[test]
+fn kill_9_loses_nothing_acknowledged() {
+    let dir = TempDir::new().expect("a directory");
+    let mut acknowledged = Vec::new();
+    for round in 1..=3 {
+        let mut child = child("child_that_appends", dir.path())
+            .spawn()
+            .expect("starts");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let pid = Pid::from_raw(child.id().try_into().expect("a pid"));
+        let wanted = acknowledged.len() + 200 * round;
+        for line in lines {
+            // What was printed before the kill was acknowledged before it, and is read here to the end.
+            let line = line.expect("text");
+            if let Some(ack) = line.strip_prefix("ack ") {
+                acknowledged.push(ack.to_owned());
+            }
+            if acknowledged.len() == wanted {
+                nix::sys::signal::kill(pid, Signal::SIGKILL).expect("killed");
+            }
+        }
+        child.wait().expect("reaped");
+        assert!(acknowledged.len() >= wanted);
+        let stored = all(dir.path());
+        for ack in &acknowledged {
+            let (seq, text) = ack.split_once(' ').expect("two words");
+            let seq: usize = seq.parse().expect("a number");
+            assert_eq!(stored[seq - 1].event, event(text));
+        }
+    }
+}
+
+/// A file size limit stands in for a full disk: writes fail in the middle of it.
+fn limit_file_size(bytes: u64) {
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).expect("a limit");
+    setrlimit(Resource::RLIMIT_FSIZE, bytes.min(hard), hard).expect("limited");
+}
+
+#[tokio::test]
+#[ignore = "the child of a_full_disk_denies_and_space_lets_it_go_on"]
+async fn child_that_runs_out_of_space() {
+    // SAFETY: no handler is installed, the signal is ignored: write(2) then fails with EFBIG instead.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.expect("ignored");
+    let dir = child_dir();
+    let record = Record::open(&dir).expect("opens");
+    let mut acknowledged = Vec::new();
+    for at in 0..20 {
+        let text = format!("before/{at}");
+        let seq = record.append(event(&text)).await.expect("recorded");
+        acknowledged.push((seq, text));
+    }
+    let size = std::fs::metadata(dir.join("db")).expect("a file").len();
+    limit_file_size(size + 100_000);
+    let filler = "x".repeat(2000);
+    let mut failures = 0;
+    while failures < 5 {
+        match record.append(event(&filler)).await {
+            Ok(seq) => acknowledged.push((seq, filler.clone())),
+            Err(RecordError::Store(_)) => failures += 1,
+            Err(RecordError::Closed) => panic!("the writer died"),
+        }
+        assert!(acknowledged.len() < 2000, "the disk never fills");
+    }
+    limit_file_size(u64::MAX);
+    let again = (0..50).map(|at| format!("after/{at}"));
+    let mut recovered = 0;
+    for text in again {
+        match record.append(event(&text)).await {
+            Ok(seq) => {
+                acknowledged.push((seq, text));
+                recovered += 1;
+            }
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
+        }
+    }
+    assert!(
+        recovered > 10,
+        "only {recovered} after there was space again"
+    );
+    drop(record);
+    drop(reopen(&dir));
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let stored = all(&dir);
+    for (seq, text) in acknowledged {
+        let at = usize::try_from(seq).expect("small") - 1;
+        assert_eq!(stored[at].event, event(&text));
+    }
+    println!("went on");
+}
+
+#[test]
+fn a_full_disk_denies_and_space_lets_it_go_on() {
+    let dir = TempDir::new().expect("a directory");
+    let output = child("child_that_runs_out_of_space", dir.path())
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && text.contains("went on"),
+        "{text}"
+    );
+}

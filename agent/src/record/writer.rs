@@ -1,0 +1,235 @@
+//! The one thread that writes: group commit.
+
+use std::{
+    io,
+    sync::{Arc, RwLock},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    RecordError,
+    chain::{Head, Link},
+    event::Event,
+    index::Index,
+    store::{Encoded, Store, StoredEvent},
+};
+
+/// Events in one commit at most.
+const GROUP: usize = 512;
+/// How long what was written may stay unsynced.
+const SYNC_WITHIN: Duration = Duration::from_millis(50);
+/// Between two attempts to open a store that failed.
+const REOPEN_EVERY: Duration = Duration::from_secs(1);
+
+/// What an appender waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    Written,
+    Synced,
+}
+
+/// An event on its way to the store.
+pub(super) struct Append {
+    pub(super) event: Event,
+    pub(super) until: Until,
+    pub(super) done: oneshot::Sender<Result<u64, RecordError>>,
+}
+
+struct Writer {
+    store: Arc<Store>,
+    index: Arc<RwLock<Index>>,
+    /// The last event written.
+    head: Head,
+    /// The last event synced: nothing up to here may ever be missing.
+    synced: Head,
+    /// What lies between the two.
+    unsynced: Vec<StoredEvent>,
+    sync_by: Option<Instant>,
+    /// When the store failed last, and has not been opened again.
+    failed: Option<Failure>,
+}
+
+struct Failure {
+    at: Instant,
+    message: String,
+}
+
+/// Starts the thread. It ends, having synced, when the last sender of `appends` is gone.
+pub(super) fn start(
+    store: Arc<Store>,
+    index: Arc<RwLock<Index>>,
+    head: Head,
+    appends: mpsc::Receiver<Append>,
+) -> io::Result<()> {
+    // A runtime of its own, for its timer: `recv_many` with a deadline.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let writer = Writer {
+        store,
+        index,
+        head,
+        synced: head,
+        unsynced: Vec::new(),
+        sync_by: None,
+        failed: None,
+    };
+    thread::Builder::new()
+        .name("record".into())
+        .spawn(move || runtime.block_on(writer.run(appends)))?;
+    Ok(())
+}
+
+impl Writer {
+    async fn run(mut self, mut appends: mpsc::Receiver<Append>) {
+        let mut group = Vec::with_capacity(GROUP);
+        loop {
+            let receive = appends.recv_many(&mut group, GROUP);
+            let received = match self.sync_by {
+                Some(deadline) => timeout_at(deadline, receive).await.ok(),
+                None => Some(receive.await),
+            };
+            match received {
+                None => self.sync_or_fail(),
+                Some(0) => return self.sync_or_fail(),
+                Some(_) => self.commit(std::mem::take(&mut group)),
+            }
+        }
+    }
+
+    fn commit(&mut self, group: Vec<Append>) {
+        let (events, waiters): (Vec<_>, Vec<_>) = group
+            .into_iter()
+            .map(|append| (append.event, (append.until, append.done)))
+            .unzip();
+        let first = match self.write(events) {
+            Ok(first) => first,
+            Err(error) => {
+                let error = self.fail(&error);
+                return waiters
+                    .into_iter()
+                    .for_each(|(_, done)| answer(done, Err(error.clone())));
+            }
+        };
+        let mut to_sync = Vec::new();
+        for (seq, (until, done)) in (first..).zip(waiters) {
+            match until {
+                Until::Written => answer(done, Ok(seq)),
+                Until::Synced => to_sync.push((seq, done)),
+            }
+        }
+        if to_sync.is_empty() {
+            self.sync_by
+                .get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
+            return;
+        }
+        let synced = self.sync();
+        for (seq, done) in to_sync {
+            answer(done, synced.clone().map(|()| seq));
+        }
+    }
+
+    /// Returns the number of the first.
+    fn write(&mut self, events: Vec<Event>) -> anyhow::Result<u64> {
+        self.recover()?;
+        let first = self.head.seq + 1;
+        let mut head = self.head;
+        let mut encoded = Vec::with_capacity(events.len());
+        let mut stored = Vec::with_capacity(events.len());
+        let time = Timestamp::now();
+        for event in events {
+            let event = StoredEvent {
+                seq: head.seq + 1,
+                time,
+                prev: head.link,
+                event,
+            };
+            let bytes = serde_json::to_vec(&event).context("cannot encode the event")?;
+            head = Head {
+                seq: event.seq,
+                link: Link::of(&bytes),
+            };
+            encoded.push(Encoded {
+                seq: event.seq,
+                bytes,
+            });
+            stored.push(event);
+        }
+        self.store.write(encoded)?;
+        self.head = head;
+        self.unsynced.append(&mut stored);
+        Ok(first)
+    }
+
+    fn sync(&mut self) -> Result<(), RecordError> {
+        self.sync_by = None;
+        if self.unsynced.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.store.sync() {
+            return Err(self.fail(&error));
+        }
+        self.synced = self.head;
+        let mut index = self.index.write().expect("no panic while locked");
+        for event in self.unsynced.drain(..) {
+            index.add(&event);
+        }
+        Ok(())
+    }
+
+    fn sync_or_fail(&mut self) {
+        // Nobody waits for it; `fail` has logged it, and the next append tells its caller.
+        let _ = self.sync();
+    }
+
+    /// Opens a store again that had failed.
+    fn recover(&mut self) -> anyhow::Result<()> {
+        let Some(failure) = &self.failed else {
+            return Ok(());
+        };
+        if failure.at.elapsed() < REOPEN_EVERY {
+            anyhow::bail!("{}", failure.message);
+        }
+        let mut index = self.index.write().expect("no panic while locked");
+        self.head = self.store.reopen(self.synced, |event| index.add(event))?;
+        // What was found after `synced` had been read from the file, not synced to it.
+        self.store.sync()?;
+        self.synced = self.head;
+        self.failed = None;
+        tracing::info!(seq = self.head.seq, "the record can be written again");
+        Ok(())
+    }
+
+    fn fail(&mut self, error: &anyhow::Error) -> RecordError {
+        let message = format!("{error:#}");
+        if self.failed.is_none() {
+            tracing::error!(
+                error = message,
+                "the record cannot be written: nothing is let through"
+            );
+        }
+        let recent = matches!(&self.failed, Some(failure) if failure.at.elapsed() < REOPEN_EVERY);
+        if !recent {
+            self.failed = Some(Failure {
+                at: Instant::now(),
+                message: message.clone(),
+            });
+        }
+        self.unsynced.clear();
+        self.sync_by = None;
+        RecordError::Store(message)
+    }
+}
+
+/// An appender that has gone away does not want to know.
+fn answer(done: oneshot::Sender<Result<u64, RecordError>>, result: Result<u64, RecordError>) {
+    let _ = done.send(result);
+}
