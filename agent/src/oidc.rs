@@ -1,1 +1,73 @@
-//! Verifies the OIDC token that opens a session.
+//! Verifies the OIDC token that opens a session (OpenID Connect Core 1.0, RFC 7519; RFC 8725 for what to beware of).
+//!
+//! `issuer` fetches keys; everything else here decides, and does no IO.
+
+mod cache;
+mod claims;
+mod error;
+mod issuer;
+mod keys;
+#[cfg(test)]
+mod tests;
+mod token;
+
+use anyhow::Context as _;
+use holdpoint_core::identity::Principal;
+use jiff::Timestamp;
+
+pub use self::error::TokenError;
+use self::{issuer::Issuer, token::Unverified};
+use crate::{config, upstream::Upstream};
+
+/// Verifies tokens of the configured issuers.
+#[derive(Debug)]
+pub struct Verifier {
+    issuers: Vec<Issuer>,
+}
+
+impl Verifier {
+    /// A verifier of the tokens of `issuers`. Nothing is fetched yet.
+    ///
+    /// # Errors
+    /// When an issuer is given twice, its URL is neither `https` nor `http` on loopback, its audience is empty, an
+    /// algorithm is unknown or not asymmetric, or its `ca_file` cannot be used.
+    pub fn new(issuers: &[config::Issuer], upstream: &config::Upstream) -> anyhow::Result<Self> {
+        let shared = Upstream::new(upstream)?;
+        let mut verified = Vec::<Issuer>::new();
+        for settings in issuers {
+            let context = || format!("the configuration's issuer {:?}", settings.url);
+            let upstream = match &settings.ca_file {
+                Some(file) => Upstream::trusting_only(file, upstream).with_context(context)?,
+                None => shared.clone(),
+            };
+            let issuer = Issuer::new(settings, upstream).with_context(context)?;
+            anyhow::ensure!(
+                verified.iter().all(|other| other.url() != issuer.url()),
+                "{} is there twice: merge the two",
+                context()
+            );
+            verified.push(issuer);
+        }
+        Ok(Self { issuers: verified })
+    }
+
+    /// Who the token speaks for.
+    ///
+    /// # Errors
+    /// When it is not a valid token of a configured issuer for our audience, now. The error never holds the token.
+    pub async fn verify(&self, token: &str) -> Result<Principal, TokenError> {
+        self.verify_at(token, Timestamp::now()).await
+    }
+
+    async fn verify_at(&self, token: &str, now: Timestamp) -> Result<Principal, TokenError> {
+        let token = Unverified::parse(token)?;
+        let issuer = self
+            .issuers
+            .iter()
+            .find(|issuer| issuer.url() == token.issuer())
+            .ok_or_else(|| TokenError::issuer(token.issuer()))?;
+        let algorithm = token.algorithm(issuer.algorithms())?;
+        let key = issuer.key(token.key_id(), algorithm).await?;
+        token.verify(algorithm, &key)?.accept(issuer.rules(), now)
+    }
+}

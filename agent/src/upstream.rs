@@ -1,1 +1,144 @@
-//! Connections to the real Google.
+//! Connections to the real Google, to issuers, to the host's metadata server: the one place that makes TLS clients.
+//!
+//! Nothing is added to a request here and nothing taken out: what may travel upstream is the caller's business.
+
+mod connector;
+mod error;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::{io, path::Path, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+
+pub use self::error::{FetchError, SendError};
+use self::{
+    connector::{Connector, Dialer},
+    error::FetchCause,
+};
+use crate::config;
+
+/// A request body on its way upstream.
+pub type ProxyBody = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// How long looking up a name, connecting and the TLS handshake may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An idle connection older than this is more likely than not closed by the other side.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const POOL_MAX_IDLE_PER_HOST: usize = 128;
+/// HTTP/2 pings find out that a peer is gone while requests wait for it; TCP alone would take 15 minutes.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+
+/// A pooled HTTP/1.1 and HTTP/2 client. Cheap to clone; clones share the pool.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client<Connector, ProxyBody>,
+    dialer: Dialer,
+}
+
+impl Upstream {
+    /// A client that trusts the system's CA certificates and those of `settings.ca_file`.
+    ///
+    /// # Errors
+    /// When `ca_file` cannot be read or holds no usable certificate, or nothing at all would be trusted.
+    pub fn new(settings: &config::Upstream) -> anyhow::Result<Self> {
+        let roots = tls::system_roots_and(settings.ca_file.as_deref())?;
+        Self::trusting(roots, settings)
+    }
+
+    /// A client that trusts only the CA certificates of `ca_file`: for an issuer with its own CA. Of `settings`,
+    /// the address overrides count.
+    ///
+    /// # Errors
+    /// When `ca_file` cannot be read or holds no usable certificate.
+    pub fn trusting_only(ca_file: &Path, settings: &config::Upstream) -> anyhow::Result<Self> {
+        Self::trusting(tls::roots_of(ca_file)?, settings)
+    }
+
+    fn trusting(roots: rustls::RootCertStore, settings: &config::Upstream) -> anyhow::Result<Self> {
+        let dialer = Dialer::new(&settings.addresses, CONNECT_TIMEOUT);
+        let connector = Connector::new(dialer.clone(), tls::client(roots)?, CONNECT_TIMEOUT);
+        // A pooled connection may turn out to be closed at the moment it is used. The client then takes another, but
+        // only for a request that hyper handed back, and hyper hands back only what was still in its queue: at each
+        // of the places in hyper 1.12 that return a message or report "canceled" (client/dispatch.rs, conn/http1.rs,
+        // conn/http2.rs, proto/h1/dispatch.rs) the connection has not taken the request out, so no byte of it was
+        // written. A request that was started is never sent again. The tests count what a closing server sees.
+        let client = Client::builder(TokioExecutor::new())
+            .retry_canceled_requests(true)
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+            .build(connector);
+        Ok(Self { client, dialer })
+    }
+
+    /// Sends a request with an absolute URI and waits for the head of its response. The HTTP version is what the
+    /// other side negotiates.
+    ///
+    /// There is no limit to how long the answer may take: a mutating call that is given up on has an unknown outcome.
+    ///
+    /// # Errors
+    /// [`SendError::NotSent`] when no byte of the request can have left, [`SendError::Unknown`] in every other case.
+    pub async fn send(
+        &self,
+        mut request: Request<ProxyBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        connector::check_scheme(request.uri())
+            .map_err(|why| SendError::refused(request.uri(), why))?;
+        let uri = request.uri().clone();
+        *request.version_mut() = Version::HTTP_11;
+        let answer = self.client.request(request).await;
+        answer.map_err(|error| SendError::of(&uri, &error))
+    }
+
+    /// Sends a small request and collects the whole response, whatever its status. Redirects are not followed.
+    ///
+    /// # Errors
+    /// When nothing usable came back: not sent, broken off, a body of more than `limit` bytes, or later than `timeout`.
+    pub async fn fetch(
+        &self,
+        request: Request<Bytes>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let uri = request.uri().clone();
+        let exchange = async {
+            let request =
+                request.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
+            let (head, body) = self.send(request).await?.into_parts();
+            let body = Limited::new(body, limit).collect().await;
+            let body = body.map_err(|error| FetchCause::of_body(&*error, limit))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        match tokio::time::timeout(timeout, exchange).await {
+            Ok(outcome) => outcome.map_err(|cause| FetchError::new(&uri, cause)),
+            Err(_) => Err(FetchError::new(&uri, FetchCause::Late(timeout))),
+        }
+    }
+
+    /// A plain TCP connection to `host`, or to the address that overrides it: for traffic passed through unopened.
+    ///
+    /// # Errors
+    /// When the name does not resolve or nothing answers within 10 s. The text says what was tried.
+    pub async fn dial(&self, host: &str, port: u16) -> io::Result<tokio::net::TcpStream> {
+        self.dialer.dial(host, port).await
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").finish_non_exhaustive()
+    }
+}
