@@ -1,4 +1,9 @@
 //! What the end-to-end tests share: a stand-in Google, an OIDC issuer, a daemon under test.
 
+pub mod daemon;
+pub mod host;
 pub mod issuer;
+pub mod reviewer;
+pub mod sandbox;
 pub mod stand_in;
+pub mod world;
