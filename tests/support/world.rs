@@ -340,7 +340,10 @@ fn remove_cgroup(cgroup: &Path) -> anyhow::Result<()> {
 }
 
 /// `HOLDPOINT_BIN`, or the binary that cargo put beside this one.
-fn holdpoint_binary() -> anyhow::Result<PathBuf> {
+///
+/// # Errors
+/// When there is none.
+pub fn holdpoint_binary() -> anyhow::Result<PathBuf> {
     if let Some(binary) = std::env::var_os("HOLDPOINT_BIN") {
         return Ok(binary.into());
     }
