@@ -48,6 +48,8 @@ pub struct Settings {
     pub max_seconds: Option<u64>,
     /// Cedar policies besides the shipped ones.
     pub extra_policies: String,
+    /// Further issuers, by URL; the audience is the usual one.
+    pub issuers: Vec<String>,
     /// Further hosts that are dialled at the stand-in.
     pub hosts: Vec<String>,
 }
@@ -111,6 +113,12 @@ impl World {
              [google]\nproject = \"{PROJECT}\"\naccount = \"{ACCOUNT}\"\nzone = \"{ZONE}\"\n\n",
             self.issuer.url()
         );
+        for url in &settings.issuers {
+            write!(
+                text,
+                "[[issuer]]\nurl = \"{url}\"\naudience = \"{AUDIENCE}\"\n\n"
+            )?;
+        }
         match settings.credential {
             Credential::Key => write!(
                 text,
@@ -299,6 +307,16 @@ impl World {
             .join(&self.name)
     }
 
+    /// What [`Drop`] removes, for whoever may not get that far.
+    #[must_use]
+    pub fn remnants(&self) -> Remnants {
+        Remnants {
+            agents: self.agents_cgroup(),
+            pins: Path::new("/sys/fs/bpf").join(&self.name),
+            dir: self.dir.path().to_owned(),
+        }
+    }
+
     fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
         self.daemon.lock().expect("no panic while locked")
     }
@@ -314,11 +332,25 @@ impl Drop for World {
             eprintln!("--- the daemon's log\n{}", self.daemon_log());
         }
         drop(self.daemon().take());
-        // Sessions and pins outlive a daemon by design; this world's end with the test.
-        let agents = self.agents_cgroup();
-        let _ = fs::write(agents.join("cgroup.kill"), "1");
-        let _ = remove_cgroup(&agents);
-        let _ = fs::remove_dir_all(Path::new("/sys/fs/bpf").join(&self.name));
+        self.remnants().remove();
+    }
+}
+
+/// What outlives a daemon by design: sessions and pins. A world's end with it.
+#[derive(Clone, Debug)]
+pub struct Remnants {
+    agents: PathBuf,
+    pins: PathBuf,
+    dir: PathBuf,
+}
+
+impl Remnants {
+    /// Ends the sessions, detaches the programs, deletes the files. What is gone already is no error.
+    pub fn remove(&self) {
+        let _ = fs::write(self.agents.join("cgroup.kill"), "1");
+        let _ = remove_cgroup(&self.agents);
+        let _ = fs::remove_dir_all(&self.pins);
+        let _ = fs::remove_dir_all(&self.dir);
     }
 }
 
