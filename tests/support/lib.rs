@@ -1,1 +1,11 @@
 //! What the end-to-end tests share: a stand-in Google, an OIDC issuer, a daemon under test.
+
+pub mod canary;
+pub mod daemon;
+pub mod host;
+pub mod issuer;
+pub mod python;
+pub mod reviewer;
+pub mod sandbox;
+pub mod stand_in;
+pub mod world;

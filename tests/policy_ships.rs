@@ -1,0 +1,119 @@
+//! The policies that ship are checked and tested by the binary that ships, and so is the documented configuration.
+
+use std::{fs, path::Path, process::Command};
+
+use holdpoint_tests::{
+    sandbox::Ran,
+    world::{copy_tree, holdpoint_binary, repository},
+};
+
+fn holdpoint(args: &[&str], dir: &Path) -> Ran {
+    let binary = holdpoint_binary().unwrap_or_else(|error| panic!("{error:#}"));
+    let started = std::time::Instant::now();
+    let output = Command::new(binary)
+        .args(args)
+        .arg(dir)
+        .output()
+        .expect("it runs");
+    Ran {
+        name: format!("holdpoint {}", args.join(" ")),
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        took: started.elapsed(),
+    }
+}
+
+fn copy_of_the_policies() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a directory");
+    copy_tree(&repository().join("policies"), dir.path()).expect("a copy");
+    dir
+}
+
+#[test]
+fn the_shipped_policies_pass_their_own_tests() {
+    let policies = repository().join("policies");
+    let _ = holdpoint(&["policy", "check"], &policies).succeeded();
+    let _ = holdpoint(&["policy", "test"], &policies).succeeded();
+}
+
+#[test]
+fn a_broken_policy_is_named_with_its_file_and_line() {
+    let cases = [
+        ("permit(principal, action", "broken.cedar:3"),
+        (
+            r#"permit(principal, action == Action::"sql.instances.delte", resource);"#,
+            "sql.instances.delete",
+        ),
+        (
+            "@hodl(\"reviewers\")\nforbid(principal, action, resource);",
+            "hodl",
+        ),
+    ];
+    for (policy, named) in cases {
+        let dir = copy_of_the_policies();
+        fs::write(dir.path().join("broken.cedar"), format!("\n\n{policy}\n")).expect("a file");
+        let ran = holdpoint(&["policy", "check"], dir.path()).failed();
+        assert!(ran.says("broken.cedar"), "{policy}: {ran}");
+        assert!(ran.says(named), "{policy}: {ran}");
+    }
+}
+
+#[test]
+fn taking_any_policy_out_makes_a_case_fail() {
+    let policies = repository().join("policies");
+    let mut tried = 0;
+    for entry in fs::read_dir(&policies).expect("policies/").flatten() {
+        let path = entry.path();
+        if path.extension().is_none_or(|it| it != "cedar") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("a policy file");
+        let statements: Vec<&str> = text.split_inclusive(";\n").collect();
+        for (index, statement) in statements.iter().enumerate() {
+            if !statement.contains("permit") && !statement.contains("forbid") {
+                continue;
+            }
+            let rest = statements.iter().enumerate().filter(|(at, _)| *at != index);
+            let rest: String = rest.map(|(_, statement)| *statement).collect();
+            let dir = copy_of_the_policies();
+            fs::write(dir.path().join(entry.file_name()), rest).expect("a file");
+            let ran = holdpoint(&["policy", "test"], dir.path());
+            assert!(
+                !ran.status.success(),
+                "no case misses this policy:\n{statement}\n{ran}"
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 5, "only {tried} policies found");
+}
+
+#[test]
+fn the_documented_configuration_is_one() {
+    let path = repository().join("systemd/holdpoint.toml");
+    holdpoint::config::Config::load(&path).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+#[test]
+fn every_key_of_the_configuration_is_documented() {
+    let documented =
+        fs::read_to_string(repository().join("systemd/holdpoint.toml")).expect("the file");
+    let source = fs::read_to_string(repository().join("agent/src/config.rs")).expect("the source");
+    let (source, _) = source
+        .split_once("impl Config")
+        .expect("types come before their functions");
+    let mut keys = 0;
+    for line in source.lines().map(str::trim) {
+        let Some(key) = line.strip_prefix("pub ").and_then(|it| it.split_once(": ")) else {
+            continue;
+        };
+        let key = if key.0 == "issuers" { "issuer" } else { key.0 };
+        assert!(
+            documented.contains(key),
+            "systemd/holdpoint.toml does not tell of `{key}`"
+        );
+        keys += 1;
+    }
+    assert!(keys > 20, "only {keys} keys found");
+}

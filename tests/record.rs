@@ -1,0 +1,154 @@
+//! The record tells who, what, the decision, the approval and the outcome, and it is written before anything leaves.
+
+use holdpoint_tests::{
+    issuer::SUBJECT,
+    reviewer::{events, milliseconds, session_id, sessions},
+    world::{INSTANCES_URL, World},
+};
+use serde_json::Value;
+
+const PROD_DB: &str = "/sql/v1beta4/projects/lab-project/instances/prod-db";
+
+fn kinds<'e>(events: &'e [Value], kind: &str) -> Vec<&'e Value> {
+    events
+        .iter()
+        .filter(|event| event["event"] == kind)
+        .collect()
+}
+
+fn only<'e>(events: &'e [Value], kind: &str) -> &'e Value {
+    let found = kinds(events, kind);
+    assert_eq!(found.len(), 1, "{kind}: {events:#?}");
+    found[0]
+}
+
+fn only_session(world: &World) -> String {
+    let all = sessions(world).expect("a list");
+    assert_eq!(all.len(), 1, "{all:?}");
+    session_id(&all[0]).to_owned()
+}
+
+fn seq(event: &Value) -> u64 {
+    event["seq"].as_u64().expect("events are numbered")
+}
+
+fn time(event: &Value) -> u64 {
+    milliseconds(&event["time"]).expect("events have a time")
+}
+
+fn approved_delete(world: &World) -> Vec<Value> {
+    let url = format!("https://sqladmin.googleapis.com{PROD_DB}");
+    let running = world
+        .sandbox()
+        .start(&["curl", "-sS", "--fail", "-X", "DELETE", &url]);
+    let hold = world.wait_for_hold("sql.instances.delete");
+    world.approve(hold.id()).expect("root may approve");
+    let _ = running.finish().succeeded();
+    let session = only_session(world);
+    events(world, &session).expect("events")
+}
+
+#[test]
+fn intent_and_decision_come_before_the_request_leaves() {
+    let world = World::start();
+    let events = approved_delete(&world);
+    let order = [
+        "session_opened",
+        "intent",
+        "hold",
+        "approval_decided",
+        "approval_used",
+        "outcome",
+    ];
+    let numbers: Vec<u64> = order.iter().map(|kind| seq(only(&events, kind))).collect();
+    assert!(numbers.is_sorted(), "{order:?} are {numbers:?}");
+
+    let intent = only(&events, "intent");
+    assert_eq!(intent["operation"]["action"], "sql.instances.delete");
+    assert_eq!(intent["decision"]["verdict"], "hold");
+    let arrivals = world.arrivals();
+    let delete = arrivals
+        .iter()
+        .find(|it| it.asks("DELETE", PROD_DB))
+        .expect("it arrived");
+    assert!(
+        time(intent) <= delete.t,
+        "the intent is younger than the request"
+    );
+    assert!(time(only(&events, "approval_decided")) <= delete.t);
+    assert!(time(only(&events, "approval_used")) <= delete.t);
+    assert_eq!(only(&events, "outcome")["status"], 200);
+}
+
+#[test]
+fn an_allowed_read_and_who_connected_are_told() {
+    let world = World::start();
+    let _ = world
+        .sandbox()
+        .run(&["curl", "-sS", "--fail", INSTANCES_URL])
+        .succeeded();
+    let events = events(&world, &only_session(&world)).expect("events");
+    let opened = only(&events, "session_opened");
+    assert_eq!(opened["principal"]["subject"], SUBJECT);
+    assert_eq!(opened["user"]["uid"], 65534);
+    let intent = only(&events, "intent");
+    assert_eq!(intent["operation"]["action"], "sql.instances.list");
+    assert_eq!(intent["decision"]["verdict"], "allow");
+    let connections = kinds(&events, "connection");
+    let connection = connections
+        .iter()
+        .find(|it| it["name"] == "sqladmin.googleapis.com");
+    let connection = connection.unwrap_or_else(|| panic!("no connection: {events:#?}"));
+    let executable = connection["process"]["executable"]
+        .as_str()
+        .unwrap_or_default();
+    assert!(executable.ends_with("curl"), "{connection}");
+    let arguments = connection["process"]["arguments"].to_string();
+    assert!(arguments.contains(INSTANCES_URL), "{connection}");
+}
+
+#[test]
+fn a_denial_is_told_and_has_no_outcome() {
+    let world = World::start();
+    let url = "https://sqladmin.googleapis.com/sql/v1beta4/no/such/method";
+    let ran = world
+        .sandbox()
+        .run(&["curl", "-sS", "-w", "%{http_code}", url])
+        .succeeded();
+    assert!(ran.stdout.ends_with("403"), "{ran}");
+    let events = events(&world, &only_session(&world)).expect("events");
+    let intent = only(&events, "intent");
+    assert_eq!(intent["operation"]["action"], "google.unknown");
+    assert_eq!(intent["decision"]["verdict"], "deny");
+    assert!(kinds(&events, "forwarded").is_empty(), "{events:#?}");
+}
+
+#[test]
+fn the_record_survives_kill_9() {
+    let world = World::start();
+    let before = approved_delete(&world);
+    world.kill_daemon().expect("it was running");
+    world.start_daemon().expect("it starts again");
+    let session = session_id(&sessions(&world).expect("a list")[0]).to_owned();
+    let after = events(&world, &session).expect("events");
+    assert_eq!(after[..before.len()], before[..]);
+}
+
+#[test]
+fn no_credential_and_no_body_is_in_the_record() {
+    let world = World::start();
+    let body = r#"{"password":"hunter2-in-a-body"}"#;
+    let url = format!("https://sqladmin.googleapis.com{PROD_DB}/users?name=postgres");
+    let header = "Content-Type: application/json";
+    let _ = world.sandbox().run(&[
+        "curl", "-sS", "-m", "5", "-X", "PUT", "-H", header, "-d", body, &url,
+    ]);
+    let events = events(&world, &only_session(&world)).expect("events");
+    let operations = kinds(&events, "intent");
+    assert_eq!(operations.len(), 1, "{events:#?}");
+    assert!(
+        !operations[0].to_string().contains("hunter2"),
+        "{operations:?}"
+    );
+    assert!(!format!("{events:?}").contains(world.google.token()));
+}

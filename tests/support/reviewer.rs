@@ -1,0 +1,155 @@
+//! The reviewer's side: root on the host, with `holdpoint approvals`.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use serde_json::Value;
+
+use crate::world::World;
+
+/// One held operation, as the control API describes it.
+#[derive(Clone, Debug)]
+pub struct Approval(pub Value);
+
+impl Approval {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0["id"].as_str().unwrap_or_default()
+    }
+
+    /// `pending`, `approved`, `denied`, ...
+    #[must_use]
+    pub fn state(&self) -> &str {
+        self.0["state"].as_str().unwrap_or_default()
+    }
+
+    /// Whether its description mentions `text` anywhere.
+    #[must_use]
+    pub fn mentions(&self, text: &str) -> bool {
+        self.0.to_string().contains(text)
+    }
+
+    /// When it was answered, in milliseconds since the epoch.
+    #[must_use]
+    pub fn decided_at(&self) -> Option<u64> {
+        milliseconds(&self.0["decided_at"])
+    }
+}
+
+/// Milliseconds since the epoch, from a number of them or an RFC 3339 time.
+#[must_use]
+pub fn milliseconds(value: &Value) -> Option<u64> {
+    let parsed = || value.as_str()?.parse::<jiff::Timestamp>().ok();
+    let from_text = || u64::try_from(parsed()?.as_millisecond()).ok();
+    value.as_u64().or_else(from_text)
+}
+
+impl World {
+    /// All approvals, whatever their state.
+    ///
+    /// # Errors
+    /// When the daemon does not say.
+    pub fn approvals(&self) -> anyhow::Result<Vec<Approval>> {
+        let answer = self.holdpoint_json(&["approvals", "list"])?;
+        let list = answer.as_array().or(answer["approvals"].as_array());
+        let list = list.context("`holdpoint approvals list` printed no list")?;
+        Ok(list.iter().cloned().map(Approval).collect())
+    }
+
+    /// Waits until exactly one pending approval mentions `text`.
+    ///
+    /// # Panics
+    /// When there is none in time, or more than one.
+    #[must_use]
+    pub fn wait_for_hold(&self, text: &str) -> Approval {
+        self.find_hold(text, Duration::from_secs(30))
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", self.daemon_log()))
+    }
+
+    /// Waits until exactly one pending approval mentions `text`.
+    ///
+    /// # Errors
+    /// When there is none in time, or more than one.
+    pub fn find_hold(&self, text: &str, limit: Duration) -> anyhow::Result<Approval> {
+        let started = Instant::now();
+        loop {
+            let mut pending = self.approvals()?;
+            pending.retain(|it| it.state() == "pending" && it.mentions(text));
+            ensure!(
+                pending.len() < 2,
+                "{} holds for {text}, not one",
+                pending.len()
+            );
+            if let Some(approval) = pending.pop() {
+                return Ok(approval);
+            }
+            if started.elapsed() > limit {
+                bail!("nothing is held for {text} after {limit:?}");
+            }
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Approves.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn approve(&self, id: &str) -> anyhow::Result<()> {
+        self.answer("approve", id)
+    }
+
+    /// Denies.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn deny(&self, id: &str) -> anyhow::Result<()> {
+        self.answer("deny", id)
+    }
+
+    fn answer(&self, verb: &str, id: &str) -> anyhow::Result<()> {
+        let comment = format!("{verb} by the test");
+        let args = ["approvals", verb, id, "--comment", &comment];
+        let output = self.holdpoint(&args).output()?;
+        ensure!(
+            output.status.success(),
+            "holdpoint approvals {verb} {id}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+}
+
+/// The events that `holdpoint sessions show ID` tells, oldest first.
+///
+/// # Errors
+/// When the daemon does not say.
+pub fn events(world: &World, session: &str) -> anyhow::Result<Vec<Value>> {
+    let answer = world.holdpoint_json(&["sessions", "show", session])?;
+    let list = answer.as_array().or(answer["events"].as_array());
+    Ok(list
+        .context("`holdpoint sessions show` printed no events")?
+        .clone())
+}
+
+/// The sessions that `holdpoint sessions list` tells.
+///
+/// # Errors
+/// When the daemon does not say.
+pub fn sessions(world: &World) -> anyhow::Result<Vec<Value>> {
+    let answer = world.holdpoint_json(&["sessions", "list"])?;
+    let list = answer.as_array().or(answer["sessions"].as_array());
+    Ok(list
+        .context("`holdpoint sessions list` printed no list")?
+        .clone())
+}
+
+/// A session's id.
+#[must_use]
+pub fn session_id(session: &Value) -> &str {
+    let id = session["id"].as_str().or(session["session"].as_str());
+    id.unwrap_or_default()
+}

@@ -1,0 +1,152 @@
+//! The listeners: TLS and HTTP in, [`Call`]s out.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    batch,
+    call::{Answer, Call},
+    journal::{Entry, Journal},
+};
+
+/// A body longer than this is refused: it is more than any test sends.
+const BODY_LIMIT: u64 = 256 << 20;
+
+/// What answers calls.
+pub trait Service: Send + Sync + 'static {
+    /// The answer to one request.
+    fn answer(&self, call: &Call) -> Answer;
+}
+
+/// Serves Google's hosts: TLS, HTTP/1.1 and HTTP/2; every request is written down.
+pub async fn serve_tls(
+    listener: TcpListener,
+    tls: TlsAcceptor,
+    journal: Journal,
+    service: Arc<dyn Service>,
+) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(connection(
+            stream,
+            tls.clone(),
+            journal.clone(),
+            service.clone(),
+        ));
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    journal: Journal,
+    service: Arc<dyn Service>,
+) {
+    let _ = stream.set_nodelay(true);
+    let Ok(stream) = tls.accept(stream).await else {
+        return;
+    };
+    let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let handler = service_fn(move |request| {
+        let (journal, service) = (journal.clone(), service.clone());
+        async move { recorded(request, &journal, service.as_ref()).await }
+    });
+    let io = TokioIo::new(stream);
+    // A client that goes away in the middle is that client's business.
+    if h2 {
+        let _ = http2::Builder::new(TokioExecutor::new())
+            .serve_connection(io, handler)
+            .await;
+    } else {
+        let _ = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .serve_connection(io, handler)
+            .await;
+    }
+}
+
+async fn recorded(
+    request: Request<Incoming>,
+    journal: &Journal,
+    service: &dyn Service,
+) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let (head, mut incoming) = request.into_parts();
+    let host = host(&head);
+    let mut entry = Entry::begin(journal, &head, &host);
+    let mut body = BytesMut::new();
+    while let Some(frame) = incoming.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            entry.body(&piece);
+            body.extend_from_slice(&piece);
+        }
+        if body.len() as u64 > BODY_LIMIT {
+            return Ok(response(Answer::error(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "uploadTooLarge",
+                "the body is too long",
+            )));
+        }
+    }
+    let call = call(head, &host, body.freeze());
+    entry.end(
+        batch::parts(&call)
+            .into_iter()
+            .map(|part| part.line)
+            .collect(),
+    );
+    Ok(response(service.answer(&call)))
+}
+
+/// Serves plain HTTP/1.1, unrecorded: the metadata server, the OIDC issuer.
+pub async fn serve_plain(listener: TcpListener, service: Arc<dyn Service>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let service = service.clone();
+        let handler = service_fn(move |request: Request<Incoming>| {
+            let service = service.clone();
+            async move {
+                let (head, incoming) = request.into_parts();
+                let body = incoming.collect().await?.to_bytes();
+                let host = host(&head);
+                Ok::<_, hyper::Error>(response(service.answer(&call(head, &host, body))))
+            }
+        });
+        let io = TokioIo::new(stream);
+        tokio::spawn(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .serve_connection(io, handler),
+        );
+    }
+}
+
+fn call(head: http::request::Parts, host: &str, body: Bytes) -> Call {
+    let target = head
+        .uri
+        .path_and_query()
+        .map_or("/", |target| target.as_str());
+    Call::new(head.method.as_str(), host, target, head.headers, body)
+}
+
+fn host(head: &http::request::Parts) -> String {
+    let header = head.headers.get("host").and_then(|host| host.to_str().ok());
+    let name = head.uri.host().or(header).unwrap_or_default();
+    let name = name.split(':').next().unwrap_or_default();
+    name.to_ascii_lowercase()
+}
+
+fn response(answer: Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(answer.body));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    response
+}

@@ -1,0 +1,457 @@
+//! A world of one test: a stand-in Google, an issuer, a daemon with files, pins and a cgroup of its own.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    daemon::Daemon,
+    host,
+    issuer::{AUDIENCE, GROUPS_CLAIM, Issuer},
+    sandbox::Sandbox,
+    stand_in::{ACCOUNT, Arrival, PROJECT, StandIn, ZONE},
+};
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// Where the daemon under test gets its real credential from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Credential {
+    /// A service-account key file.
+    #[default]
+    Key,
+    /// The host's metadata server.
+    Metadata,
+}
+
+/// What a world can differ in.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// The source of the real credential.
+    pub credential: Credential,
+    /// Seconds after which a held HTTP/2 request is answered "pending", where not the default.
+    pub http2_answer_seconds: Option<u64>,
+    /// Seconds a session may last, where not the default.
+    pub max_seconds: Option<u64>,
+    /// Cedar policies besides the shipped ones.
+    pub extra_policies: String,
+    /// Further issuers, by URL; the audience is the usual one.
+    pub issuers: Vec<String>,
+    /// Further hosts that are dialled at the stand-in.
+    pub hosts: Vec<String>,
+}
+
+/// A running world.
+#[derive(Debug)]
+pub struct World {
+    /// Google, as far as the daemon knows.
+    pub google: StandIn,
+    /// Who signs tokens.
+    pub issuer: Issuer,
+    name: String,
+    daemon: Mutex<Option<Daemon>>,
+    dir: TempDir,
+}
+
+impl World {
+    /// A world as most tests want it.
+    ///
+    /// # Panics
+    /// When this host cannot run one, or the daemon does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::with(&Settings::default()).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+
+    /// A world that differs.
+    ///
+    /// # Errors
+    /// When this host cannot run one, or the daemon does not start.
+    pub fn with(settings: &Settings) -> anyhow::Result<Self> {
+        host::require()?;
+        let binary = holdpoint_binary()?;
+        let dir = tempfile::Builder::new().prefix("holdpoint-").tempdir()?;
+        let open = Permissions::from_mode(0o755);
+        fs::set_permissions(dir.path(), open)?;
+        install(&binary, &dir.path().join("bin/holdpoint"))?;
+        copy_policies(&dir.path().join("policies"), &settings.extra_policies)?;
+        let google = StandIn::start(&dir.path().join("google"))?;
+        fs::set_permissions(dir.path().join("google"), Permissions::from_mode(0o700))?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let world = Self {
+            google,
+            issuer: Issuer::start()?,
+            name: format!("holdpoint-test-{}-{count}", std::process::id()),
+            daemon: Mutex::new(None),
+            dir,
+        };
+        fs::write(world.config(), world.configuration(settings)?)?;
+        world.start_daemon()?;
+        Ok(world)
+    }
+
+    fn configuration(&self, settings: &Settings) -> anyhow::Result<String> {
+        let dir = self.dir.path().display();
+        let (google, name) = (&self.google, &self.name);
+        let mut text = format!(
+            "state_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/run\"\npolicies = \"{dir}/policies\"\n\
+             bpf_dir = \"/sys/fs/bpf/{name}\"\nagents_cgroup = \"{name}\"\n\n\
+             [[issuer]]\nurl = \"{}\"\naudience = \"{AUDIENCE}\"\ngroups_claim = \"{GROUPS_CLAIM}\"\n\n\
+             [google]\nproject = \"{PROJECT}\"\naccount = \"{ACCOUNT}\"\nzone = \"{ZONE}\"\n\n",
+            self.issuer.url()
+        );
+        for url in &settings.issuers {
+            write!(
+                text,
+                "[[issuer]]\nurl = \"{url}\"\naudience = \"{AUDIENCE}\"\n\n"
+            )?;
+        }
+        match settings.credential {
+            Credential::Key => write!(
+                text,
+                "[google.credential]\nfrom = \"service-account-key\"\nfile = \"{}\"\n\n",
+                google.key_file.display()
+            )?,
+            Credential::Metadata => write!(
+                text,
+                "[google.credential]\nfrom = \"metadata\"\naddress = \"{}\"\n\n",
+                google.metadata
+            )?,
+        }
+        write!(
+            text,
+            "[upstream]\nca_file = \"{}\"\n\n[upstream.addresses]\n\"*.googleapis.com\" = \"{}\"\n",
+            google.ca_file.display(),
+            google.address
+        )?;
+        for host in &settings.hosts {
+            writeln!(text, "\"{host}\" = \"{}\"", google.address)?;
+        }
+        for group in hold_groups(&self.dir.path().join("policies"))? {
+            write!(text, "\n[reviewers.{group}]\nusers = [\"root\"]\n")?;
+        }
+        if let Some(seconds) = settings.http2_answer_seconds {
+            write!(text, "\n[hold]\nhttp2_answer_seconds = {seconds}\n")?;
+        }
+        if let Some(seconds) = settings.max_seconds {
+            write!(text, "\n[session]\nmax_seconds = {seconds}\n")?;
+        }
+        Ok(text)
+    }
+
+    /// Starts the daemon, as after a crash of the one before.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_daemon(&self) -> anyhow::Result<()> {
+        let log = self.dir.path().join("daemon.log");
+        let daemon = Daemon::start(&self.binary(), &self.config(), &log)?;
+        *self.daemon() = Some(daemon);
+        Ok(())
+    }
+
+    /// `kill -9` to the daemon; returns when it is gone.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn kill_daemon(&self) -> anyhow::Result<()> {
+        self.daemon().take().context("no daemon runs")?.kill()
+    }
+
+    /// SIGTERM to the daemon; returns when it is gone.
+    ///
+    /// # Errors
+    /// When there is none, or it does not end.
+    pub fn stop_daemon(&self) -> anyhow::Result<()> {
+        self.daemon().take().context("no daemon runs")?.stop()
+    }
+
+    /// Fails when the daemon has died, or does not serve a new session.
+    ///
+    /// # Panics
+    /// Then; `after` says what it was that killed it.
+    pub fn assert_daemon_works(&self, after: &str) {
+        let alive = self.daemon().as_mut().is_some_and(Daemon::is_alive);
+        assert!(
+            alive,
+            "the daemon died after {after}:\n{}",
+            self.daemon_log()
+        );
+        let ran = self
+            .sandbox()
+            .run(&["curl", "-sS", "--fail", INSTANCES_URL]);
+        assert!(
+            ran.status.success() && ran.stdout.contains("staging-db"),
+            "a new session does not work after {after}: {ran}\n{}",
+            self.daemon_log()
+        );
+    }
+
+    /// The daemon's log so far.
+    #[must_use]
+    pub fn daemon_log(&self) -> String {
+        let log = fs::read(self.dir.path().join("daemon.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The daemon's process id.
+    ///
+    /// # Panics
+    /// When none runs.
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon().as_ref().expect("a daemon runs").pid()
+    }
+
+    /// An agent's place: a user and a home of its own.
+    #[must_use]
+    pub fn sandbox(&self) -> Sandbox<'_> {
+        Sandbox::new(self)
+    }
+
+    /// Runs `holdpoint ARGS --config ...` as root and reads the JSON it prints.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn holdpoint_json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let output = self.holdpoint(args).args(["--output", "json"]).output()?;
+        ensure!(
+            output.status.success(),
+            "holdpoint {}: {}",
+            args.join(" "),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("holdpoint {} printed no JSON", args.join(" ")))
+    }
+
+    /// `holdpoint ARGS --config ...`, as root.
+    #[must_use]
+    pub fn holdpoint(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.binary());
+        command.args(args).arg("--config").arg(self.config());
+        command
+    }
+
+    /// What has reached the stand-in on Google's APIs; token requests of the daemon's own are left out.
+    ///
+    /// # Panics
+    /// When the journal cannot be read.
+    #[must_use]
+    pub fn arrivals(&self) -> Vec<Arrival> {
+        let all = self
+            .google
+            .journal()
+            .arrivals()
+            .expect("upstream.jsonl can be read");
+        let api = all
+            .into_iter()
+            .filter(|it| it.host != "oauth2.googleapis.com");
+        api.collect()
+    }
+
+    /// How many requests, or parts of batches, asked for `method` on `path`.
+    #[must_use]
+    pub fn count(&self, method: &str, path: &str) -> usize {
+        self.arrivals()
+            .iter()
+            .filter(|it| it.asks(method, path))
+            .count()
+    }
+
+    /// Where this world's files are.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("holdpoint.toml")
+    }
+
+    /// The binary under test, where every user can run it.
+    #[must_use]
+    pub fn binary(&self) -> PathBuf {
+        self.dir.path().join("bin/holdpoint")
+    }
+
+    /// The control API's socket.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.dir.path().join("run/control.sock")
+    }
+
+    /// The parent of this world's sessions' cgroups.
+    ///
+    /// # Panics
+    /// When cgroup2 is gone.
+    #[must_use]
+    pub fn agents_cgroup(&self) -> PathBuf {
+        host::cgroup2_root()
+            .expect("cgroup2 was there")
+            .join(&self.name)
+    }
+
+    /// What [`Drop`] removes, for whoever may not get that far.
+    #[must_use]
+    pub fn remnants(&self) -> Remnants {
+        Remnants {
+            agents: self.agents_cgroup(),
+            pins: Path::new("/sys/fs/bpf").join(&self.name),
+            dir: self.dir.path().to_owned(),
+        }
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Option<Daemon>> {
+        self.daemon.lock().expect("no panic while locked")
+    }
+}
+
+/// A read that policy allows and the stand-in answers.
+pub const INSTANCES_URL: &str =
+    "https://sqladmin.googleapis.com/sql/v1beta4/projects/lab-project/instances";
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log\n{}", self.daemon_log());
+        }
+        drop(self.daemon().take());
+        self.remnants().remove();
+    }
+}
+
+/// What outlives a daemon by design: sessions and pins. A world's end with it.
+#[derive(Clone, Debug)]
+pub struct Remnants {
+    agents: PathBuf,
+    pins: PathBuf,
+    dir: PathBuf,
+}
+
+impl Remnants {
+    /// Ends the sessions, detaches the programs, deletes the files. What is gone already is no error.
+    pub fn remove(&self) {
+        let _ = fs::write(self.agents.join("cgroup.kill"), "1");
+        let _ = remove_cgroup(&self.agents);
+        let _ = fs::remove_dir_all(&self.pins);
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn remove_cgroup(cgroup: &Path) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        for child in fs::read_dir(cgroup)?.flatten() {
+            if child.file_type()?.is_dir() {
+                let _ = fs::write(child.path().join("cgroup.kill"), "1");
+                let _ = fs::remove_dir(child.path());
+            }
+        }
+        match fs::remove_dir(cgroup) {
+            Ok(()) => return Ok(()),
+            Err(error) if started.elapsed() > Duration::from_secs(5) => return Err(error.into()),
+            Err(_) => std::thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
+/// `HOLDPOINT_BIN`, or the binary that cargo put beside this one.
+///
+/// # Errors
+/// When there is none.
+pub fn holdpoint_binary() -> anyhow::Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("HOLDPOINT_BIN") {
+        return Ok(binary.into());
+    }
+    let own = std::env::current_exe()?;
+    let mut places = own
+        .ancestors()
+        .skip(1)
+        .take(2)
+        .map(|dir| dir.join("holdpoint"));
+    places
+        .find(|place| place.is_file())
+        .context("needs the holdpoint binary: `cargo build` first, or set HOLDPOINT_BIN")
+}
+
+/// A place where every user can run it: the build directory may be closed to them.
+fn install(binary: &Path, place: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(place.parent().context("a place in a directory")?)?;
+    if fs::hard_link(binary, place).is_err() {
+        fs::copy(binary, place)?;
+    }
+    Ok(())
+}
+
+/// The repository's root.
+#[must_use]
+pub fn repository() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests
+        .parent()
+        .expect("tests/ lies in the repository")
+        .to_owned()
+}
+
+/// Copies the shipped policies, subdirectories and all.
+fn copy_policies(to: &Path, extra: &str) -> anyhow::Result<()> {
+    let from = repository().join("policies");
+    ensure!(from.is_dir(), "{} is missing", from.display());
+    copy_tree(&from, to)?;
+    if !extra.is_empty() {
+        fs::write(to.join("extra-for-this-test.cedar"), extra)?;
+    }
+    Ok(())
+}
+
+/// Copies a directory.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// The groups that `@hold("...")` names in the policies.
+fn hold_groups(policies: &Path) -> anyhow::Result<Vec<String>> {
+    let mut groups = Vec::new();
+    for entry in fs::read_dir(policies)?.flatten() {
+        if entry.path().extension().is_some_and(|it| it == "cedar") {
+            let text = fs::read_to_string(entry.path())?;
+            let names = text
+                .split("@hold(\"")
+                .skip(1)
+                .filter_map(|it| it.split('"').next());
+            groups.extend(names.map(str::to_owned));
+        }
+    }
+    groups.sort();
+    groups.dedup();
+    Ok(groups)
+}
