@@ -18,14 +18,14 @@ use serde_json::json;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     approvals::Approvals,
-    config::{Config, SessionLimits},
+    config::{self, Config, SessionLimits},
     connection,
     control::{self, ControlState},
     credential::Credentials,
@@ -72,7 +72,21 @@ pub struct House {
     /// Where sessions are made.
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
-    pub google: crate::config::Google,
+    pub google: config::Google,
+    stopping: watch::Sender<bool>,
+}
+
+impl House {
+    /// Ends all sessions, those that are being opened too.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns once the daemon stops.
+    pub async fn stopped(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
 }
 
 /// What belongs to one session besides its identity.
@@ -121,6 +135,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             project: config.google.project.clone(),
         },
         google: config.google.clone(),
+        stopping: watch::Sender::new(false),
         record,
     });
 

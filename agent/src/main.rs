@@ -47,7 +47,7 @@ enum Command {
 fn main() -> ExitCode {
     match Holdpoint::parse().command {
         Command::Daemon { config } => told(run_daemon(&config)),
-        Command::Run(args) => cli::run::run(&args),
+        Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),

@@ -5,21 +5,22 @@ use std::{sync::Arc, time::Duration};
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
+use zeroize::Zeroizing;
 
 use crate::{
     daemon::{House, Room, serve_listeners},
     dns::AddressBook,
     kernel::SessionPorts,
-    launch::{DNS_PORT, Listeners, PROXY_PORT, Prepared, RunRequest, Running},
+    launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
-pub async fn serve(house: Arc<House>, request: RunRequest) {
+pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     let user = request.user.clone();
-    match verify(&house, &request).await {
+    match verify(&house, request.token.take()).await {
         Ok(principal) => open(house, request, principal).await,
         Err(reason) => {
             tracing::info!(user = user.name, reason, "session refused");
@@ -32,17 +33,17 @@ pub async fn serve(house: Arc<House>, request: RunRequest) {
     }
 }
 
-async fn verify(house: &House, request: &RunRequest) -> Result<Principal, String> {
+async fn verify(house: &House, token: Option<Zeroizing<String>>) -> Result<Principal, String> {
     if house.sessions.list().len() >= house.limits.max_sessions {
         return Err(format!(
             "{} sessions are open, and no more are allowed at once; wait for one to end",
             house.limits.max_sessions
         ));
     }
-    let token = request.token.as_deref().ok_or(
+    let token = token.ok_or(
         "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN",
     )?;
-    house.verifier.verify(token).await.map_err(|error| error.to_string())
+    house.verifier.verify(&token).await.map_err(|error| error.to_string())
 }
 
 async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
@@ -54,9 +55,9 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
     };
     let mut prepared = match request.prepare(&id, &house.site).await {
         Ok(prepared) => prepared,
-        Err(error) => {
+        Err((request, error)) => {
             tracing::error!("a session could not be prepared: {error:#}");
-            return;
+            return request.refuse(&format!("{error:#}")).await;
         }
     };
     let session = Arc::new(Session {
@@ -68,16 +69,23 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         cgroup_id: prepared.cgroup_id,
     });
     let room = Arc::new(Room { session: session.clone(), book: Arc::default(), metadata });
-    let listeners = prepared.take_listeners();
-    match start(&house, &room, prepared).await {
+    let listeners = std::mem::take(&mut prepared.listeners);
+    if let Err(error) = announce(&house, &session).await {
+        tracing::error!(session = %session.id, "the session was not opened: {error:#}");
+        prepared.refuse(&format!("the session could not be opened: {error:#}")).await;
+        return end(&house, &session, "it could not be opened").await;
+    }
+    match prepared.start().await {
         Ok(running) => live(&house, room, listeners, running).await,
-        Err(error) => tracing::error!(session = %session.id, "the session was not started: {error:#}"),
+        Err(error) => {
+            tracing::error!(session = %session.id, "its command was not started: {error:#}");
+            end(&house, &session, "its command could not be started").await;
+        }
     }
 }
 
-/// Makes the session known, to the kernel, to the record, to the people, in this order; then starts its command.
-async fn start(house: &House, room: &Room, prepared: Prepared) -> anyhow::Result<Running> {
-    let session = &room.session;
+/// Makes the session known: to the kernel, to the record, to the people.
+async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
     let ports = SessionPorts { proxy: PROXY_PORT, dns: DNS_PORT };
     house.kernel.open_session(session.cgroup_id, ports)?;
     let opened = Event::SessionOpened {
@@ -90,7 +98,7 @@ async fn start(house: &House, room: &Room, prepared: Prepared) -> anyhow::Result
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
-    prepared.start().await
+    Ok(())
 }
 
 /// From the start of the command to the end of the session.
@@ -100,7 +108,7 @@ async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut run
     let reason = tokio::select! {
         () = running.ended() => "its processes ended",
         () = tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)) => "its time was up (session.max_seconds)",
-        () = house.stopping.cancelled() => "the daemon stopped",
+        () = house.stopped() => "the daemon stopped",
     };
     running.kill().await;
     serving.abort();
@@ -135,6 +143,6 @@ async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, St
 
 /// Ends every open session, because the daemon stops.
 pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
-    house.stopping.cancel();
+    house.stop();
     while sessions.join_next().await.is_some() {}
 }

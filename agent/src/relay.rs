@@ -133,13 +133,13 @@ async fn forward(
             head.headers.remove(header::ALT_SVC);
             Ok(Response::from_parts(head, Watched::new(body, outcome).boxed()))
         }
-        Err(SendError::NotSent(why)) => {
+        Err(error @ SendError::NotSent { .. }) => {
             outcome.not_sent();
-            Err(Refusal::new(Kind::Upstream, format!("Holdpoint allowed this and could not send it: {why}")))
+            Err(Refusal::new(Kind::Upstream, format!("Holdpoint allowed this and could not send it: {error}")))
         }
-        Err(SendError::Unknown(why)) => Err(Refusal::new(
+        Err(error @ SendError::Unknown { .. }) => Err(Refusal::new(
             Kind::Upstream,
-            format!("Holdpoint sent this and the answer was lost, so it may or may not have happened: {why}. Holdpoint does not send it again."),
+            format!("Holdpoint allowed this and sent it: {error}. Holdpoint does not send it again."),
         )),
     }
 }
