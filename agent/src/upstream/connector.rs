@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,13 +17,10 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::error::explain;
+use crate::metadata::is_metadata_address;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
-
-/// Where a VM finds its metadata server, over IPv4 and IPv6.
-const METADATA_V4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254);
 
 /// Refuses what must not travel in clear: `https` goes anywhere, `http` to this machine and its metadata server.
 pub(crate) fn check_scheme(uri: &Uri) -> Result<(), &'static str> {
@@ -50,7 +47,7 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 }
 
 fn is_metadata_server(host: &str) -> bool {
-    literal(host).is_some_and(|ip| ip == METADATA_V4 || ip == METADATA_V6)
+    literal(host).is_some_and(is_metadata_address)
 }
 
 /// `localhost` and the names below it mean this machine everywhere (RFC 6761, section 6.3).
