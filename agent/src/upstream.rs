@@ -21,6 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
+pub(crate) use self::connector::{check_scheme, is_loopback};
 pub use self::error::{FetchError, SendError};
 use self::{
     connector::{Connector, Dialer},
@@ -95,8 +96,7 @@ impl Upstream {
         &self,
         mut request: Request<ProxyBody>,
     ) -> Result<Response<Incoming>, SendError> {
-        connector::check_scheme(request.uri())
-            .map_err(|why| SendError::refused(request.uri(), why))?;
+        check_scheme(request.uri()).map_err(|why| SendError::refused(request.uri(), why))?;
         let uri = request.uri().clone();
         *request.version_mut() = Version::HTTP_11;
         let answer = self.client.request(request).await;

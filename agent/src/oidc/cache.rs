@@ -13,6 +13,7 @@ const FRESH: Duration = Duration::from_secs(15 * 60);
 const USABLE: Duration = Duration::from_secs(60 * 60);
 /// The pause between two attempts to fetch, however many tokens with unknown keys arrive.
 const PAUSE: Duration = Duration::from_secs(30);
+
 /// What is known of an issuer's keys.
 #[derive(Debug, Default)]
 pub(super) struct Cache {

@@ -14,7 +14,10 @@ use super::{
     error::{TokenError, shown},
     keys::Keys,
 };
-use crate::{config, upstream::Upstream};
+use crate::{
+    config,
+    upstream::{Upstream, is_loopback},
+};
 
 /// For the discovery document and the keys, each.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -181,12 +184,7 @@ fn check_jwks_uri(jwks_uri: &str, issuer: &str) -> Result<(), String> {
 }
 
 fn is_clear_loopback(uri: &Uri) -> bool {
-    let host = uri.host().unwrap_or_default();
-    let loopback = matches!(host, "localhost" | "[::1]")
-        || host
-            .parse()
-            .is_ok_and(|ip: std::net::Ipv4Addr| ip.is_loopback());
-    uri.scheme_str() == Some("http") && loopback
+    uri.scheme_str() == Some("http") && uri.host().is_some_and(is_loopback)
 }
 
 #[cfg(test)]

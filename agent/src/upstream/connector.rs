@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,32 +17,37 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::error::explain;
+use crate::metadata::is_metadata_address;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// Google's metadata server over IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254);
-
 /// Refuses what must not travel in clear: `https` goes anywhere, `http` to this machine and its metadata server.
-pub(super) fn check_scheme(uri: &Uri) -> Result<(), &'static str> {
+pub(crate) fn check_scheme(uri: &Uri) -> Result<(), &'static str> {
     let host = uri.host().ok_or("its URI has no host")?;
     match uri.scheme() {
         Some(scheme) if *scheme == Scheme::HTTPS => Ok(()),
-        Some(scheme) if *scheme == Scheme::HTTP && stays_on_host(host) => Ok(()),
         Some(scheme) if *scheme == Scheme::HTTP => {
-            Err("http is for loopback and the metadata server only, use https")
+            if is_loopback(host) || is_metadata_server(host) {
+                Ok(())
+            } else {
+                Err("http is for loopback and the metadata server only, use https")
+            }
         }
         _ => Err("its scheme is neither https nor http"),
     }
 }
 
-fn stays_on_host(host: &str) -> bool {
+/// Whether the host of a URI is this machine by its form alone, whatever a resolver says.
+pub(crate) fn is_loopback(host: &str) -> bool {
     match literal(host) {
-        Some(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local(),
-        Some(IpAddr::V6(ip)) => ip.is_loopback() || ip == METADATA_V6,
+        Some(ip) => ip.is_loopback(),
         None => is_localhost(host),
     }
+}
+
+fn is_metadata_server(host: &str) -> bool {
+    literal(host).is_some_and(is_metadata_address)
 }
 
 /// `localhost` and the names below it mean this machine everywhere (RFC 6761, section 6.3).
@@ -241,6 +246,7 @@ mod tests {
         assert!(allowed("http://[fd20:ce::254]/"));
         assert!(!allowed("http://example.com/"));
         assert!(!allowed("http://10.0.0.1/"));
+        assert!(!allowed("http://169.254.1.1/"));
         assert!(!allowed("http://127.0.0.1.example.com/"));
         assert!(!allowed("http://notlocalhost/"));
         assert!(!allowed("ftp://127.0.0.1/"));
