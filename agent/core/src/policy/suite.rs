@@ -135,10 +135,11 @@ fn uncovered(policies: &Policies, trials: &[Trial<'_>], outcomes: &[Outcome]) ->
             return Some("every case is decided by it: add one that is not");
         }
         let rest = policies.without(policy);
-        let missed = trials.iter().any(|trial| !trial.passes(&trial.outcome(&rest)));
-        (!missed).then_some(
-            "every case passes without it: add one that does not, or delete the policy",
-        )
+        let missed = trials
+            .iter()
+            .any(|trial| !trial.passes(&trial.outcome(&rest)));
+        (!missed)
+            .then_some("every case passes without it: add one that does not, or delete the policy")
     };
     policies
         .iter()

@@ -261,7 +261,9 @@ impl Direct {
             return Ok((Action::new(id, Groups::default()), String::new()));
         }
         let verb = known.verb(id).ok_or_else(|| {
-            let nearest = known.nearest(id).map(|id| format!("; did you mean {id:?}?"));
+            let nearest = known
+                .nearest(id)
+                .map(|id| format!("; did you mean {id:?}?"));
             format!("there is no action {id:?}{}", nearest.unwrap_or_default())
         })?;
         Ok((Action::new(id, classify(id, verb)), verb.to_owned()))

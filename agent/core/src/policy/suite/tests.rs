@@ -70,12 +70,15 @@ fn a_case_that_is_not_met_says_what_came_instead() {
 
 #[test]
 fn a_policy_that_no_case_needs_is_a_failure() {
-    let unused = format!("{POLICIES}@id(\"more\") permit(principal, action in Action::\"iam\", resource);");
+    let unused =
+        format!("{POLICIES}@id(\"more\") permit(principal, action in Action::\"iam\", resource);");
     assert_eq!(
         outcome(&unused, CASES),
         ["x.cedar:5: policy more: no case is decided by it: add one"]
     );
-    let doubled = format!("{POLICIES}@id(\"again\") permit(principal, action in Action::\"sql.*\", resource) when {{ action in Action::\"read\" }};");
+    let doubled = format!(
+        "{POLICIES}@id(\"again\") permit(principal, action in Action::\"sql.*\", resource) when {{ action in Action::\"read\" }};"
+    );
     assert_eq!(
         outcome(&doubled, CASES).len(),
         2,
@@ -93,8 +96,14 @@ fn a_policy_that_no_case_needs_is_a_failure() {
 fn mistakes_in_cases_are_named() {
     for (cases, expected) in [
         ("[[case]]\nname = 1", "x.test.toml:2: "),
-        ("[[case]]\nname = \"a\"\nexpects = \"deny\"", "x.test.toml:3: unknown field `expects`"),
-        ("[[case]]\nname = \"a\"\nexpect = \"deny\"", "x.test.toml:1: case \"a\": write either `request` or `operation`"),
+        (
+            "[[case]]\nname = \"a\"\nexpects = \"deny\"",
+            "x.test.toml:3: unknown field `expects`",
+        ),
+        (
+            "[[case]]\nname = \"a\"\nexpect = \"deny\"",
+            "x.test.toml:1: case \"a\": write either `request` or `operation`",
+        ),
         (
             "[[case]]\nname = \"a\"\nexpect = \"deny\"\noperation = { action = \"sql.instance.list\", host = \"h\" }",
             "x.test.toml:1: case \"a\": there is no action \"sql.instance.list\"; did you mean \"sql.instances.list\"?",
@@ -109,7 +118,10 @@ fn mistakes_in_cases_are_named() {
         ),
     ] {
         let found = outcome(POLICIES, cases);
-        assert!(found.iter().any(|problem| problem.starts_with(expected)), "{cases}\n{found:#?}");
+        assert!(
+            found.iter().any(|problem| problem.starts_with(expected)),
+            "{cases}\n{found:#?}"
+        );
     }
 }
 
