@@ -10,7 +10,7 @@ use holdpoint_core::{
         Policies, Problem,
         suite::{self, RawRequest, Suite},
     },
-    recognise::{self, Head, Payload, Recognised},
+    recognise::{self, Head, Malformed, Payload, Recognised},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -93,8 +93,8 @@ fn complain(dir: &Path, problems: &[Problem]) -> anyhow::Error {
     anyhow::anyhow!("{}: {count} {noun}", dir.display())
 }
 
-/// What the daemon would recognise in the request.
-fn operations(request: &RawRequest) -> Result<Vec<Operation>, String> {
+/// What the daemon would recognise in the request; see [`suite::Recognise`].
+fn operations(request: &RawRequest) -> Result<Result<Vec<Operation>, Malformed>, String> {
     let url: Uri = request
         .url
         .parse()
@@ -107,14 +107,15 @@ fn operations(request: &RawRequest) -> Result<Vec<Operation>, String> {
         query: url.query().unwrap_or_default(),
         headers: &headers,
     };
-    let route = recognise::route(Catalog::built_in(), head).map_err(|error| error.to_string())?;
-    match route
-        .complete(Payload::Whole(request.body.as_bytes()))
-        .map_err(|error| error.to_string())?
-    {
-        Recognised::One(operation) => Ok(vec![*operation]),
-        Recognised::Batch(batch) => Ok(batch.operations),
-    }
+    Ok(recognise(head, request.body.as_bytes()))
+}
+
+fn recognise(head: Head<'_>, body: &[u8]) -> Result<Vec<Operation>, Malformed> {
+    let route = recognise::route(Catalog::built_in(), head)?;
+    Ok(match route.complete(Payload::Whole(body))? {
+        Recognised::One(operation) => vec![*operation],
+        Recognised::Batch(batch) => batch.operations,
+    })
 }
 
 fn headers(request: &RawRequest) -> Result<HeaderMap, String> {

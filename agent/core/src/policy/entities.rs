@@ -31,7 +31,7 @@ impl Question {
         principal: &Principal,
         operation: &Operation,
         schema: Option<&Schema>,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+    ) -> Represented<Self> {
         let who = principal_entity(principal)?;
         let what = action_entity(operation);
         let whom = resource_entity(operation)?;
@@ -75,10 +75,11 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> RestrictedExpression 
     RestrictedExpression::new_set(values.into_iter().map(text))
 }
 
-type EntityResult = Result<Entity, cedar_policy::EntityAttrEvaluationError>;
+/// Boxed: Cedar's errors are some hundred bytes.
+type Represented<T> = Result<T, Box<dyn std::error::Error>>;
 
-fn principal_entity(principal: &Principal) -> EntityResult {
-    Entity::new_with_tags(
+fn principal_entity(principal: &Principal) -> Represented<Entity> {
+    Ok(Entity::new_with_tags(
         uid(&PRINCIPAL, &principal.name()),
         [
             ("issuer".to_owned(), text(&principal.issuer)),
@@ -89,7 +90,7 @@ fn principal_entity(principal: &Principal) -> EntityResult {
             .claims
             .iter()
             .map(|(claim, value)| (claim.clone(), text(value))),
-    )
+    )?)
 }
 
 fn action_entity(operation: &Operation) -> Entity {
@@ -98,7 +99,7 @@ fn action_entity(operation: &Operation) -> Entity {
     Entity::new_no_attrs(uid(&ACTION, operation.action.id()), parents.collect())
 }
 
-fn resource_entity(operation: &Operation) -> EntityResult {
+fn resource_entity(operation: &Operation) -> Represented<Entity> {
     let resource = &operation.resource;
     let optional = [
         ("project", &resource.project),
@@ -113,12 +114,12 @@ fn resource_entity(operation: &Operation) -> EntityResult {
     ];
     let project = resource.project.iter().map(|id| uid(&PROJECT, id));
     let hosts = domains(&operation.host).map(|domain| uid(&HOST, domain));
-    Entity::new_with_tags(
+    Ok(Entity::new_with_tags(
         uid(&RESOURCE, &resource.name),
         attributes.into_iter().chain(optional),
         project.chain(hosts),
         [],
-    )
+    )?)
 }
 
 /// The host and the domains it is in: `api.example.com`, `example.com`, `com`. Whole labels only, so that
@@ -149,18 +150,14 @@ fn body_fields(operation: &Operation) -> Option<&BTreeMap<String, BTreeSet<Strin
     }
 }
 
-fn fields_entity(id: &str, fields: &BTreeMap<String, BTreeSet<String>>) -> EntityResult {
+fn fields_entity(id: &str, fields: &BTreeMap<String, BTreeSet<String>>) -> Represented<Entity> {
     let tags = fields
         .iter()
         .map(|(path, values)| (path.clone(), texts(values.iter().map(String::as_str))));
-    Entity::new_with_tags(uid(&FIELDS, id), [], [], tags)
+    Ok(Entity::new_with_tags(uid(&FIELDS, id), [], [], tags)?)
 }
 
-fn context(
-    operation: &Operation,
-    query: EntityUid,
-    body: EntityUid,
-) -> Result<Context, cedar_policy::ContextCreationError> {
+fn context(operation: &Operation, query: EntityUid, body: EntityUid) -> Represented<Context> {
     let readable = !matches!(operation.content, Content::Unreadable(_));
     let traits = operation.traits.iter().map(|known| known.name());
     let port = operation
@@ -176,7 +173,8 @@ fn context(
         ("traits", texts(traits)),
     ];
     let pairs = pairs.into_iter().chain(port);
-    Context::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    Ok(Context::from_pairs(pairs)?)
 }
 
 #[cfg(test)]

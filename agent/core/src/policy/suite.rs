@@ -7,10 +7,12 @@ mod tests;
 pub use case::{RawRequest, Suite, Verdict};
 
 use super::{Decision, KnownActions, Policies, PolicyRef, Problem};
-use crate::{identity::Principal, operation::Operation};
+use crate::{identity::Principal, operation::Operation, recognise::Malformed};
 
-/// Turns a request as it comes from the wire into operations; the error says why it cannot be judged.
-pub type Recognise<'a> = &'a dyn Fn(&RawRequest) -> Result<Vec<Operation>, String>;
+/// Turns a request as it comes from the wire into operations, or says why it is refused before any policy is asked. The
+/// outer error is about a case that is no request at all.
+pub type Recognise<'a> =
+    &'a dyn Fn(&RawRequest) -> Result<Result<Vec<Operation>, Malformed>, String>;
 
 /// Runs every case against the policies, and then again without each policy in turn.
 ///
@@ -98,8 +100,7 @@ impl Outcome {
 /// What a case asks of the policies.
 struct Asked {
     principal: Principal,
-    /// The operations, or why the request is refused before any policy is asked.
-    operations: Result<Vec<Operation>, String>,
+    operations: Result<Vec<Operation>, Malformed>,
 }
 
 struct Trial<'a> {
@@ -115,7 +116,7 @@ impl Trial<'_> {
                     .iter()
                     .map(|operation| policies.decide(&self.asked.principal, operation)),
             ),
-            Err(reason) => Outcome::refused(reason),
+            Err(Malformed(reason)) => Outcome::refused(reason),
         }
     }
 

@@ -125,6 +125,12 @@ const HOLD: &str = r#"
 forbid(principal, action in Action::"delete", resource);"#;
 
 #[test]
+fn policies_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Policies>();
+}
+
+#[test]
 fn without_a_permit_it_is_denied() {
     let decision = load("").decide(&principal(), &operation("sql.instances.list"));
     assert_eq!(

@@ -220,7 +220,7 @@ impl Case {
     ) -> Result<Asked, String> {
         let who = self.written.principal.clone();
         let operations = match (&self.written.request, &self.written.operation) {
-            (Some(request), None) => recognise(request),
+            (Some(request), None) => recognise(request)?,
             (None, Some(direct)) => Ok(vec![direct.operation(known)?]),
             _ => return Err("write either `request` or `operation`".into()),
         };

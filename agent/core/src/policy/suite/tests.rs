@@ -40,7 +40,9 @@ fn outcome(policies: &str, cases: &str) -> Vec<String> {
         Ok(suite) => suite,
         Err(problems) => return problems.iter().map(ToString::to_string).collect(),
     };
-    match run(&suite, &load(policies), &Few, &|_| Err("malformed".into())) {
+    match run(&suite, &load(policies), &Few, &|_| {
+        Ok(Err(Malformed("it is".into())))
+    }) {
         Ok(()) => Vec::new(),
         Err(problems) => problems.iter().map(ToString::to_string).collect(),
     }
