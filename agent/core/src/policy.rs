@@ -1,10 +1,23 @@
-//! Decides about an operation, with Cedar policies.
+//! Decides about an operation, with Cedar policies (<https://docs.cedarpolicy.com>).
+//!
+//! `policies/README.md` says what a policy may name and how it is annotated.
+
+mod annotations;
+mod decide;
+mod entities;
+mod load;
+mod schema;
+mod slice;
+pub mod suite;
+mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{catalog::Catalog, identity::Principal, operation::Operation};
+
+pub use vocabulary::KnownActions;
 
 /// What policy says about one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,23 +130,72 @@ impl fmt::Display for Problem {
 }
 
 /// A set of policies that was read, checked and indexed.
-pub struct Policies {}
+pub struct Policies {
+    rules: Vec<load::Rule>,
+    slices: slice::Slices,
+}
 
 impl Policies {
     /// Reads and checks policies.
     ///
     /// # Errors
     /// Everything that is wrong with them; none is taken then.
-    pub fn load(_sources: &[Source], _catalog: &Catalog) -> Result<Self, Vec<Problem>> {
-        Ok(Self {})
+    pub fn load(sources: &[Source], catalog: &Catalog) -> Result<Self, Vec<Problem>> {
+        Self::load_with(sources, catalog)
+    }
+
+    /// [`Self::load`] with another list of Google methods.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_with(sources: &[Source], known: &dyn KnownActions) -> Result<Self, Vec<Problem>> {
+        Ok(Self::of(load::rules(sources, known)?))
+    }
+
+    fn of(rules: Vec<load::Rule>) -> Self {
+        Self {
+            rules,
+            slices: slice::Slices::default(),
+        }
     }
 
     /// Decides about one operation. Never fails: what goes wrong is a Deny.
     #[must_use]
-    pub fn decide(&self, _principal: &Principal, _operation: &Operation) -> Decision {
-        Decision::Deny(Denial {
-            reason: "not written yet".into(),
-            policies: Vec::new(),
+    pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
+        let candidates = slice::candidates(&self.rules, principal, operation);
+        self.decide_among(&candidates, principal, operation)
+    }
+
+    fn decide_among(
+        &self,
+        candidates: &[usize],
+        principal: &Principal,
+        operation: &Operation,
+    ) -> Decision {
+        let slice = self.slices.of(candidates, &self.rules);
+        decide::decide(&self.rules, &slice, principal, operation)
+    }
+
+    /// Every policy, in the order read.
+    pub fn iter(&self) -> impl Iterator<Item = &PolicyRef> {
+        self.rules.iter().map(|rule| &rule.reference)
+    }
+
+    /// The groups that `@hold` names, each with a policy that does: somebody has to be in them.
+    pub fn reviewer_groups(&self) -> impl Iterator<Item = (&str, &PolicyRef)> {
+        self.rules.iter().filter_map(|rule| match &rule.role {
+            annotations::Role::Hold { group, .. } => Some((group.as_str(), &rule.reference)),
+            _ => None,
         })
     }
+
+    /// The same policies without one of them.
+    #[must_use]
+    pub fn without(&self, policy: &PolicyRef) -> Self {
+        let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
+        Self::of(rest.cloned().collect())
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! Cases as they are written in `*.test.toml`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{Asked, Outcome, Recognise};
+use crate::{
+    fields::Fields,
+    groups::{Groups, classify},
+    identity::Principal,
+    operation::{Action, Content, Operation, Resource, Trait},
+    policy::{KnownActions, Problem, Source, vocabulary::OWN_ACTIONS},
+};
+
+/// The cases of some files.
+#[derive(Debug)]
+pub struct Suite(Vec<Case>);
+
+impl Suite {
+    /// Reads files of cases.
+    ///
+    /// # Errors
+    /// Every file that is not TOML of the shape that `policies/README.md` describes.
+    pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {
+        let mut cases = Vec::new();
+        let mut problems = Vec::new();
+        for source in sources {
+            match toml::from_str::<File>(&source.text) {
+                Ok(file) => cases.extend(file.cases.into_iter().map(|written| Case {
+                    file: source.file.clone(),
+                    line: source.line(written.span().start),
+                    written: written.into_inner(),
+                })),
+                Err(error) => {
+                    let at = error.span().map_or(0, |span| span.start);
+                    problems.push(source.problem(at, error.message().to_owned()));
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self(cases))
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn cases(&self) -> &[Case] {
+        &self.0
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default, rename = "case")]
+    cases: Vec<Spanned<Written>>,
+}
+
+/// One case and where it stands.
+#[derive(Debug)]
+pub(super) struct Case {
+    file: String,
+    line: u32,
+    written: Written,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    name: String,
+    #[serde(default)]
+    principal: Who,
+    request: Option<RawRequest>,
+    operation: Option<Direct>,
+    expect: Verdict,
+    policy: Option<String>,
+}
+
+/// What is expected, from the least to the most strict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It may happen.
+    Allow,
+    /// It waits for people.
+    Hold,
+    /// It may not happen.
+    Deny,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Hold => "hold",
+            Self::Deny => "deny",
+        })
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Who {
+    issuer: String,
+    subject: String,
+    groups: BTreeSet<String>,
+    claims: BTreeMap<String, String>,
+}
+
+impl Default for Who {
+    fn default() -> Self {
+        Self {
+            issuer: "https://issuer.example.com".into(),
+            subject: "agent".into(),
+            groups: BTreeSet::new(),
+            claims: BTreeMap::new(),
+        }
+    }
+}
+
+/// A request as it comes from the wire.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRequest {
+    /// The verb.
+    pub method: String,
+    /// `https://`, a host, a path and a query.
+    pub url: String,
+    /// Header fields by name.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The body; none if absent.
+    #[serde(default)]
+    pub body: String,
+}
+
+/// An operation as recognition would have found it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Direct {
+    action: String,
+    #[serde(default)]
+    resource: String,
+    host: Option<String>,
+    port: Option<u16>,
+    #[serde(default)]
+    query: BTreeMap<String, String>,
+    #[serde(default)]
+    body: BTreeMap<String, OneOrMore>,
+    unreadable: Option<String>,
+    #[serde(default)]
+    traits: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(String),
+    More(BTreeSet<String>),
+}
+
+impl Case {
+    pub(super) fn problem(&self, message: &str) -> Problem {
+        Problem {
+            file: self.file.clone(),
+            line: self.line,
+            message: format!("case {:?}: {message}", self.written.name),
+        }
+    }
+
+    pub(super) fn is_met_by(&self, outcome: &Outcome) -> bool {
+        let named = self.written.policy.as_ref();
+        outcome.verdict == self.written.expect
+            && named.is_none_or(|id| outcome.policies.iter().any(|policy| policy.id == *id))
+    }
+
+    pub(super) fn disappointment(&self, outcome: &Outcome) -> String {
+        let expected_by = self.written.policy.as_ref().map(|id| format!(" by {id}"));
+        let by: Vec<_> = outcome.policies.iter().map(ToString::to_string).collect();
+        let by = if by.is_empty() {
+            "no policy".into()
+        } else {
+            by.join(", ")
+        };
+        let reason = if outcome.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", outcome.reason)
+        };
+        format!(
+            "expected {}{}, got {} by {by}{reason}",
+            self.written.expect,
+            expected_by.unwrap_or_default(),
+            outcome.verdict
+        )
+    }
+
+    /// What the case asks; the error says what is wrong with the case.
+    pub(super) fn asked(
+        &self,
+        known: &dyn KnownActions,
+        recognise: Recognise<'_>,
+    ) -> Result<Asked, String> {
+        let who = self.written.principal.clone();
+        let operations = match (&self.written.request, &self.written.operation) {
+            (Some(request), None) => recognise(request)?,
+            (None, Some(direct)) => Ok(vec![direct.operation(known)?]),
+            _ => return Err("write either `request` or `operation`".into()),
+        };
+        Ok(Asked {
+            principal: Principal {
+                issuer: who.issuer,
+                subject: who.subject,
+                groups: who.groups,
+                claims: who.claims,
+            },
+            operations,
+        })
+    }
+}
+
+impl Direct {
+    fn operation(&self, known: &dyn KnownActions) -> Result<Operation, String> {
+        let host = self
+            .host
+            .as_deref()
+            .or_else(|| self.resource.strip_prefix("//")?.split('/').next())
+            .ok_or("`operation` needs a `host`, or a `resource` that begins with //HOST/")?;
+        let mut operation = Operation::on_host(Action::UNKNOWN, host, self.port);
+        (operation.action, operation.method) = self.action(known)?;
+        if !self.resource.is_empty() {
+            operation.resource = resource(&self.resource);
+        }
+        let query = self.query.iter();
+        operation.query = query.map(|(k, v)| (k.clone(), v.clone())).collect();
+        operation.content = self.content()?;
+        operation.traits = self.traits()?;
+        Ok(operation)
+    }
+
+    fn action(&self, known: &dyn KnownActions) -> Result<(Action, String), String> {
+        let id = self.action.as_str();
+        if OWN_ACTIONS.contains(&id) {
+            return Ok((Action::new(id, Groups::default()), String::new()));
+        }
+        let verb = known.verb(id).ok_or_else(|| {
+            let nearest = known
+                .nearest(id)
+                .map(|id| format!("; did you mean {id:?}?"));
+            format!("there is no action {id:?}{}", nearest.unwrap_or_default())
+        })?;
+        Ok((Action::new(id, classify(id, verb)), verb.to_owned()))
+    }
+
+    fn content(&self) -> Result<Content, String> {
+        match &self.unreadable {
+            Some(why) if self.body.is_empty() => Ok(Content::Unreadable(why.clone())),
+            Some(_) => Err("a body is either `unreadable` or has fields in `body`".into()),
+            None if self.body.is_empty() => Ok(Content::Empty),
+            None => Ok(Content::Fields(Fields(
+                self.body
+                    .iter()
+                    .map(|(path, values)| (path.clone(), values.clone().into_set()))
+                    .collect(),
+            ))),
+        }
+    }
+
+    fn traits(&self) -> Result<BTreeSet<Trait>, String> {
+        let all = [Trait::OpenToInternet, Trait::PublicAccess];
+        let find = |name: &String| {
+            all.into_iter()
+                .find(|known| known.name() == name)
+                .ok_or_else(|| format!("there is no trait {name:?}"))
+        };
+        self.traits.iter().map(find).collect()
+    }
+}
+
+impl OneOrMore {
+    fn into_set(self) -> BTreeSet<String> {
+        match self {
+            Self::One(value) => [value].into(),
+            Self::More(values) => values,
+        }
+    }
+}
+
+/// The project and the location are what follows their words in the name.
+fn resource(name: &str) -> Resource {
+    let after = |words: &[&str]| {
+        let mut parts = name.split('/');
+        parts.find(|part| words.contains(part))?;
+        parts.next().map(str::to_owned)
+    };
+    Resource {
+        name: name.to_owned(),
+        project: after(&["projects"]),
+        location: after(&["locations", "regions", "zones"]),
+    }
+}

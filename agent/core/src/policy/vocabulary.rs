@@ -1,0 +1,109 @@
+//! The names of actions that policies may use.
+
+use crate::{
+    catalog::Catalog,
+    groups::{Group, Groups, classify},
+    operation::Action,
+};
+
+/// Which Google methods there are.
+pub trait KnownActions {
+    /// The HTTP verb of the method with this discovery id, if there is one.
+    fn verb(&self, id: &str) -> Option<&str>;
+    /// The known id that is spelled most like `id`.
+    fn nearest(&self, id: &str) -> Option<&str>;
+    /// Whether `service` is what stands before the first dot of some id.
+    fn has_service(&self, service: &str) -> bool;
+}
+
+impl KnownActions for Catalog {
+    fn verb(&self, id: &str) -> Option<&str> {
+        Self::verb(self, id)
+    }
+
+    fn nearest(&self, id: &str) -> Option<&str> {
+        Self::nearest(self, id)
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        Self::has_service(self, service)
+    }
+}
+
+/// Everything on a Google host that is recognised.
+pub(super) const GOOGLE: &str = "google";
+/// Everything that is about hosts.
+pub(super) const NET: &str = "net";
+/// Actions that are no Google methods.
+pub(super) const OWN_ACTIONS: [&str; 3] =
+    [Action::NET_CONNECT, Action::NET_RESOLVE, Action::UNKNOWN];
+
+/// What a name that a policy uses stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name<'a> {
+    /// A group, [`GOOGLE`], [`NET`] or one of [`OWN_ACTIONS`].
+    Fixed,
+    /// `sql.*`.
+    Service(&'a str),
+    /// One Google method.
+    Method(Groups),
+}
+
+/// Finds out what `name` stands for; if nothing, says what to write instead.
+pub(super) fn look_up<'a>(name: &'a str, known: &dyn KnownActions) -> Result<Name<'a>, String> {
+    if fixed().any(|fixed| fixed == name) {
+        return Ok(Name::Fixed);
+    }
+    if let Some(service) = name.strip_suffix(".*") {
+        if known.has_service(service) {
+            return Ok(Name::Service(service));
+        }
+    } else if let Some(verb) = known.verb(name) {
+        return Ok(Name::Method(classify(name, verb)));
+    }
+    Err(format!(
+        "there is no action {name:?}; did you mean {:?}?",
+        nearest(name, known)
+    ))
+}
+
+fn fixed() -> impl Iterator<Item = &'static str> {
+    Group::ALL
+        .into_iter()
+        .map(Group::name)
+        .chain([GOOGLE, NET])
+        .chain(OWN_ACTIONS)
+}
+
+fn nearest(name: &str, known: &dyn KnownActions) -> String {
+    let distance = |other: &str| strsim::levenshtein(name, other);
+    let own = fixed()
+        .min_by_key(|own| distance(own))
+        .expect("there are fixed names");
+    let method = known.nearest(name).map(|method| {
+        if name.ends_with(".*") {
+            let service = method.split('.').next().unwrap_or_default();
+            format!("{service}.*")
+        } else {
+            method.to_owned()
+        }
+    });
+    method
+        .filter(|method| distance(method) < distance(own))
+        .unwrap_or_else(|| own.to_owned())
+}
+
+/// The names under which policies may speak of an action: itself first, then everything it is in.
+pub(super) fn names_of(action: &Action) -> Vec<String> {
+    let mut names = vec![action.id().to_owned()];
+    names.extend(action.groups().iter().map(|group| group.name().to_owned()));
+    match action.id() {
+        Action::UNKNOWN => {}
+        Action::NET_CONNECT | Action::NET_RESOLVE => names.push(NET.to_owned()),
+        _ => {
+            names.push(format!("{}.*", action.service()));
+            names.push(GOOGLE.to_owned());
+        }
+    }
+    names
+}
