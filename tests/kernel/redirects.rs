@@ -139,7 +139,6 @@ pub const TESTS: &[Test] = &[
     (
         "a_tcp_socket_whose_first_connect_failed_has_the_second_one_s_flow",
         |world| {
-            // Nobody listens at ::1 and this port, so the first attempt is refused there.
             let accepted = world.in_session(
                 || {
                     let socket = socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
@@ -160,8 +159,8 @@ pub const TESTS: &[Test] = &[
         in_process(
             || {
                 socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP).context("raw socket")?;
-                socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE)
-                    .context("UDP-Lite")?;
+                socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP)
+                    .context("ping socket")?;
                 let socket = udp("0.0.0.0:0")?;
                 socket
                     .send_to(b"?", "198.51.100.1:443")

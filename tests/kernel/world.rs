@@ -328,5 +328,6 @@ fn network() -> anyhow::Result<()> {
             .context("cannot run `ip`: install iproute2")?;
         anyhow::ensure!(status.success(), "`ip {arguments}` failed");
     }
-    Ok(())
+    // Whoever may make ping sockets is set per namespace; nobody, at first.
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").context("cannot allow ping sockets")
 }
