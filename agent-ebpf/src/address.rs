@@ -1,5 +1,5 @@
-//! The address in a `bpf_sock_addr`, read and written field by field: the verifier takes accesses of these widths at
-//! these offsets only, so the compiler may neither join nor narrow them.
+//! The fields of the kernel's contexts, and the address in a `bpf_sock_addr`: read and written one by one, because the
+//! verifier takes accesses of these widths at these offsets only and the compiler may neither join nor narrow them.
 
 use aya_ebpf::programs::SockAddrContext;
 use holdpoint_ebpf_common::Endpoint;
@@ -14,29 +14,29 @@ pub struct V4;
 pub struct V6;
 
 macro_rules! load {
-    ($ctx:expr, $($field:tt)+) => {
+    ($context:expr, $($field:tt)+) => {
         // SAFETY: the kernel hands the program a valid context.
-        unsafe { core::ptr::read_volatile(&raw const (*$ctx.sock_addr).$($field)+) }
+        unsafe { core::ptr::read_volatile(&raw const (*$context).$($field)+) }
     };
 }
 pub(crate) use load;
 
 macro_rules! store {
-    ($ctx:expr, $value:expr, $($field:tt)+) => {
+    ($context:expr, $value:expr, $($field:tt)+) => {
         // SAFETY: the kernel hands the program a valid context.
-        unsafe { core::ptr::write_volatile(&raw mut (*$ctx.sock_addr).$($field)+, $value) }
+        unsafe { core::ptr::write_volatile(&raw mut (*$context).$($field)+, $value) }
     };
 }
 
 impl Family for V4 {
     #[inline(always)]
     fn read(ctx: &SockAddrContext) -> Endpoint {
-        Endpoint::v4(load!(ctx, user_ip4), port(ctx))
+        Endpoint::v4(load!(ctx.sock_addr, user_ip4), port(ctx))
     }
 
     #[inline(always)]
     fn write(ctx: &SockAddrContext, endpoint: &Endpoint) {
-        store!(ctx, endpoint.address[3], user_ip4);
+        store!(ctx.sock_addr, endpoint.address[3], user_ip4);
         write_port(ctx, endpoint.port);
     }
 }
@@ -45,20 +45,20 @@ impl Family for V6 {
     #[inline(always)]
     fn read(ctx: &SockAddrContext) -> Endpoint {
         let address = [
-            load!(ctx, user_ip6[0]),
-            load!(ctx, user_ip6[1]),
-            load!(ctx, user_ip6[2]),
-            load!(ctx, user_ip6[3]),
+            load!(ctx.sock_addr, user_ip6[0]),
+            load!(ctx.sock_addr, user_ip6[1]),
+            load!(ctx.sock_addr, user_ip6[2]),
+            load!(ctx.sock_addr, user_ip6[3]),
         ];
         Endpoint::new(address, port(ctx))
     }
 
     #[inline(always)]
     fn write(ctx: &SockAddrContext, endpoint: &Endpoint) {
-        store!(ctx, endpoint.address[0], user_ip6[0]);
-        store!(ctx, endpoint.address[1], user_ip6[1]);
-        store!(ctx, endpoint.address[2], user_ip6[2]);
-        store!(ctx, endpoint.address[3], user_ip6[3]);
+        store!(ctx.sock_addr, endpoint.address[0], user_ip6[0]);
+        store!(ctx.sock_addr, endpoint.address[1], user_ip6[1]);
+        store!(ctx.sock_addr, endpoint.address[2], user_ip6[2]);
+        store!(ctx.sock_addr, endpoint.address[3], user_ip6[3]);
         write_port(ctx, endpoint.port);
     }
 }
@@ -66,10 +66,10 @@ impl Family for V6 {
 /// `user_port` is a big-endian u16 in the first two bytes of a u32.
 #[inline(always)]
 fn port(ctx: &SockAddrContext) -> u16 {
-    u16::from_be(load!(ctx, user_port) as u16)
+    u16::from_be(load!(ctx.sock_addr, user_port) as u16)
 }
 
 #[inline(always)]
 fn write_port(ctx: &SockAddrContext, port: u16) {
-    store!(ctx, u32::from(port.to_be()), user_port);
+    store!(ctx.sock_addr, u32::from(port.to_be()), user_port);
 }

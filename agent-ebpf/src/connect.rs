@@ -35,7 +35,9 @@ fn redirect<F: Family>(ctx: &SockAddrContext, unchanged: impl FnOnce()) -> i32 {
         Caller::Stray => return refuse(Refusal::NoSession),
         Caller::Session(session) => session,
     };
-    let Some(transport) = Transport::of(load!(ctx, type_), load!(ctx, protocol)) else {
+    let Some(transport) =
+        Transport::of(load!(ctx.sock_addr, type_), load!(ctx.sock_addr, protocol))
+    else {
         return refuse(Refusal::Protocol);
     };
     let destination = F::read(ctx);

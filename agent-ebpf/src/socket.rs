@@ -10,6 +10,7 @@ use holdpoint_ebpf_common::{Endpoint, FlowKey, Refusal, Transport};
 
 use crate::{
     ALLOW,
+    address::load,
     maps::{FLOWS, ORIGINS, refuse},
     session::{Caller, caller},
 };
@@ -25,9 +26,7 @@ pub fn create(ctx: &SockContext) -> i32 {
         Caller::Stray => return refuse(Refusal::NoSession),
         Caller::Session(_) => {}
     }
-    // SAFETY: the kernel hands the program a valid context.
-    let (socket_type, protocol) = unsafe { ((*ctx.sock).type_, (*ctx.sock).protocol) };
-    match Transport::of(socket_type, protocol) {
+    match Transport::of(load!(ctx.sock, type_), load!(ctx.sock, protocol)) {
         Some(_) => ALLOW,
         None => refuse(Refusal::Protocol),
     }
@@ -67,41 +66,44 @@ pub fn connecting(ctx: &SockOpsContext) {
     let _missing = FLOWS.insert(key, origin.flow, 0);
 }
 
-macro_rules! load {
-    ($ctx:expr, $($field:tt)+) => {
-        // SAFETY: the kernel hands the program a valid context.
-        unsafe { core::ptr::read_volatile(&raw const (*$ctx.ops).$($field)+) }
-    };
-}
-
 #[inline(always)]
 fn local(ctx: &SockOpsContext) -> Endpoint {
-    // Alone among these, in host byte order.
-    let port = load!(ctx, local_port) as u16;
-    if load!(ctx, family) == AF_INET {
-        return Endpoint::v4(load!(ctx, local_ip4), port);
-    }
-    let address = [
-        load!(ctx, local_ip6[0]),
-        load!(ctx, local_ip6[1]),
-        load!(ctx, local_ip6[2]),
-        load!(ctx, local_ip6[3]),
+    let v4 = load!(ctx.ops, local_ip4);
+    let v6 = [
+        load!(ctx.ops, local_ip6[0]),
+        load!(ctx.ops, local_ip6[1]),
+        load!(ctx.ops, local_ip6[2]),
+        load!(ctx.ops, local_ip6[3]),
     ];
-    Endpoint::new(address, port)
+    // Alone among these, in host byte order.
+    of_family(ctx, v4, v6, load!(ctx.ops, local_port) as u16)
 }
 
 #[inline(always)]
 fn remote(ctx: &SockOpsContext) -> Endpoint {
-    // A big-endian u32.
-    let port = u32::from_be(load!(ctx, remote_port)) as u16;
-    if load!(ctx, family) == AF_INET {
-        return Endpoint::v4(load!(ctx, remote_ip4), port);
-    }
-    let address = [
-        load!(ctx, remote_ip6[0]),
-        load!(ctx, remote_ip6[1]),
-        load!(ctx, remote_ip6[2]),
-        load!(ctx, remote_ip6[3]),
+    let v4 = load!(ctx.ops, remote_ip4);
+    let v6 = [
+        load!(ctx.ops, remote_ip6[0]),
+        load!(ctx.ops, remote_ip6[1]),
+        load!(ctx.ops, remote_ip6[2]),
+        load!(ctx.ops, remote_ip6[3]),
     ];
-    Endpoint::new(address, port)
+    // A big-endian u32.
+    of_family(
+        ctx,
+        v4,
+        v6,
+        u32::from_be(load!(ctx.ops, remote_port)) as u16,
+    )
+}
+
+/// Takes both addresses as values: a branch around the loads would become one load at a computed offset into the context, which
+/// the verifier refuses.
+#[inline(always)]
+fn of_family(ctx: &SockOpsContext, v4: u32, v6: [u32; 4], port: u16) -> Endpoint {
+    if load!(ctx.ops, family) == AF_INET {
+        Endpoint::v4(v4, port)
+    } else {
+        Endpoint::new(v6, port)
+    }
 }

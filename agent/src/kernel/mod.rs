@@ -14,14 +14,15 @@ mod sources;
 
 use std::{
     convert::Infallible,
+    io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, MutexGuard},
 };
 
 use anyhow::Context as _;
 use aya::{
-    Ebpf,
+    Ebpf, Pod,
     maps::{HashMap, MapData, MapError, PerCpuArray},
 };
 use aya_log::EbpfLogger;
@@ -58,10 +59,6 @@ pub struct PinnedLink {
 /// The attached programs and their maps. Dropping it detaches nothing.
 pub struct Kernel {
     ebpf: Mutex<Ebpf>,
-    sessions: Mutex<HashMap<MapData, u64, SessionPorts>>,
-    flows: Mutex<HashMap<MapData, FlowKey, holdpoint_ebpf_common::Flow>>,
-    origins: HashMap<MapData, u64, Origin>,
-    refusals: PerCpuArray<MapData, u64>,
     agents: AgentsCgroup,
     links: Vec<PinnedLink>,
 }
@@ -75,7 +72,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When this is not root, the kernel is older than 5.10 or refuses the programs, `pin_dir` is on no bpffs, or a
-    /// connection that had to be refused was not. The pins of a dead daemon are still in place then.
+    /// connection that had to be refused was not. What a dead daemon left is still enforcing then.
     pub fn attach(
         pin_dir: &Path,
         cgroup2_root: &Path,
@@ -84,15 +81,10 @@ impl Kernel {
         bpffs::require(pin_dir)?;
         let mut ebpf = programs::load(agents)?;
         let attached = programs::attach(&mut ebpf, cgroup2_root)?;
-        prove::refused(agents)?;
+        prove_enforcement(&ebpf, agents)?;
         pins::maps(&ebpf, &pin_dir.join("maps"))?;
         let links = pins::links(attached, &pin_dir.join("links"))?;
-
         Ok(Self {
-            sessions: Mutex::new(take_map(&mut ebpf, names::SESSIONS)?.try_into()?),
-            flows: Mutex::new(take_map(&mut ebpf, names::FLOWS)?.try_into()?),
-            origins: take_map(&mut ebpf, names::ORIGINS)?.try_into()?,
-            refusals: take_map(&mut ebpf, names::REFUSALS)?.try_into()?,
             ebpf: Mutex::new(ebpf),
             agents: agents.clone(),
             links,
@@ -106,10 +98,8 @@ impl Kernel {
     pub fn open_session(&self, cgroup_id: u64, ports: SessionPorts) -> anyhow::Result<()> {
         // 0 is what the kernel answers for "no such ancestor".
         anyhow::ensure!(cgroup_id != 0, "0 is no cgroup's id");
-        self.sessions
-            .lock()
-            .expect("no panic while locked")
-            .insert(cgroup_id, ports, NO_EXIST)
+        hash_mut(&mut self.ebpf(), names::SESSIONS)
+            .and_then(|mut sessions| Ok(sessions.insert(cgroup_id, ports, NO_EXIST)?))
             .with_context(|| format!("cannot tell the kernel of session cgroup {cgroup_id}"))
     }
 
@@ -118,16 +108,12 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not take the entry out.
     pub fn close_session(&self, cgroup_id: u64) -> anyhow::Result<()> {
-        let mut sessions = self.sessions.lock().expect("no panic while locked");
+        let mut ebpf = self.ebpf();
+        let mut sessions = hash_mut::<u64, SessionPorts>(&mut ebpf, names::SESSIONS)?;
         match sessions.remove(&cgroup_id) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(MapError::SyscallError(error))
-                if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error)
+            Err(error) if !is_missing(&error) => Err(error)
                 .with_context(|| format!("cannot take session cgroup {cgroup_id} from the kernel")),
+            _ => Ok(()),
         }
     }
 
@@ -140,7 +126,8 @@ impl Kernel {
             client: client.into(),
             listener: listener.into(),
         };
-        let mut flows = self.flows.lock().expect("no panic while locked");
+        let mut ebpf = self.ebpf();
+        let mut flows = hash_mut::<_, holdpoint_ebpf_common::Flow>(&mut ebpf, names::FLOWS).ok()?;
         let flow = flows.get(&key, 0).ok()?;
         flows.remove(&key).ok()?;
         Some(Flow {
@@ -160,14 +147,11 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not hand the counters out.
     pub fn refusals(&self) -> anyhow::Result<Vec<(Refusal, u64)>> {
+        let ebpf = self.ebpf();
         Refusal::ALL
             .into_iter()
-            .map(|refusal| {
-                let per_cpu = self.refusals.get(&(refusal as u32), 0)?;
-                Ok((refusal, per_cpu.iter().sum()))
-            })
-            .collect::<Result<_, MapError>>()
-            .context("cannot read the kernel's counters of refusals")
+            .map(|refusal| Ok((refusal, refused(&ebpf, refusal)?)))
+            .collect()
     }
 
     /// How many redirected sockets are open.
@@ -175,7 +159,7 @@ impl Kernel {
     /// # Errors
     /// When the kernel does not list them.
     pub fn redirected_sockets(&self) -> anyhow::Result<usize> {
-        self.origins
+        hash_mut::<u64, Origin>(&mut self.ebpf(), names::ORIGINS)?
             .keys()
             .try_fold(0, |count, cookie| cookie.map(|_| count + 1))
             .context("cannot list the redirected sockets")
@@ -187,7 +171,7 @@ impl Kernel {
     /// # Errors
     /// When something is not refused, or cannot be tried.
     pub fn prove(&self) -> anyhow::Result<()> {
-        prove::refused(&self.agents)
+        prove_enforcement(&self.ebpf(), &self.agents)
     }
 
     /// Passes what the programs log (packets dropped at the last moment) on to `log`, for ever. Call it once.
@@ -195,8 +179,8 @@ impl Kernel {
     /// # Errors
     /// When the log cannot be read, or already is.
     pub async fn log_drops(&self) -> anyhow::Result<Infallible> {
-        let logger = EbpfLogger::init(&mut self.ebpf.lock().expect("no panic while locked"))
-            .context("cannot open the BPF programs' log")?;
+        let logger =
+            EbpfLogger::init(&mut self.ebpf()).context("cannot open the BPF programs' log")?;
         // SAFETY: the logger owns the ring buffer's descriptor and keeps it for as long as it lives.
         let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE) }?;
         loop {
@@ -205,18 +189,63 @@ impl Kernel {
             ready.clear_ready();
         }
     }
+
+    fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
+        self.ebpf.lock().expect("no panic while locked")
+    }
 }
 
-fn take_map(ebpf: &mut Ebpf, name: &str) -> anyhow::Result<aya::maps::Map> {
-    ebpf.take_map(name)
-        .with_context(|| format!("the BPF object has no map {name}"))
+/// Tries, and counts: programs of a dead daemon may refuse as well, these have to.
+fn prove_enforcement(ebpf: &Ebpf, agents: &AgentsCgroup) -> anyhow::Result<()> {
+    let before = refused(ebpf, Refusal::NoSession)?;
+    let attempts = prove::all_refused(agents)?;
+    let by_these = refused(ebpf, Refusal::NoSession)? - before;
+    anyhow::ensure!(
+        by_these >= attempts,
+        "the BPF programs are attached but do not enforce: they refused {by_these} of {attempts} attempts that had to be refused"
+    );
+    Ok(())
+}
+
+fn refused(ebpf: &Ebpf, refusal: Refusal) -> anyhow::Result<u64> {
+    let map = ebpf
+        .map(names::REFUSALS)
+        .with_context(|| format!("the BPF object has no map {}", names::REFUSALS))?;
+    let counters = PerCpuArray::<_, u64>::try_from(map)?;
+    let per_cpu = counters
+        .get(&(refusal as u32), 0)
+        .context("cannot read the kernel's counters of refusals")?;
+    Ok(per_cpu.iter().sum())
+}
+
+fn hash_mut<'a, K: Pod, V: Pod>(
+    ebpf: &'a mut Ebpf,
+    name: &str,
+) -> anyhow::Result<HashMap<&'a mut MapData, K, V>> {
+    let map = ebpf
+        .map_mut(name)
+        .with_context(|| format!("the BPF object has no map {name}"))?;
+    Ok(map.try_into()?)
+}
+
+fn is_missing(error: &MapError) -> bool {
+    match error {
+        MapError::KeyNotFound => true,
+        MapError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
 
-    use super::sources;
+    use super::{Kernel, sources};
+
+    const _: fn() = || {
+        fn shared<T: Send + Sync>() {}
+        shared::<Kernel>();
+    };
 
     #[test]
     fn the_committed_object_is_of_these_sources() {

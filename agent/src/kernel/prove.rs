@@ -27,11 +27,11 @@ const NOT_ENTERED: i32 = 100;
 /// RFC 863.
 const DISCARD: u16 = 9;
 
-/// Tries everything there is to try.
+/// Tries everything there is to try, and answers how many attempts that were.
 ///
 /// # Errors
 /// When something was not refused with EPERM, or could not be tried.
-pub fn refused(agents: &AgentsCgroup) -> anyhow::Result<()> {
+pub fn all_refused(agents: &AgentsCgroup) -> anyhow::Result<u64> {
     let attempts = attempts().context("cannot prepare the proof of enforcement")?;
     let cgroup = StrayCgroup::create(&agents.path)?;
     let door = cgroup.door()?;
@@ -43,7 +43,8 @@ pub fn refused(agents: &AgentsCgroup) -> anyhow::Result<()> {
             unsafe { libc::_exit(code) }
         }
         ForkResult::Parent { child } => match wait(child)? {
-            0 => Ok(()),
+            // And the making of a socket.
+            0 => Ok(attempts.len() as u64 + 1),
             NOT_ENTERED => anyhow::bail!(
                 "cannot prove enforcement: no process can be moved into {}",
                 cgroup.0.display()

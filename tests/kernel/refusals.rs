@@ -1,0 +1,169 @@
+//! What a session, and what is in none, is refused. Always at once, and always with EPERM.
+
+use std::{
+    net::{TcpListener, TcpStream, UdpSocket},
+    time::Instant,
+};
+
+use holdpoint::kernel::Refusal;
+use nix::errno::Errno;
+
+use crate::{
+    Test,
+    world::{Cgroup, PATIENCE, connect, enter, in_process, is_eperm, socket, udp},
+};
+
+pub const TESTS: &[Test] = &[
+    ("udp_other_than_dns_is_refused", |world| {
+        world.only_in_session(|| {
+            let started = Instant::now();
+            for (local, to) in [
+                ("0.0.0.0:0", "192.0.2.1:443"),
+                ("0.0.0.0:0", "192.0.2.1:123"),
+                ("0.0.0.0:0", "169.254.169.254:80"),
+                ("[::]:0", "[2001:db8::1]:443"),
+                ("[::]:0", "[::ffff:192.0.2.1]:443"),
+            ] {
+                is_eperm(to, udp(local)?.send_to(b"?", to))?;
+                is_eperm(to, udp(local)?.connect(to))?;
+            }
+            anyhow::ensure!(started.elapsed() < PATIENCE, "took {:?}", started.elapsed());
+            Ok(())
+        })
+    }),
+    ("refusals_are_counted_by_reason", |world| {
+        let before = world.kernel().refusals()?;
+        world.only_in_session(|| is_eperm("QUIC", udp("0.0.0.0:0")?.connect("192.0.2.1:443")))?;
+        let grown: Vec<_> = world
+            .kernel()
+            .refusals()?
+            .into_iter()
+            .filter(|count| !before.contains(count))
+            .collect();
+        anyhow::ensure!(grown == [(Refusal::Quic, 1)], "{grown:?}");
+        Ok(())
+    }),
+    ("only_tcp_and_udp_sockets_can_be_made", |world| {
+        let others = [libc::AF_INET, libc::AF_INET6]
+            .into_iter()
+            .flat_map(other_kinds);
+        // What this kernel does not have, nobody makes.
+        let (unknown, known): (Vec<_>, Vec<_>) = others.partition(|(family, kind, protocol)| {
+            matches!(
+                socket(*family, *kind, *protocol),
+                Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT)
+            )
+        });
+        anyhow::ensure!(known.len() >= 6, "this kernel lacks {unknown:?}");
+        world.only_in_session(|| {
+            for (family, kind, protocol) in known {
+                let what = format!("family {family}, type {kind}, protocol {protocol}");
+                is_eperm(&what, socket(family, kind, protocol))?;
+            }
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                socket(family, libc::SOCK_STREAM, 0)?;
+                socket(family, libc::SOCK_DGRAM, libc::IPPROTO_UDP)?;
+            }
+            // Other families meet no hook: the launcher's filter is for them.
+            socket(libc::AF_UNIX, libc::SOCK_STREAM, 0)?;
+            Ok(())
+        })
+    }),
+    (
+        "what_is_below_the_agents_but_in_no_session_has_no_network",
+        |world| {
+            let stray = Cgroup::create(&world.agents.path.join("stray"))?;
+            let result = refused_everything_in(&stray).and_then(|()| {
+                in_process(
+                    || {
+                        enter(&world.agents.path)?;
+                        is_eperm("a socket", socket(libc::AF_INET, libc::SOCK_STREAM, 0))
+                    },
+                    |_| Ok(()),
+                )
+            });
+            stray.remove();
+            result
+        },
+    ),
+    ("a_closed_session_has_no_network", |world| {
+        world.kernel().close_session(world.session.id)?;
+        refused_everything_in(&world.session)?;
+        // Again, as a daemon that is not sure may.
+        world.kernel().close_session(world.session.id)
+    }),
+    ("a_session_opens_once", |world| {
+        let ports = crate::world::PORTS;
+        anyhow::ensure!(
+            world
+                .kernel()
+                .open_session(world.session.id, ports)
+                .is_err()
+        );
+        anyhow::ensure!(world.kernel().open_session(0, ports).is_err());
+        Ok(())
+    }),
+    (
+        "children_of_a_session_s_cgroup_are_in_the_session",
+        |world| {
+            let child = Cgroup::create(&world.session.path.join("child"))?;
+            let result = in_process(
+                || {
+                    enter(&child.path)?;
+                    is_eperm("QUIC", udp("0.0.0.0:0")?.connect("192.0.2.1:443"))?;
+                    connect("192.0.2.1:443").map(drop)
+                },
+                |_| world.accept(&world.listeners.proxy_v4),
+            );
+            child.remove();
+            anyhow::ensure!(result?.flow.is_some(), "no flow");
+            Ok(())
+        },
+    ),
+    ("a_socket_from_outside_is_as_good_as_one_s_own", |world| {
+        // Made before the process came in, as when it is inherited or handed over.
+        let made = UdpSocket::bind("0.0.0.0:0")?;
+        world.only_in_session(|| {
+            is_eperm("UDP", made.send_to(b"?", "192.0.2.1:123"))?;
+            is_eperm("QUIC", made.connect("192.0.2.1:443"))
+        })
+    }),
+];
+
+/// Sockets made before do not help, loopback neither.
+fn refused_everything_in(cgroup: &Cgroup) -> anyhow::Result<()> {
+    let server = TcpListener::bind("127.0.0.1:0")?;
+    let local = server.local_addr()?;
+    in_process(
+        || {
+            let (v4, v6) = (udp("0.0.0.0:0")?, udp("[::]:0")?);
+            enter(&cgroup.path)?;
+            is_eperm("TCP", TcpStream::connect("192.0.2.1:443"))?;
+            is_eperm("TCP to loopback", TcpStream::connect(local))?;
+            is_eperm("TCP over IPv6", TcpStream::connect("[2001:db8::1]:443"))?;
+            is_eperm("DNS", v4.send_to(b"?", "192.0.2.53:53"))?;
+            is_eperm("DNS over IPv6", v6.send_to(b"?", "[2001:db8::53]:53"))?;
+            is_eperm("connected DNS", v4.connect("192.0.2.53:53"))?;
+            is_eperm("UDP to loopback", v4.send_to(b"?", local))?;
+            is_eperm("a socket", UdpSocket::bind("127.0.0.1:0"))
+        },
+        |_| Ok(()),
+    )
+}
+
+/// Family, type and protocol of sockets that are neither TCP nor UDP.
+fn other_kinds(family: i32) -> [(i32, i32, i32); 6] {
+    let icmp = if family == libc::AF_INET {
+        libc::IPPROTO_ICMP
+    } else {
+        libc::IPPROTO_ICMPV6
+    };
+    [
+        (family, libc::SOCK_RAW, icmp),
+        (family, libc::SOCK_RAW, libc::IPPROTO_RAW),
+        (family, libc::SOCK_DGRAM, icmp),
+        (family, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE),
+        (family, libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
+        (family, libc::SOCK_STREAM, libc::IPPROTO_SCTP),
+    ]
+}
