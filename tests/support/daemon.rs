@@ -24,17 +24,17 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it says that it is ready.
+    /// Starts it, logging what `filter` (`RUST_LOG`) lets through, and waits until it says that it is ready.
     ///
     /// # Errors
     /// When it ends or stays silent; with the end of its log.
-    pub fn start(binary: &Path, config: &Path, log: &Path) -> anyhow::Result<Self> {
+    pub fn start(binary: &Path, config: &Path, log: &Path, filter: &str) -> anyhow::Result<Self> {
         let before = fs::metadata(log).map_or(0, |log| log.len());
         let stderr = File::options().create(true).append(true).open(log)?;
         let child = Command::new(binary)
             .args(["daemon", "--config"])
             .arg(config)
-            .env("RUST_LOG", "holdpoint=debug,info")
+            .env("RUST_LOG", filter)
             .stdin(Stdio::null())
             .stdout(stderr.try_clone()?)
             .stderr(stderr)
@@ -54,7 +54,7 @@ impl Daemon {
         while started.elapsed() < START_LIMIT {
             let text = fs::read(&self.log)?;
             let fresh = String::from_utf8_lossy(text.get(skip..).unwrap_or_default()).into_owned();
-            if fresh.lines().any(|line| line.contains("ready")) {
+            if fresh.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready") {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {

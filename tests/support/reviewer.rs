@@ -27,6 +27,14 @@ impl Approval {
         self.0["state"].as_str().unwrap_or_default()
     }
 
+    /// The session that asked first.
+    #[must_use]
+    pub fn session(&self) -> Option<&str> {
+        self.0["session"]
+            .as_str()
+            .or(self.0["session"]["id"].as_str())
+    }
+
     /// Whether its description mentions `text` anywhere.
     #[must_use]
     pub fn mentions(&self, text: &str) -> bool {

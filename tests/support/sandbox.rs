@@ -29,6 +29,9 @@ pub const AGENT_GID: u32 = 65534;
 /// How long a command may take, where a test does not say.
 const LIMIT: Duration = Duration::from_secs(120);
 
+/// What a fresh login finds programs in.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// An agent: a user with a home, who opens a session for each command.
@@ -120,7 +123,7 @@ impl<'w> Sandbox<'w> {
         }
         run.arg("--").args(command);
         run.env_clear()
-            .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+            .env("PATH", PATH)
             .env("HOME", &self.home)
             .env("USER", "nobody")
             .env("LANG", "C.UTF-8")

@@ -50,6 +50,8 @@ pub struct Settings {
     pub extra_policies: String,
     /// Further issuers, by URL; the audience is the usual one.
     pub issuers: Vec<String>,
+    /// The stand-in does not write down what arrives, and the daemon logs no details.
+    pub silent: bool,
     /// Further hosts that are dialled at the stand-in.
     pub hosts: Vec<String>,
 }
@@ -62,6 +64,7 @@ pub struct World {
     /// Who signs tokens.
     pub issuer: Issuer,
     name: String,
+    log_filter: &'static str,
     daemon: Mutex<Option<Daemon>>,
     dir: TempDir,
 }
@@ -88,13 +91,22 @@ impl World {
         fs::set_permissions(dir.path(), open)?;
         install(&binary, &dir.path().join("bin/holdpoint"))?;
         copy_policies(&dir.path().join("policies"), &settings.extra_policies)?;
-        let google = StandIn::start(&dir.path().join("google"))?;
-        fs::set_permissions(dir.path().join("google"), Permissions::from_mode(0o700))?;
+        let place = dir.path().join("google");
+        let google = match settings.silent {
+            true => StandIn::start_silent(&place)?,
+            false => StandIn::start(&place)?,
+        };
+        fs::set_permissions(place, Permissions::from_mode(0o700))?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let world = Self {
             google,
             issuer: Issuer::start()?,
             name: format!("holdpoint-test-{}-{count}", std::process::id()),
+            log_filter: if settings.silent {
+                "info"
+            } else {
+                "holdpoint=debug,info"
+            },
             daemon: Mutex::new(None),
             dir,
         };
@@ -158,7 +170,7 @@ impl World {
     /// When it does not come up.
     pub fn start_daemon(&self) -> anyhow::Result<()> {
         let log = self.dir.path().join("daemon.log");
-        let daemon = Daemon::start(&self.binary(), &self.config(), &log)?;
+        let daemon = Daemon::start(&self.binary(), &self.config(), &log, self.log_filter)?;
         *self.daemon() = Some(daemon);
         Ok(())
     }

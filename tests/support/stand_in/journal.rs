@@ -58,6 +58,7 @@ impl Arrival {
 pub struct Journal {
     path: PathBuf,
     file: Arc<Mutex<File>>,
+    enabled: bool,
 }
 
 impl Journal {
@@ -74,7 +75,21 @@ impl Journal {
         Ok(Self {
             path: path.to_owned(),
             file: Arc::new(Mutex::new(file)),
+            enabled: true,
         })
+    }
+
+    /// The same, and nothing is written from now on: for benchmarks, which it would slow down.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        self.enabled = false;
+        self
+    }
+
+    /// Whether requests are written down.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// Everything that has arrived so far.

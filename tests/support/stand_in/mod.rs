@@ -67,10 +67,22 @@ impl StandIn {
     /// When a file cannot be written or a port not be had.
     pub fn start(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir)?;
+        Self::with(dir, Journal::create(&dir.join("upstream.jsonl"))?)
+    }
+
+    /// As [`Self::start`], but requests are not written down.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_silent(dir: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(dir)?;
+        Self::with(dir, Journal::create(&dir.join("upstream.jsonl"))?.silent())
+    }
+
+    fn with(dir: &Path, journal: Journal) -> anyhow::Result<Self> {
         let authority = Arc::new(Authority::new("Stand-in Google CA")?);
         let ca_file = dir.join("ca.pem");
         std::fs::write(&ca_file, authority.pem())?;
-        let journal = Journal::create(&dir.join("upstream.jsonl"))?;
         let (oauth, key) = oauth::TokenEndpoint::new()?;
         let token = oauth.token().to_owned();
         let key_file = dir.join("key.json");
