@@ -220,7 +220,7 @@ impl Caller {
                 &room.metadata,
                 &head.method,
                 head.uri.path(),
-                head.uri.query().unwrap_or_default(),
+                head.uri.query(),
                 &head.headers,
             );
             async move { Ok::<_, Infallible>(response.map(Full::new)) }

@@ -185,7 +185,7 @@ impl Gate {
             } else {
                 self.record.append_unsynced(event).await
             };
-            written.map_err(|error| not_recorded(asker, &error))?;
+            written.map_err(|error| not_recorded(&error))?;
             outcome.add(id.clone());
         }
         Ok(outcome)
@@ -271,6 +271,7 @@ impl Gate {
             Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
             Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
             Verdict::Withdrawn => Err(Refusal::withdrawn(operation, &approval)),
+            Verdict::Unrecorded(error) => Err(not_recorded(&error)),
         }
     }
 }
@@ -316,11 +317,10 @@ fn too_large_to_approve() -> Denial {
     }
 }
 
-fn not_recorded(asker: &Asker<'_>, error: &RecordError) -> Refusal {
+fn not_recorded(error: &RecordError) -> Refusal {
     tracing::error!(%error, "operations are refused: they cannot be recorded");
     Refusal::new(
         Kind::NotReady,
         format!("Holdpoint cannot record this operation, so it was not sent: {error}. The operator of this runner has to mend that."),
     )
-    .with("session", asker.session.id.as_str())
 }

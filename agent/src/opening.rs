@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 
 use crate::{
     daemon::{House, Room, serve_listeners},
-    dns::AddressBook,
     kernel::SessionPorts,
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
@@ -136,7 +135,14 @@ async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, St
     let account = house.credentials.account().await.map_err(|error| unknown("account", &error))?;
     Ok(MetadataView {
         project,
+        numeric_project: None,
         account,
+        scopes: house.google.scopes.clone(),
+        zone: house.google.zone.clone(),
+        universe_domain: house.google.universe_domain.clone(),
+        instance_name: nix::unistd::gethostname()
+            .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned()),
+        instance_id: 0,
         placeholder: metadata::placeholder(id),
     })
 }

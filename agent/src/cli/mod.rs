@@ -5,3 +5,4 @@ pub mod policy;
 pub mod recognise;
 pub mod run;
 pub mod sessions;
+pub mod status;
