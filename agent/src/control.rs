@@ -1,1 +1,157 @@
-//! The control API: HTTP and JSON over a Unix socket.
+//! The control API: HTTP and JSON over a Unix socket. Everybody may connect; what they may do follows from who the
+//! kernel says they are, and a process of a session may do nothing.
+
+mod api;
+mod caller;
+pub mod client;
+mod error;
+mod membership;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::net::{UnixListener, UnixStream};
+
+pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
+
+use crate::{approvals::Approvals, config::Reviewers, record::Record, session::Sessions};
+use membership::AgentsCgroup;
+
+/// Within this time a request has to be read and answered.
+const WITHIN: Duration = Duration::from_secs(30);
+/// Within this time its head has to be read.
+const HEAD_WITHIN: Duration = Duration::from_secs(5);
+/// Connections one user may have open.
+const CONNECTIONS_OF_A_USER: usize = 16;
+
+/// What the control API works on.
+#[derive(Clone)]
+pub struct ControlState {
+    /// The record.
+    pub record: Record,
+    /// The held operations.
+    pub approvals: Approvals,
+    /// The live sessions.
+    pub sessions: Arc<Sessions>,
+    /// Who may answer, by reviewer group.
+    pub reviewers: BTreeMap<String, Reviewers>,
+    /// The cgroup whose children are the sessions, as a path in the cgroup2 file system.
+    pub agents_cgroup: PathBuf,
+    /// What `GET /v1/status` answers.
+    pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+/// Answers on a Unix socket that everybody may connect to (mode 0666) until it is dropped.
+///
+/// # Errors
+/// When the socket cannot be made, or when it cannot be told which processes are in sessions.
+pub async fn serve(socket_path: &Path, state: ControlState) -> anyhow::Result<()> {
+    let agents = AgentsCgroup::find(&state.agents_cgroup)?;
+    let listener =
+        bind(socket_path).with_context(|| format!("cannot listen on {}", socket_path.display()))?;
+    let server = Arc::new(Server {
+        state,
+        agents,
+        open: Mutex::default(),
+    });
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(server.connection(stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a control connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn bind(path: &Path) -> std::io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+struct Server {
+    state: ControlState,
+    agents: AgentsCgroup,
+    /// Open connections by uid, so that one user cannot keep the others out.
+    open: Mutex<HashMap<u32, usize>>,
+}
+
+impl Server {
+    /// One request, one answer.
+    async fn connection(self: Arc<Self>, stream: UnixStream) {
+        let Ok(peer) = stream.peer_cred() else {
+            return;
+        };
+        let Some(_slot) = Slot::take(&self, peer.uid()) else {
+            return;
+        };
+        let caller = caller::identify(&stream, &peer, &self.agents, &self.state.reviewers).await;
+        let router = match caller {
+            Ok(caller) => api::router(self.state.clone(), caller),
+            Err(stranger) => api::refusing_router(self.state.record.clone(), stranger),
+        };
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_WITHIN)
+            .keep_alive(false)
+            .max_buf_size(16 * 1024)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        if let Ok(Err(error)) = tokio::time::timeout(WITHIN, served).await {
+            tracing::debug!(%error, "a control connection broke off");
+        }
+    }
+}
+
+/// One open connection of a user.
+struct Slot<'a> {
+    server: &'a Server,
+    uid: u32,
+}
+
+impl<'a> Slot<'a> {
+    fn take(server: &'a Server, uid: u32) -> Option<Self> {
+        let mut open = server.open.lock().expect("no panic while locked");
+        let count = open.entry(uid).or_default();
+        if *count >= CONNECTIONS_OF_A_USER {
+            return None;
+        }
+        *count += 1;
+        Some(Self { server, uid })
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        let mut open = self.server.open.lock().expect("no panic while locked");
+        if let Some(count) = open.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ mod event;
 mod index;
 mod store;
 mod text;
+mod watermark;
 mod writer;
 
 use std::{

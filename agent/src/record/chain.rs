@@ -57,14 +57,14 @@ pub(super) struct Head {
 }
 
 /// Follows a chain. `events` are keys and values from the event `start` on, which itself is checked too; `found` is
-/// told about every event after it.
+/// told about every event after it, with its own head.
 ///
 /// # Errors
 /// When an event is missing, out of order, unreadable or altered, or cannot be fetched.
 pub(super) fn verify<E: std::error::Error + Send + Sync + 'static>(
     start: Head,
     events: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
-    mut found: impl FnMut(&StoredEvent),
+    mut found: impl FnMut(&StoredEvent, Head),
 ) -> anyhow::Result<Head> {
     let mut events = events;
     if start.seq > 0 {
@@ -94,11 +94,11 @@ pub(super) fn verify<E: std::error::Error + Send + Sync + 'static>(
             event.prev == head.link,
             "event {seq} does not follow from the one before: one of the two was altered"
         );
-        found(&event);
         head = Head {
             seq,
             link: Link::of(&bytes),
         };
+        found(&event, head);
     }
     Ok(head)
 }

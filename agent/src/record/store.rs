@@ -8,7 +8,7 @@ use std::{
     sync::RwLock,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,13 @@ use super::{
     chain::{self, Head, Link},
     event::Event,
     index::Index,
+    watermark::Watermark,
 };
 
 /// Memory sled may use for its cache; its default is a gigabyte.
 const CACHE_BYTES: u64 = 16 * 1024 * 1024;
+
+const KEEP: &str = "keep its directory for an investigation and start with another one";
 
 /// An event as it lies in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +49,7 @@ pub(super) struct Encoded {
 pub(super) struct Store {
     dir: PathBuf,
     database: RwLock<Option<Database>>,
+    watermark: Watermark,
 }
 
 struct Database {
@@ -59,12 +63,24 @@ impl Store {
     pub(super) fn open(dir: &Path) -> anyhow::Result<(Self, Head, Index)> {
         std::fs::create_dir_all(dir)
             .with_context(|| format!("cannot make the record's directory {}", dir.display()))?;
+        let (watermark, synced) = Watermark::open(dir)?;
         let database = Database::open(dir)?;
         let mut index = Index::default();
-        let head = database.verify(Head::default(), |event| index.add(event))?;
+        let mut reached = synced == Head::default();
+        let head = database.verify(Head::default(), |event, head| {
+            reached |= head == synced;
+            index.add(event);
+        })?;
+        ensure!(
+            reached,
+            "the record in {} is damaged: event {} was synced to disk and is missing or altered now; {KEEP}",
+            dir.display(),
+            synced.seq
+        );
         let store = Self {
             dir: dir.to_owned(),
             database: RwLock::new(Some(database)),
+            watermark,
         };
         Ok((store, head, index))
     }
@@ -74,7 +90,7 @@ impl Store {
     pub(super) fn reopen(
         &self,
         synced: Head,
-        found: impl FnMut(&StoredEvent),
+        found: impl FnMut(&StoredEvent, Head),
     ) -> anyhow::Result<Head> {
         let mut database = self.database.write().expect("no panic while locked");
         *database = None;
@@ -89,9 +105,10 @@ impl Store {
         self.with(|database| database.write(events))
     }
 
-    /// Brings to disk what was written.
-    pub(super) fn sync(&self) -> anyhow::Result<()> {
-        self.with(Database::sync)
+    /// Brings to disk what was written; `head` is the last of it.
+    pub(super) fn sync(&self, head: Head) -> anyhow::Result<()> {
+        self.with(Database::sync)?;
+        Ok(self.watermark.set(head)?)
     }
 
     /// One event, if there is one of this number.
@@ -156,13 +173,12 @@ impl Database {
     }
 
     /// Follows the chain from `start` to its end.
-    fn verify(&self, start: Head, found: impl FnMut(&StoredEvent)) -> anyhow::Result<Head> {
+    fn verify(&self, start: Head, found: impl FnMut(&StoredEvent, Head)) -> anyhow::Result<Head> {
         let events = self.sled.range(start.seq.to_be_bytes()..).map(|item| {
             let (key, value) = item?;
             Ok::<_, sled::Error>((key.to_vec(), value.to_vec()))
         });
-        chain::verify(start, events, found).context(
-            "the record is damaged; keep its directory for an investigation and start with another one",
-        )
+        chain::verify(start, events, found)
+            .with_context(|| format!("the record is damaged; {KEEP}"))
     }
 }

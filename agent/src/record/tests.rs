@@ -202,12 +202,73 @@ async fn a_damaged_record_is_not_opened() {
     assert!(edited.contains("event 3 does not follow"), "{edited}");
 }
 
+fn filled(dir: &Path, events: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    runtime.expect("a runtime").block_on(async {
+        let record = Record::open(dir).expect("opens");
+        for at in 0..events {
+            record
+                .append(event(&format!("{at}")))
+                .await
+                .expect("recorded");
+        }
+    });
+    drop(reopen(dir));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+}
+
 #[test]
-fn garbage_is_not_opened() {
+fn an_emptied_or_foreign_store_is_not_taken_for_a_new_one() {
+    for contents in ["", "garbage"] {
+        let dir = TempDir::new().expect("a directory");
+        filled(dir.path(), 3);
+        std::fs::write(dir.path().join("db"), contents).expect("written");
+        let Err(error) = Record::open(dir.path()) else {
+            panic!("a damaged record was opened");
+        };
+        assert!(format!("{error:#}").contains("damaged"), "{error:#}");
+    }
+    for file in ["db", "synced"] {
+        let dir = TempDir::new().expect("a directory");
+        filled(dir.path(), 3);
+        std::fs::remove_file(dir.path().join(file)).expect("removed");
+        assert!(Record::open(dir.path()).is_err());
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_noticed_or_harmless() {
     let dir = TempDir::new().expect("a directory");
-    std::fs::write(dir.path().join("conf"), "garbage").expect("written");
-    std::fs::write(dir.path().join("db"), "garbage").expect("written");
-    assert!(Record::open(dir.path()).is_err());
+    filled(dir.path(), 200);
+    let before = all(dir.path());
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let intact = std::fs::read(dir.path().join("db")).expect("read");
+    let used = intact
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .expect("not empty");
+    let mut noticed = 0;
+    for step in 0..60 {
+        let copy = TempDir::new().expect("a directory");
+        for name in ["conf", "synced"] {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).expect("copied");
+        }
+        let mut bytes = intact.clone();
+        bytes[used * step / 60] ^= 1 << (step % 8);
+        std::fs::write(copy.path().join("db"), bytes).expect("written");
+        let path = copy.path().to_owned();
+        match std::thread::spawn(move || all_if_opened(&path)).join() {
+            Ok(Some(after)) => assert_eq!(after, before),
+            Ok(None) | Err(_) => noticed += 1,
+        }
+    }
+    assert!(noticed > 10, "only {noticed} of 60 flips mattered");
+}
+
+fn all_if_opened(dir: &Path) -> Option<Vec<StoredEvent>> {
+    let (store, head, _) = Store::open(dir).ok()?;
+    let read = |seq| store.read(seq).expect("reads").expect("is there");
+    Some((1..=head.seq).map(read).collect())
 }
 
 const CHILD_DIR: &str = "HOLDPOINT_TEST_RECORD_DIR";

@@ -174,7 +174,7 @@ impl Writer {
         if self.unsynced.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.store.sync() {
+        if let Err(error) = self.store.sync(self.head) {
             return Err(self.fail(&error));
         }
         self.synced = self.head;
@@ -199,9 +199,11 @@ impl Writer {
             anyhow::bail!("{}", failure.message);
         }
         let mut index = self.index.write().expect("no panic while locked");
-        self.head = self.store.reopen(self.synced, |event| index.add(event))?;
+        self.head = self
+            .store
+            .reopen(self.synced, |event, _| index.add(event))?;
         // What was found after `synced` had been read from the file, not synced to it.
-        self.store.sync()?;
+        self.store.sync(self.head)?;
         self.synced = self.head;
         self.failed = None;
         tracing::info!(seq = self.head.seq, "the record can be written again");

@@ -1,0 +1,291 @@
+//! The routes.
+
+use axum::{
+    Extension, Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, Query, State, rejection::BytesRejection},
+    routing::{get, post},
+};
+use holdpoint_core::approval::{self, Answer};
+use http::{Method, StatusCode, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    ControlState,
+    caller::{Caller, Stranger},
+    error::ApiError,
+};
+use crate::{
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView},
+    record::{Event, Record, SessionSummary, StoredEvent, Text},
+    session::SessionId,
+};
+
+/// Bytes of a request's body at most.
+const BODY_LIMIT: usize = 64 * 1024;
+/// Sessions and events in one answer, unless asked for fewer.
+const PAGE: usize = 500;
+
+type Answered<T> = Result<Json<T>, ApiError>;
+
+/// What a process outside of all sessions may ask for.
+pub(super) fn router(state: ControlState, caller: Caller) -> Router {
+    Router::new()
+        .route("/v1/approvals", get(approvals))
+        .route("/v1/approvals/{id}", get(approval))
+        .route("/v1/approvals/{id}/approve", post(approve))
+        .route("/v1/approvals/{id}/deny", post(deny))
+        .route("/v1/sessions", get(sessions))
+        .route("/v1/sessions/{id}", get(session))
+        .route("/v1/status", get(status))
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(other_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(Extension(caller))
+        .with_state(state)
+}
+
+/// What anybody else gets: a refusal, on record.
+pub(super) fn refusing_router(record: Record, stranger: Stranger) -> Router {
+    Router::new().fallback(async move |method: Method, uri: Uri| {
+        tracing::warn!(
+            user = stranger.user.name,
+            pid = stranger.pid,
+            "a control request is refused"
+        );
+        let refused = Event::ControlRefused {
+            user: stranger.user.clone(),
+            pid: stranger.pid,
+            request: Text::short(&format!("{method} {}", uri.path())),
+            reason: Text::from(&stranger.reason),
+        };
+        // Refused all the same when it cannot be recorded.
+        if let Err(error) = record.append_unsynced(refused).await {
+            tracing::error!(%error, "a refusal is not recorded");
+        }
+        ApiError::new(
+            StatusCode::FORBIDDEN,
+            "inside_a_session",
+            stranger.reason.clone(),
+        )
+    })
+}
+
+async fn nothing_here(uri: Uri) -> ApiError {
+    ApiError::not_found(&format!(
+        "there is nothing at {}; see /v1/approvals, /v1/sessions, /v1/status",
+        uri.path()
+    ))
+}
+
+async fn other_method(method: Method, uri: Uri) -> ApiError {
+    let message = format!(
+        "{} does not take {method}: read with GET, answer with POST",
+        uri.path()
+    );
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "method", message)
+}
+
+/// The answer of `GET /v1/approvals`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ApprovalList {
+    /// Newest first.
+    pub approvals: Vec<ApprovalView>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApprovalFilter {
+    state: Option<String>,
+}
+
+impl ApprovalFilter {
+    fn state(&self) -> Result<Option<approval::State>, ApiError> {
+        let Some(name) = self.state.as_deref().filter(|name| *name != "all") else {
+            return Ok(None);
+        };
+        serde_json::from_value(name.into()).map(Some).map_err(|_| {
+            ApiError::bad_request(
+                "`state` is one of pending, approved, denied, expired, withdrawn, used, lapsed, all",
+            )
+        })
+    }
+}
+
+async fn approvals(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+    filter: Result<Query<ApprovalFilter>, axum::extract::rejection::QueryRejection>,
+) -> Answered<ApprovalList> {
+    let wanted = query(filter)?.state()?;
+    let mut approvals = state.approvals.list().await;
+    approvals
+        .retain(|view| caller.sees(&view.user) && wanted.is_none_or(|wanted| view.state == wanted));
+    Ok(Json(ApprovalList { approvals }))
+}
+
+async fn approval(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answered<ApprovalDetail> {
+    let detail = state.approvals.show(&ApprovalId::named(&id)).await;
+    detail
+        .filter(|detail| caller.sees(&detail.approval.user))
+        .map(Json)
+        .ok_or_else(|| {
+            ApiError::not_found(
+                "there is no approval of this id that you may see; `holdpoint approvals list --state all` shows them",
+            )
+        })
+}
+
+async fn approve(
+    state: State<ControlState>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<ApprovalView> {
+    answer(state, caller, id, body, Answer::Approve).await
+}
+
+async fn deny(
+    state: State<ControlState>,
+    caller: Extension<Caller>,
+    id: Path<String>,
+    body: Result<Bytes, BytesRejection>,
+) -> Answered<ApprovalView> {
+    answer(state, caller, id, body, Answer::Deny).await
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnswerBody {
+    comment: Option<String>,
+}
+
+async fn answer(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    body: Result<Bytes, BytesRejection>,
+    answer: Answer,
+) -> Answered<ApprovalView> {
+    let body = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
+    let AnswerBody { comment } = if body.is_empty() {
+        AnswerBody::default()
+    } else {
+        serde_json::from_slice(&body).map_err(|error| {
+            ApiError::bad_request(format!("the body is not {{\"comment\": \"...\"}}: {error}"))
+        })?
+    };
+    let comment = comment.filter(|comment| !comment.trim().is_empty());
+    let id = ApprovalId::named(&id);
+    let answered = state
+        .approvals
+        .answer(&id, caller.reviewer(), answer, comment);
+    Ok(Json(answered.await?))
+}
+
+/// The answer of `GET /v1/sessions`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionList {
+    /// Newest first.
+    pub sessions: Vec<SessionView>,
+}
+
+/// A session.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionView {
+    /// Whether it is open now.
+    pub live: bool,
+    /// What the record says.
+    #[serde(flatten)]
+    pub summary: SessionSummary,
+}
+
+/// The answer of `GET /v1/sessions/{id}`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SessionDetail {
+    /// The session.
+    pub session: SessionView,
+    /// Its events with numbers above `after`, oldest first.
+    pub events: Vec<StoredEvent>,
+    /// What to ask for as `after` when there may be more.
+    pub next: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Page {
+    #[serde(default)]
+    after: u64,
+    limit: Option<usize>,
+}
+
+impl Page {
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE).clamp(1, PAGE)
+    }
+}
+
+async fn sessions(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Answered<SessionList> {
+    let page = query(page)?;
+    let summaries = state
+        .record
+        .sessions(page.limit(), |summary| caller.sees(&summary.user));
+    let sessions = summaries.into_iter().map(|it| view(&state, it)).collect();
+    Ok(Json(SessionList { sessions }))
+}
+
+async fn session(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+) -> Answered<SessionDetail> {
+    let page = query(page)?;
+    let missing = || {
+        ApiError::not_found(
+            "there is no session of this id that you may see; `holdpoint sessions list` shows them",
+        )
+    };
+    let id: SessionId = serde_json::from_value(id.into()).map_err(|_| missing())?;
+    let summary = state
+        .record
+        .session(&id)
+        .filter(|summary| caller.sees(&summary.user))
+        .ok_or_else(missing)?;
+    let events = state.record.events_of(&id, page.after, page.limit()).await;
+    let events = events.map_err(|error| {
+        let message = format!("the record cannot be read: {error:#}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "record", message)
+    })?;
+    let is_full = events.len() == page.limit();
+    Ok(Json(SessionDetail {
+        session: view(&state, summary),
+        next: events.last().map(|event| event.seq).filter(|_| is_full),
+        events,
+    }))
+}
+
+fn view(state: &ControlState, summary: SessionSummary) -> SessionView {
+    let live = state.sessions.list().iter().any(|it| it.id == summary.id);
+    SessionView { live, summary }
+}
+
+async fn status(State(state): State<ControlState>) -> Json<serde_json::Value> {
+    Json((state.status)())
+}
+
+fn query<T>(
+    query: Result<Query<T>, axum::extract::rejection::QueryRejection>,
+) -> Result<T, ApiError> {
+    query
+        .map(|Query(query)| query)
+        .map_err(|rejection| ApiError::bad_request(rejection.body_text()))
+}

@@ -1,0 +1,80 @@
+//! Errors of the control API: `{"error": {"code", "message"}}`.
+
+use axum::{
+    Json,
+    response::{IntoResponse, Response},
+};
+use holdpoint_core::approval::Refused;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use crate::approvals::AnswerError;
+
+/// The body of an error.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ErrorBody {
+    pub(super) error: ErrorText,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct ErrorText {
+    /// For programs.
+    pub(super) code: String,
+    /// For people: what happened and what to do.
+    pub(super) message: String,
+}
+
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", what)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let error = ErrorText {
+            code: self.code.to_owned(),
+            message: self.message,
+        };
+        (self.status, Json(ErrorBody { error })).into_response()
+    }
+}
+
+impl From<AnswerError> for ApiError {
+    fn from(error: AnswerError) -> Self {
+        let (status, code) = match &error {
+            AnswerError::Unknown => (StatusCode::NOT_FOUND, "not_found"),
+            AnswerError::Refused(Refused::OwnOperation) => (StatusCode::FORBIDDEN, "own_operation"),
+            AnswerError::Refused(Refused::NotAReviewer(_)) => {
+                (StatusCode::FORBIDDEN, "not_a_reviewer")
+            }
+            AnswerError::Refused(Refused::AlreadyApproved) => {
+                (StatusCode::CONFLICT, "already_approved")
+            }
+            AnswerError::Refused(Refused::Over(_)) => (StatusCode::CONFLICT, "over"),
+            AnswerError::Record(_) => (StatusCode::SERVICE_UNAVAILABLE, "record"),
+            AnswerError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closing"),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
