@@ -139,7 +139,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         record,
     });
 
-    let control = tokio::spawn(control::serve(config.control_socket(), control_state(&house, &config)));
+    let control = {
+        let (socket, state) = (config.control_socket(), control_state(&house, &config));
+        tokio::spawn(async move { control::serve(&socket, state).await })
+    };
+    tokio::spawn(log_drops(house.clone()));
     let runs = RunListener::bind(&config.run_socket())?;
     house.record.append(Event::DaemonStarted { version: env!("CARGO_PKG_VERSION").into() }).await?;
     notify("READY=1");
@@ -190,6 +194,13 @@ async fn serve(
     Ok(reason.to_owned())
 }
 
+/// What the BPF programs say about packets that got past everything but the backstop.
+async fn log_drops(house: Arc<House>) {
+    if let Err(error) = house.kernel.log_drops().await {
+        tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
+    }
+}
+
 fn reload_policies(house: &House, dir: &Path) {
     match load_policies(dir) {
         Ok(policies) => {
@@ -233,13 +244,7 @@ fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
 fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
     let status = {
         let house = house.clone();
-        move || {
-            json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "sessions": house.sessions.list().len(),
-                "links": house.kernel.links(),
-            })
-        }
+        move || status(&house)
     };
     ControlState {
         record: house.record.clone(),
@@ -249,6 +254,20 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
     }
+}
+
+fn status(house: &House) -> serde_json::Value {
+    let refusals = house.kernel.refusals().unwrap_or_default();
+    let refusals: Vec<_> = refusals
+        .iter()
+        .map(|(reason, count)| json!({"reason": reason.name(), "count": count}))
+        .collect();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "sessions": house.sessions.list().len(),
+        "links": house.kernel.links(),
+        "refusals": refusals,
+    })
 }
 
 /// Serves a session's listeners until dropped or aborted.
