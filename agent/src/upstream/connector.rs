@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::error::explain;
-use crate::metadata::is_metadata_address;
+use crate::{dns::is_localhost, metadata::is_metadata_address};
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -48,11 +48,6 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 
 fn is_metadata_server(host: &str) -> bool {
     literal(host).is_some_and(is_metadata_address)
-}
-
-/// `localhost` and the names below it mean this machine everywhere (RFC 6761, section 6.3).
-fn is_localhost(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost")
 }
 
 fn literal(host: &str) -> Option<IpAddr> {

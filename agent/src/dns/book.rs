@@ -1,0 +1,145 @@
+//! Which address stands for which name in a session.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex},
+};
+
+use crate::metadata;
+
+/// 198.18.0.0/15 is for benchmarks (RFC 2544, RFC 6890) and not routed: nothing real has such an address.
+const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// How many names a session may ask for. What an agent makes us remember has to have an end.
+const MOST_NAMES: usize = 16 * 1024;
+
+/// The addresses that one session's names resolve to, and the way back. An address keeps its name as long as the session.
+#[derive(Debug, Default)]
+pub struct AddressBook(Mutex<Entries>);
+
+#[derive(Debug, Default)]
+struct Entries {
+    /// The name of the address `FIRST + index`.
+    names: Vec<Arc<str>>,
+    indices: HashMap<Arc<str>, usize>,
+}
+
+impl AddressBook {
+    /// The address of a name (lower case, no dot at its end), from now on if it has none. `None` when the book is full.
+    pub fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
+        if is_localhost(name) {
+            return Some(Ipv4Addr::LOCALHOST);
+        }
+        if metadata::NAMES.contains(&name) {
+            return Some(metadata::ADDRESS_V4);
+        }
+        let mut entries = self.0.lock().expect("no panic while locked");
+        let index = entries.index_of(name)?;
+        Some(Ipv4Addr::from_bits(
+            FIRST.to_bits() + u32::try_from(index).ok()?,
+        ))
+    }
+
+    /// The name that an address stands for, if a name was resolved to it in this session.
+    pub fn name_of(&self, ip: IpAddr) -> Option<String> {
+        if metadata::is_metadata_address(ip) {
+            return Some(metadata::NAMES[0].to_owned());
+        }
+        let IpAddr::V4(ip) = ip.to_canonical() else {
+            return None;
+        };
+        let index = ip.to_bits().checked_sub(FIRST.to_bits())?;
+        let entries = self.0.lock().expect("no panic while locked");
+        let name = entries.names.get(usize::try_from(index).ok()?)?;
+        Some(name.to_string())
+    }
+}
+
+/// `localhost` and the names below it mean this machine everywhere (RFC 6761, section 6.3).
+pub(crate) fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
+}
+
+impl Entries {
+    fn index_of(&mut self, name: &str) -> Option<usize> {
+        if let Some(index) = self.indices.get(name) {
+            return Some(*index);
+        }
+        let index = self.names.len();
+        if index == MOST_NAMES {
+            return None;
+        }
+        let name: Arc<str> = name.into();
+        self.names.push(Arc::clone(&name));
+        self.indices.insert(name, index);
+        Some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_has_an_address_of_its_own() {
+        let book = AddressBook::default();
+        let a = book.address_of("a.example").expect("room");
+        let b = book.address_of("b.example").expect("room");
+        assert_eq!(a, Ipv4Addr::new(198, 18, 0, 1));
+        assert_ne!(a, b);
+        assert_eq!(book.address_of("a.example"), Some(a), "it stays");
+        assert_eq!(book.name_of(a.into()).as_deref(), Some("a.example"));
+        assert_eq!(
+            book.name_of(b.to_ipv6_mapped().into()).as_deref(),
+            Some("b.example")
+        );
+        for other in [
+            "198.18.0.0",
+            "198.18.0.3",
+            "0.0.0.0",
+            "255.255.255.255",
+            "10.0.0.1",
+            "::1",
+        ] {
+            assert_eq!(
+                book.name_of(other.parse().expect("an address")),
+                None,
+                "{other}"
+            );
+        }
+    }
+
+    #[test]
+    fn some_names_have_fixed_addresses() {
+        let book = AddressBook::default();
+        assert_eq!(
+            book.address_of("metadata.google.internal"),
+            Some(metadata::ADDRESS_V4)
+        );
+        assert_eq!(book.address_of("metadata"), Some(metadata::ADDRESS_V4));
+        assert_eq!(book.address_of("x.localhost"), Some(Ipv4Addr::LOCALHOST));
+        for ip in [
+            IpAddr::from(metadata::ADDRESS_V4),
+            metadata::ADDRESS_V6.into(),
+        ] {
+            assert_eq!(
+                book.name_of(ip).as_deref(),
+                Some("metadata.google.internal")
+            );
+        }
+        assert_eq!(book.name_of(Ipv4Addr::LOCALHOST.into()), None);
+    }
+
+    #[test]
+    fn a_full_book_keeps_what_it_has() {
+        let book = AddressBook::default();
+        for number in 0..MOST_NAMES {
+            let address = book
+                .address_of(&format!("n{number}.example"))
+                .expect("room");
+            assert!(address.octets()[0] == 198 && (18..20).contains(&address.octets()[1]));
+        }
+        assert_eq!(book.address_of("one-more.example"), None);
+        assert!(book.address_of("n7.example").is_some());
+    }
+}
