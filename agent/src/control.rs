@@ -59,6 +59,14 @@ pub struct ControlState {
 /// When the socket cannot be made, or when it cannot be told which processes are in sessions.
 pub async fn serve(socket_path: &Path, state: ControlState) -> anyhow::Result<()> {
     let agents = AgentsCgroup::find(&state.agents_cgroup)?;
+    listen(socket_path, state, agents).await
+}
+
+async fn listen(
+    socket_path: &Path,
+    state: ControlState,
+    agents: AgentsCgroup,
+) -> anyhow::Result<()> {
     let listener =
         bind(socket_path).with_context(|| format!("cannot listen on {}", socket_path.display()))?;
     let server = Arc::new(Server {

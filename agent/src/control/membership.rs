@@ -22,8 +22,14 @@ impl AgentsCgroup {
         })
     }
 
+    /// In which every process is.
+    #[cfg(test)]
+    pub(super) fn everything() -> Self {
+        Self(String::new())
+    }
+
     /// The format of mountinfo is in proc_pid_mountinfo(5): `id parent major:minor ROOT MOUNTPOINT options .. - TYPE ..`.
-    fn from_mounts(mountinfo: &str, dir: &Path) -> Option<Self> {
+    pub(super) fn from_mounts(mountinfo: &str, dir: &Path) -> Option<Self> {
         let mounts = mountinfo.lines().filter_map(|line| {
             let (before, after) = line.split_once(" - ")?;
             let mut fields = before.split(' ').skip(3);

@@ -1,1 +1,326 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use holdpoint_core::{
+    approval::State,
+    identity::Principal,
+    operation::{Action, Operation},
+    policy::{Hold, HoldRule, PolicyRef, Terms},
+};
+use http::HeaderMap;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{client::Client, *};
+use crate::{
+    approvals::{ApprovalView, HoldAsk, RequestView, Ticket, Verdict},
+    record::{Event, OperationId},
+    session::{Session, SessionId, User},
+};
+
+struct Bench {
+    state: ControlState,
+    client: Client,
+    socket: PathBuf,
+    _dir: TempDir,
+}
+
+fn own_uid() -> u32 {
+    nix::unistd::Uid::current().as_raw()
+}
+
+fn own_name() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::current());
+    user.expect("readable").expect("has a name").name
+}
+
+async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open(&dir.path().join("record")).expect("opens");
+    let dba = Reviewers {
+        users: vec![reviewer.to_owned()],
+        unix_groups: Vec::new(),
+    };
+    let state = ControlState {
+        approvals: Approvals::new(record.clone()),
+        record,
+        sessions: Arc::default(),
+        reviewers: BTreeMap::from([("dba".to_owned(), dba)]),
+        agents_cgroup: PathBuf::new(),
+        status: Arc::new(|| json!({"ready": true})),
+    };
+    let socket = dir.path().join("control.sock");
+    let serving = (socket.clone(), state.clone());
+    tokio::spawn(async move { listen(&serving.0, serving.1, agents).await });
+    while !socket.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    Bench {
+        client: Client::new(socket.clone()),
+        state,
+        socket,
+        _dir: dir,
+    }
+}
+
+fn nobody() -> AgentsCgroup {
+    let mounts = "34 33 0:29 / /c rw - cgroup2 cgroup2 rw\n";
+    AgentsCgroup::from_mounts(mounts, Path::new("/c/no-such-cgroup")).expect("below the root")
+}
+
+fn session(uid: u32) -> Arc<Session> {
+    Arc::new(Session {
+        id: SessionId::random(),
+        principal: Principal {
+            issuer: "https://issuer".into(),
+            subject: "repo:a/b".into(),
+            groups: BTreeSet::new(),
+            claims: BTreeMap::new(),
+        },
+        user: User {
+            uid,
+            gid: uid,
+            name: "agent".into(),
+        },
+        command: vec!["gcloud".into(), "sql".into()],
+        opened_at: Timestamp::now(),
+        cgroup_id: 1,
+    })
+}
+
+impl Bench {
+    async fn hold(&self, session: &Arc<Session>) -> Ticket {
+        let mut operation = Operation::on_host(Action::NET_CONNECT, "example.com", Some(443));
+        operation.path = "/x".into();
+        operation.query = vec![("upload_id".into(), "hush".into())];
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", "Bearer hush".parse().expect("a value"));
+        headers.insert("user-agent", "gcloud".parse().expect("a value"));
+        let rule = HoldRule {
+            policy: PolicyRef {
+                id: "deletes".into(),
+                file: "deletes.cedar".into(),
+                line: 3,
+            },
+            group: "dba".into(),
+            min_approvals: 1,
+            hold_for: Duration::from_secs(600),
+            reason: Some("deletes are for people".into()),
+        };
+        let ask = HoldAsk {
+            session: Arc::clone(session),
+            operation: OperationId::random(),
+            request: RequestView::new(&operation, &headers, b"{\"a\":1}"),
+            digest: operation.digest,
+            hold: Hold {
+                rules: vec![rule],
+                terms: Terms::default(),
+            },
+        };
+        self.state.approvals.hold(ask).await.expect("held")
+    }
+
+    async fn open(&self, session: &Arc<Session>) {
+        self.state.sessions.insert(Arc::clone(session));
+        let opened = Event::SessionOpened {
+            session: session.id.clone(),
+            principal: (&session.principal).into(),
+            user: session.user.clone(),
+            command: session.command.iter().collect(),
+            cgroup_id: session.cgroup_id,
+        };
+        self.state.record.append(opened).await.expect("recorded");
+    }
+
+    async fn answer(
+        &self,
+        ticket: &Ticket,
+        verb: &str,
+        body: Value,
+    ) -> anyhow::Result<ApprovalView> {
+        let path = format!("/v1/approvals/{}/{verb}", ticket.id());
+        self.client.post(&path, &body).await
+    }
+
+    /// Status line and body of whatever is sent.
+    async fn raw(&self, request: &[u8]) -> String {
+        let mut stream = UnixStream::connect(&self.socket).await.expect("connects");
+        stream.write_all(request).await.expect("sent");
+        let mut answer = Vec::new();
+        // A refused body may end in a reset, after the answer.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+}
+
+#[tokio::test]
+async fn a_reviewer_reads_and_approves() {
+    let bench = bench(&own_name(), nobody()).await;
+    let session = session(own_uid() + 1);
+    bench.open(&session).await;
+    let mut ticket = bench.hold(&session).await;
+    let list: ApprovalList = bench
+        .client
+        .read("/v1/approvals?state=pending")
+        .await
+        .expect("a list");
+    assert_eq!(list.approvals.len(), 1);
+    let detail: Value = bench
+        .client
+        .read(&format!("/v1/approvals/{}", ticket.id()))
+        .await
+        .expect("one");
+    assert_eq!(detail["state"], "pending");
+    assert_eq!(detail["body"]["text"], "{\"a\":1}");
+    assert_eq!(detail["policies"][0]["line"], 3);
+    assert_eq!(detail["headers"], json!([["user-agent", "gcloud"]]));
+    assert!(!detail.to_string().contains("hush"));
+    let view = bench.answer(&ticket, "approve", json!({"comment": "fine"}));
+    let view = view.await.expect("approved");
+    assert_eq!((view.state, view.decisions.len()), (State::Used, 1));
+    assert_eq!(view.decisions[0].comment.as_deref(), Some("fine"));
+    assert_eq!(view.decisions[0].reviewer, own_name());
+    assert!(view.decided_at_ms.is_some());
+    assert!(matches!(ticket.verdict().await, Verdict::Approved(_)));
+    let again = bench.answer(&ticket, "deny", json!({})).await;
+    assert!(
+        again
+            .expect_err("over")
+            .to_string()
+            .contains("used already")
+    );
+    let detail: SessionDetail = bench
+        .client
+        .read(&format!("/v1/sessions/{}", session.id))
+        .await
+        .expect("a session");
+    assert!(detail.session.live);
+    let kinds: Vec<_> = detail.events.iter().map(|it| &it.event).collect();
+    assert!(matches!(
+        kinds.as_slice(),
+        [
+            Event::SessionOpened { .. },
+            Event::Hold { .. },
+            Event::ApprovalDecided { .. },
+            Event::ApprovalUsed { .. }
+        ]
+    ));
+}
+
+#[tokio::test]
+async fn nobody_answers_for_himself_or_without_being_a_reviewer() {
+    let bench = bench(&own_name(), nobody()).await;
+    let own = bench.hold(&session(own_uid())).await;
+    let error = bench.answer(&own, "approve", json!({})).await;
+    assert!(error.expect_err("own").to_string().contains("your own"));
+    let other = super::tests::bench("somebody-else", nobody()).await;
+    let foreign = other.hold(&session(own_uid() + 1)).await;
+    let error = other.answer(&foreign, "approve", json!({})).await;
+    assert!(
+        error
+            .expect_err("foreign")
+            .to_string()
+            .contains("reviewers of dba")
+    );
+}
+
+#[tokio::test]
+async fn a_process_in_a_session_is_refused_and_recorded() {
+    let bench = bench(&own_name(), AgentsCgroup::everything()).await;
+    let ticket = bench.hold(&session(own_uid() + 1)).await;
+    for request in ["GET /v1/status", "POST /v1/approvals/x/approve"] {
+        let request = format!("{request} HTTP/1.1\r\nhost: x\r\n\r\n");
+        let answer = bench.raw(request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+        assert!(answer.contains("inside_a_session"), "{answer}");
+    }
+    let error = bench.answer(&ticket, "approve", json!({})).await;
+    assert!(
+        error
+            .expect_err("inside")
+            .to_string()
+            .contains("outside of the session")
+    );
+    let shown = bench
+        .state
+        .approvals
+        .show(ticket.id())
+        .await
+        .expect("there");
+    assert_eq!(shown.approval.state, State::Pending);
+}
+
+#[tokio::test]
+async fn bad_requests_get_json_errors() {
+    let bench = bench(&own_name(), nobody()).await;
+    let ticket = bench.hold(&session(own_uid() + 1)).await;
+    let read = |path: &str| {
+        let client = bench.client.clone();
+        let path = path.to_owned();
+        async move {
+            client
+                .read::<Value>(&path)
+                .await
+                .expect_err("an error")
+                .to_string()
+        }
+    };
+    assert!(
+        read("/v1/approvals?state=open")
+            .await
+            .contains("pending, approved")
+    );
+    assert!(read("/v1/approvals?nonsense=1").await.contains("nonsense"));
+    assert!(
+        read("/v1/approvals/ap-none")
+            .await
+            .contains("approvals list")
+    );
+    assert!(read("/v1/sessions/s-none").await.contains("sessions list"));
+    assert!(read("/v2").await.contains("nothing at /v2"));
+    let wrong = bench
+        .answer(&ticket, "approve", json!({"coment": "x"}))
+        .await;
+    assert!(
+        wrong
+            .expect_err("unknown field")
+            .to_string()
+            .contains("coment")
+    );
+    let huge = bench
+        .answer(&ticket, "approve", json!({"comment": "x".repeat(70_000)}))
+        .await;
+    assert!(huge.is_err());
+    let shown = bench
+        .state
+        .approvals
+        .show(ticket.id())
+        .await
+        .expect("there");
+    assert_eq!(shown.approval.state, State::Pending);
+    assert!(
+        bench
+            .raw(b"\x16\x03\x01\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 400")
+    );
+}
+
+#[tokio::test]
+async fn one_user_cannot_take_every_connection() {
+    let bench = bench(&own_name(), nobody()).await;
+    let mut idle = Vec::new();
+    for _ in 0..CONNECTIONS_OF_A_USER {
+        idle.push(UnixStream::connect(&bench.socket).await.expect("connects"));
+    }
+    // Accepted in order, so that the next one comes when all places are taken.
+    assert!(bench.client.read::<Value>("/v1/status").await.is_err());
+    drop(idle);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let status: Value = bench.client.read("/v1/status").await.expect("a place");
+    assert_eq!(status["ready"], true);
+}

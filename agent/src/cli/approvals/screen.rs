@@ -1,0 +1,123 @@
+//! Printing what agents wrote: on one line, in a column, and never as commands to the terminal.
+
+use std::fmt::Write as _;
+
+/// How wide a table may be.
+const WIDTH: usize = 100;
+
+/// How output looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `text` with everything spelled out that a terminal would obey or not show: control characters, line breaks
+/// included, and the invisible and direction-changing ones of Unicode.
+pub fn safe(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_tricky(character) {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// The lines of `text`, each made [`safe`] and marked, so that none passes for a line of ours.
+pub fn quoted(text: &str) -> String {
+    text.lines().fold(String::new(), |mut shown, line| {
+        let line = line.replace('\t', "    ");
+        let _ = writeln!(shown, "  | {}", safe(&line));
+        shown
+    })
+}
+
+fn is_tricky(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// A table with a head. All columns but the last are as wide as they need to be; the last is cut to what is left, at
+/// its beginning: the end of a resource's name tells most.
+pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| safe(cell)))
+        .collect();
+    let mut widths = head.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let before_last: usize = widths.iter().take(N - 1).map(|width| width + 2).sum();
+    let room = WIDTH.saturating_sub(before_last).max(20);
+    let mut text = line(&head.map(str::to_owned), &widths, room);
+    for row in &rows {
+        text.push_str(&line(row, &widths, room));
+    }
+    text
+}
+
+fn line<const N: usize>(cells: &[String; N], widths: &[usize; N], room: usize) -> String {
+    let mut line = String::new();
+    for (cell, width) in cells.iter().zip(widths).take(N - 1) {
+        let _ = write!(line, "{cell:width$}  ");
+    }
+    line.push_str(&end_of(&cells[N - 1], room));
+    format!("{}\n", line.trim_end())
+}
+
+fn end_of(text: &str, room: usize) -> String {
+    let length = text.chars().count();
+    if length <= room {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().skip(length - room + 1).collect();
+    format!("…{kept}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn nothing_reaches_the_terminal_as_a_command(text in "(?s).{0,200}") {
+            prop_assert!(!safe(&text).chars().any(is_tricky));
+            let quoted = quoted(&text);
+            prop_assert!(quoted.lines().all(|line| line.starts_with("  | ")));
+            prop_assert!(!quoted.chars().any(|it| it != '\n' && is_tricky(it)));
+        }
+
+        #[test]
+        fn a_table_has_a_line_a_row(cell in "(?s).{0,300}") {
+            let table = table(["ID", "RESOURCE"], &[["ap-1".into(), cell]]);
+            prop_assert_eq!(table.lines().count(), 2);
+            prop_assert!(table.lines().all(|line| line.chars().count() <= WIDTH));
+        }
+    }
+
+    #[test]
+    fn escapes_show_as_text() {
+        assert_eq!(safe("a\u{1b}[2Jb\r\u{202e}ü"), "a\\u{1b}[2Jb\\r\\u{202e}ü");
+        assert_eq!(quoted("a\n\u{1b}]0;x\u{7}"), "  | a\n  | \\u{1b}]0;x\\u{7}\n");
+    }
+
+    #[test]
+    fn columns_line_up() {
+        let rows = [
+            ["ap-1".to_owned(), "x".to_owned()],
+            ["ap-123".to_owned(), "y".to_owned()],
+        ];
+        assert_eq!(table(["ID", "R"], &rows), "ID      R\nap-1    x\nap-123  y\n");
+    }
+}
