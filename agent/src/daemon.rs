@@ -196,9 +196,8 @@ async fn serve(
 
 /// What the BPF programs say about packets that got past everything but the backstop.
 async fn log_drops(house: Arc<House>) {
-    if let Err(error) = house.kernel.log_drops().await {
-        tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
-    }
+    let Err(error) = house.kernel.log_drops().await;
+    tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
 }
 
 fn reload_policies(house: &House, dir: &Path) {
