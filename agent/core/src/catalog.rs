@@ -11,6 +11,7 @@ use std::{
 
 pub use hosts::{Endpoint, normal_host};
 pub use router::{Found, Service};
+pub(crate) use table::variable;
 pub use table::{Damaged, Method};
 
 /// The largest table that is accepted, in bytes, decompressed.
