@@ -9,6 +9,7 @@ mod load;
 mod schema;
 mod slice;
 pub mod suite;
+mod traits;
 mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, time::Duration};

@@ -11,6 +11,7 @@ use super::{
     annotations::{self, Role},
     schema::Named,
     slice::Scope,
+    traits,
     vocabulary::{self, KnownActions, Name},
 };
 
@@ -45,6 +46,7 @@ pub(super) fn rules(
         }
     }
     problems.extend(repeated_ids(&rules));
+    problems.extend(unknown_traits(&rules, sources));
     let named = named_actions(&rules, sources, known).unwrap_or_else(|found| {
         problems.extend(found);
         None
@@ -145,6 +147,21 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
+    let known = traits::ALL.map(|known| format!("{:?}", known.name()));
+    let known = known.join(" and ");
+    let of_rule = |rule: &Rule| {
+        traits::unknown(&rule.policy)
+            .into_iter()
+            .map(|name| {
+                let message = format!("there is no trait {name:?}; there are {known}");
+                rule.problem_near(sources, &format!("{name:?}"), message)
+            })
+            .collect::<Vec<_>>()
+    };
+    rules.iter().flat_map(of_rule).collect()
 }
 
 /// The methods and services that the rules name. `None` where a name stands for nothing.

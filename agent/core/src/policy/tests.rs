@@ -434,6 +434,14 @@ fn mistakes_stop_the_load_with_file_line_and_what_to_write() {
             "permit(principal in Gruop::\"x\", action, resource);",
             "x.cedar:1: for policy x:1, unrecognized entity type `Gruop`",
         ),
+        (
+            "forbid(principal, action, resource)\nwhen { context.traits.contains(\"open-to-the-internet\") };",
+            r#"x.cedar:2: there is no trait "open-to-the-internet"; there are "open-to-internet" and "public-access""#,
+        ),
+        (
+            "forbid(principal, action, resource) when { true || context.traits.containsAny([\"public-access\", \"pubic\"]) };",
+            r#"x.cedar:1: there is no trait "pubic""#,
+        ),
         // Cedar would only find this out while it decides, and skip the forbid.
         (
             "forbid(principal, action, resource) when { context.port == 22 };",

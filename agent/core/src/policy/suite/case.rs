@@ -14,7 +14,7 @@ use crate::{
     groups::{Groups, classify},
     identity::Principal,
     operation::{Action, Content, Operation, Resource, Trait},
-    policy::{KnownActions, Problem, Source, vocabulary::OWN_ACTIONS},
+    policy::{KnownActions, Problem, Source, traits, vocabulary::OWN_ACTIONS},
 };
 
 /// The cases of some files.
@@ -284,9 +284,9 @@ impl Direct {
     }
 
     fn traits(&self) -> Result<BTreeSet<Trait>, String> {
-        let all = [Trait::OpenToInternet, Trait::PublicAccess];
         let find = |name: &String| {
-            all.into_iter()
+            traits::ALL
+                .into_iter()
                 .find(|known| known.name() == name)
                 .ok_or_else(|| format!("there is no trait {name:?}"))
         };
