@@ -39,7 +39,8 @@ pub enum Route {
     Refused(Refusal),
 }
 
-/// Why something was refused; the index into the map of counters.
+/// Why something was refused; the index into the map of counters. The next daemon reads the counters of the one before it, which
+/// may be older: indices keep their meaning.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {

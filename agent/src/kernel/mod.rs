@@ -13,17 +13,20 @@ mod prove;
 mod sources;
 
 use std::{
+    borrow::Borrow,
     convert::Infallible,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, MapData, MapError, PerCpuArray},
+    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use aya_log::EbpfLogger;
 use holdpoint_ebpf_common::{FlowKey, Origin, names};
@@ -67,12 +70,13 @@ impl Kernel {
     /// Loads the programs, attaches them at `cgroup2_root` for everything below `agents`, proves by trying that they
     /// refuse, and pins their links and maps below `pin_dir`.
     ///
-    /// What a dead daemon left pinned there goes on enforcing until the new programs do, and is then replaced. Its sessions are
-    /// not taken over: the maps are new, so whatever still runs in one is refused.
+    /// What a dead daemon left pinned there goes on enforcing until the new programs do, and is then replaced and gone when
+    /// this returns. Its sessions are not taken over: the maps are new, so whatever still runs in one is refused.
     ///
     /// # Errors
     /// When this is not root, the kernel is older than 5.10 or refuses the programs, `pin_dir` is on no bpffs, or a
-    /// connection that had to be refused was not. What a dead daemon left is still enforcing then.
+    /// connection that had to be refused was not. What a dead daemon left is still enforcing then, unless it is the pins
+    /// themselves that failed.
     pub fn attach(
         pin_dir: &Path,
         cgroup2_root: &Path,
@@ -82,8 +86,14 @@ impl Kernel {
         let mut ebpf = programs::load(agents)?;
         let attached = programs::attach(&mut ebpf, cgroup2_root)?;
         prove_enforcement(&ebpf, agents)?;
-        pins::maps(&ebpf, &pin_dir.join("maps"))?;
-        let links = pins::links(attached, &pin_dir.join("links"))?;
+
+        let (maps, links) = (pin_dir.join("maps"), pin_dir.join("links"));
+        let predecessor = pinned_counters(&maps.join(names::REFUSALS))?;
+        pins::maps(&ebpf, &maps)?;
+        let links = pins::links(attached, &links)?;
+        if let Some(counters) = predecessor {
+            wait_until_gone(&counters, agents)?;
+        }
         Ok(Self {
             ebpf: Mutex::new(ebpf),
             agents: agents.clone(),
@@ -148,9 +158,10 @@ impl Kernel {
     /// When the kernel does not hand the counters out.
     pub fn refusals(&self) -> anyhow::Result<Vec<(Refusal, u64)>> {
         let ebpf = self.ebpf();
+        let counters = counters(&ebpf)?;
         Refusal::ALL
             .into_iter()
-            .map(|refusal| Ok((refusal, refused(&ebpf, refusal)?)))
+            .map(|refusal| Ok((refusal, refused(&counters, refusal)?)))
             .collect()
     }
 
@@ -195,11 +206,14 @@ impl Kernel {
     }
 }
 
+type Counters<T> = PerCpuArray<T, u64>;
+
 /// Tries, and counts: programs of a dead daemon may refuse as well, these have to.
 fn prove_enforcement(ebpf: &Ebpf, agents: &AgentsCgroup) -> anyhow::Result<()> {
-    let before = refused(ebpf, Refusal::NoSession)?;
+    let counters = counters(ebpf)?;
+    let before = refused(&counters, Refusal::NoSession)?;
     let attempts = prove::all_refused(agents)?;
-    let by_these = refused(ebpf, Refusal::NoSession)? - before;
+    let by_these = refused(&counters, Refusal::NoSession)? - before;
     anyhow::ensure!(
         by_these >= attempts,
         "the BPF programs are attached but do not enforce: they refused {by_these} of {attempts} attempts that had to be refused"
@@ -207,11 +221,42 @@ fn prove_enforcement(ebpf: &Ebpf, agents: &AgentsCgroup) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn refused(ebpf: &Ebpf, refusal: Refusal) -> anyhow::Result<u64> {
+/// The kernel detaches a program some time after its last pin is gone. Until then it refuses the new sessions, which it does
+/// not know: wait until what has to be refused is refused without it.
+fn wait_until_gone(predecessor: &Counters<MapData>, agents: &AgentsCgroup) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let before = refused(predecessor, Refusal::NoSession)?;
+        prove::all_refused(agents)?;
+        if refused(predecessor, Refusal::NoSession)? == before {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            Instant::now() < deadline,
+            "the BPF programs of an earlier daemon do not go away: is there another pin or process that holds them? (`bpftool link`)"
+        );
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn pinned_counters(pin: &Path) -> anyhow::Result<Option<Counters<MapData>>> {
+    if !pin.exists() {
+        return Ok(None);
+    }
+    MapData::from_pin(pin)
+        .and_then(|data| Map::PerCpuArray(data).try_into())
+        .map(Some)
+        .with_context(|| format!("{} is not a map that Holdpoint pins", pin.display()))
+}
+
+fn counters(ebpf: &Ebpf) -> anyhow::Result<Counters<&MapData>> {
     let map = ebpf
         .map(names::REFUSALS)
         .with_context(|| format!("the BPF object has no map {}", names::REFUSALS))?;
-    let counters = PerCpuArray::<_, u64>::try_from(map)?;
+    Ok(map.try_into()?)
+}
+
+fn refused<T: Borrow<MapData>>(counters: &Counters<T>, refusal: Refusal) -> anyhow::Result<u64> {
     let per_cpu = counters
         .get(&(refusal as u32), 0)
         .context("cannot read the kernel's counters of refusals")?;

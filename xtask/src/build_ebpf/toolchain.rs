@@ -86,41 +86,20 @@ fn standard_library_sources(cache: &Path) -> anyhow::Result<()> {
 
 /// Debian's rust-src of the same version, fetched by apt with a configuration of our own, so that the host's stays as it is.
 fn from_debian(cache: &Path, sources: &Path) -> anyhow::Result<()> {
-    let version = rustc_version()?;
-    let lists = cache.join("lists");
-    fs::create_dir_all(lists.join("partial"))?;
-    let list = cache.join("backports.list");
-    fs::write(
-        &list,
-        format!(
-            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {BACKPORTS} main\n",
-            debian_mirror()?
-        ),
+    let rustc = rustc_version()?;
+    let apt = Apt::new(cache)?;
+    output(apt.command("apt-get").arg("update"))?;
+    // Lines of `rust-src | VERSION | SOURCE`.
+    let version = output(apt.command("apt-cache").args(["madison", "rust-src"]))?
+        .split_whitespace()
+        .find(|word| word.starts_with(&format!("{rustc}+")))
+        .map(str::to_owned)
+        .with_context(|| format!("{BACKPORTS} has no rust-src for rustc {rustc}; run `rustup component add rust-src` where rustup has its server"))?;
+    output(
+        apt.command("apt-get")
+            .args(["download", &format!("rust-src={version}")]),
     )?;
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command
-            .current_dir(cache)
-            .args(["-o", "Dir::Etc::sourceparts=-", "-o"])
-            .arg(option("Dir::Etc::sourcelist", &list))
-            .arg("-o")
-            .arg(option("Dir::State::lists", &lists))
-            // As root, apt would hand the download to a user who may not write here.
-            .args(["-o", "APT::Sandbox::User=root"]);
-        command
-    };
-    output(apt().arg("update"))?;
-    output(apt().args(["download", "rust-src"]))?;
-    let package = fs::read_dir(cache)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .find(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with(&format!("rust-src_{version}+")) && name.ends_with(".deb")
-        })
-        .with_context(|| {
-            format!("{BACKPORTS} has rust-src of another version than rustc {version}; run `rustup component add rust-src` where rustup has its server")
-        })?;
+    let package = cache.join(format!("rust-src_{version}_all.deb"));
     let unpacked = cache.join("unpacked");
     output(
         Command::new("dpkg-deb")
@@ -128,7 +107,7 @@ fn from_debian(cache: &Path, sources: &Path) -> anyhow::Result<()> {
             .args([&package, &unpacked]),
     )?;
     fs::create_dir_all(sources)?;
-    let library = unpacked.join(format!("usr/src/rustc-{version}/library"));
+    let library = unpacked.join(format!("usr/src/rustc-{rustc}/library"));
     output(
         Command::new("cp")
             .args(["--recursive", "--no-target-directory"])
@@ -137,11 +116,41 @@ fn from_debian(cache: &Path, sources: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn option(name: &str, path: &Path) -> OsString {
-    let mut option = OsString::from(name);
-    option.push("=");
-    option.push(path);
-    option
+/// apt with lists and caches of its own, which knows the backports only.
+struct Apt {
+    dir: PathBuf,
+}
+
+impl Apt {
+    fn new(dir: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir.join("lists/partial"))?;
+        let source = format!(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {} {BACKPORTS} main\n",
+            debian_mirror()?
+        );
+        fs::write(dir.join("backports.list"), source)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+        })
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(&self.dir);
+        // As root, apt would hand downloads to a user who may not write here.
+        command.args(["-o", "APT::Sandbox::User=root"]);
+        command.args(["-o", "Dir::Etc::sourceparts=-"]);
+        for (name, file) in [
+            ("Dir::Etc::sourcelist", "backports.list"),
+            ("Dir::State::lists", "lists"),
+            ("Dir::Cache", ""),
+        ] {
+            let mut option = OsString::from(format!("{name}="));
+            option.push(self.dir.join(file));
+            command.arg("-o").arg(option);
+        }
+        command
+    }
 }
 
 /// `1.95.0`.
