@@ -36,7 +36,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 pub struct MetadataView {
     /// The project id.
     pub project: String,
-    /// The project's number, where it is known.
+    /// The project's number; 0 is told where it is not known.
     pub numeric_project: Option<u64>,
     /// The service account's e-mail.
     pub account: String,
@@ -174,8 +174,10 @@ fn value(node: &Node, query: &str) -> Response<Bytes> {
         Node::Token(token) => as_json(&json!({
             "access_token": token, "expires_in": TOKEN_LIFETIME, "token_type": "Bearer",
         })),
+        // Not 403, which would say it better: gcloud asks for one with every access token, takes 404 for "there is none"
+        // and dies on anything else.
         Node::Identity => refuse(
-            StatusCode::FORBIDDEN,
+            StatusCode::NOT_FOUND,
             "Holdpoint hands out no identity tokens: whoever holds one can act as the service account \
              where Holdpoint does not see it. Call Google's APIs with access tokens instead.\n",
         ),

@@ -58,9 +58,11 @@ fn instance(view: &MetadataView) -> Node {
 }
 
 fn project(view: &MetadataView) -> Node {
+    // gcloud asks for this to find out whether there is a metadata server, and wants digits. No project has the number 0.
+    let number = view.numeric_project.unwrap_or(0);
     directory([
         ("attributes", Some(directory([]))),
-        ("numeric-project-id", view.numeric_project.map(Node::Number)),
+        ("numeric-project-id", Some(Node::Number(number))),
         ("project-id", Some(text(&view.project))),
     ])
 }
