@@ -1,5 +1,6 @@
 //! `holdpoint approvals`: list, show, approve and deny held operations.
 
+mod pretty;
 pub mod screen;
 
 use std::fmt::Write as _;
@@ -56,7 +57,7 @@ enum Command {
 struct Answering {
     /// The approval, for example ap-3k9x2m7qht.
     id: String,
-    /// Why. Recorded; the agent sees it when you deny.
+    /// Why. Recorded, and told to the agent when you deny.
     #[arg(long)]
     comment: Option<String>,
 }
@@ -83,7 +84,10 @@ async fn list(client: &Client, state: &str, output: Output) -> anyhow::Result<St
         return screen::json(&list.approvals);
     }
     if list.approvals.is_empty() {
-        return Ok("Nothing waits.\n".replace("waits", described(state)));
+        return Ok(match state {
+            "pending" => "Nothing waits for an answer.\n".into(),
+            other => format!("No approvals: {other}.\n"),
+        });
     }
     let now = Timestamp::now();
     let rows: Vec<_> = list.approvals.iter().map(|view| row(view, now)).collect();
@@ -91,10 +95,6 @@ async fn list(client: &Client, state: &str, output: Output) -> anyhow::Result<St
         ["ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE"],
         &rows,
     ))
-}
-
-fn described(state: &str) -> &str {
-    if state == "pending" { "waits" } else { "to show" }
 }
 
 fn row(view: &ApprovalView, now: Timestamp) -> [String; 6] {
@@ -138,7 +138,11 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
     };
     field("approval", view.id.as_str());
     let state = match view.state {
-        State::Pending => format!("pending, {} left, {} waiting", left(view, now), view.waiting),
+        State::Pending => format!(
+            "pending, {} left, {} waiting",
+            left(view, now),
+            view.waiting
+        ),
         State::Approved => format!("approved, good for {}", left(view, now)),
         other => other.to_string(),
     };
@@ -150,7 +154,10 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
         field("note", &traits.join(", "));
     }
     field("principal", &view.principal);
-    field("user", &format!("{} (uid {})", view.user.name, view.user.uid));
+    field(
+        "user",
+        &format!("{} (uid {})", view.user.name, view.user.uid),
+    );
     field("session", view.session.as_str());
     field("opened", &view.opened_at.to_string());
     field("digest", &view.digest.to_string());
@@ -193,16 +200,9 @@ fn request_text(detail: &ApprovalDetail) -> String {
         let _ = writeln!(text, "{name}: {value}");
     }
     if !detail.body.text.is_empty() {
-        let _ = write!(text, "\n{}", readable(&detail.body.text));
+        let _ = write!(text, "\n{}", pretty::readable(&detail.body.text));
     }
     text
-}
-
-/// JSON with line breaks where people expect them, anything else as it is.
-fn readable(body: &str) -> String {
-    let value = serde_json::from_str::<serde_json::Value>(body);
-    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value));
-    pretty.unwrap_or_else(|_| body.to_owned())
 }
 
 async fn answer(client: &Client, answering: &Answering, answer: Answer) -> anyhow::Result<String> {
@@ -226,7 +226,7 @@ async fn answer(client: &Client, answering: &Answering, answer: Answer) -> anyho
 }
 
 /// What goes into a path of the API as it is.
-fn word(text: &str) -> anyhow::Result<&str> {
+pub(super) fn word(text: &str) -> anyhow::Result<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     ensure!(
         !text.is_empty() && text.bytes().all(is_plain),

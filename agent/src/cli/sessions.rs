@@ -1,1 +1,168 @@
 //! `holdpoint sessions`: what happened.
+
+mod events;
+
+use std::fmt::Write as _;
+
+use crate::{
+    cli::approvals::{
+        screen::{self, Output, safe, table},
+        word,
+    },
+    control::{
+        SessionDetail, SessionList, SessionView,
+        client::{Client, Connect},
+    },
+    record::{StoredEvent, Texts},
+};
+
+/// Sessions, and what happened in them.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// List sessions, newest first.
+    List {
+        /// How many at most.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// How to print them.
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+    /// Show everything that happened in a session.
+    Show {
+        /// The session, for example s-3k9x2m7qht.
+        id: String,
+        /// How to print it.
+        #[arg(long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the daemon cannot be reached or refuses, with its reason.
+pub async fn run(args: &Args) -> anyhow::Result<()> {
+    let client = args.connect.client()?;
+    let text = match &args.command {
+        Command::List { limit, output } => list(&client, *limit, *output).await?,
+        Command::Show { id, output } => show(&client, id, *output).await?,
+    };
+    screen::print(&text)
+}
+
+async fn list(client: &Client, limit: usize, output: Output) -> anyhow::Result<String> {
+    let list: SessionList = client.read(&format!("/v1/sessions?limit={limit}")).await?;
+    if output == Output::Json {
+        return screen::json(&list.sessions);
+    }
+    if list.sessions.is_empty() {
+        return Ok("No sessions yet.\n".into());
+    }
+    let rows: Vec<_> = list.sessions.iter().map(row).collect();
+    Ok(table(
+        [
+            "ID", "OPENED", "STATE", "USER", "OPS", "HELD", "DENIED", "COMMAND",
+        ],
+        &rows,
+    ))
+}
+
+fn row(session: &SessionView) -> [String; 8] {
+    let summary = &session.summary;
+    [
+        summary.id.to_string(),
+        summary.opened_at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+        state(session).into(),
+        summary.user.name.clone(),
+        summary.operations.to_string(),
+        summary.held.to_string(),
+        summary.denied.to_string(),
+        beginning(&command_line(&summary.command), 40),
+    ]
+}
+
+fn state(session: &SessionView) -> &'static str {
+    if session.live { "open" } else { "closed" }
+}
+
+fn command_line(command: &Texts) -> String {
+    let words: Vec<_> = command
+        .as_slice()
+        .iter()
+        .map(|word| word.as_str())
+        .collect();
+    words.join(" ")
+}
+
+/// A command is told by its beginning.
+fn beginning(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<String> {
+    let detail = whole(client, word(id)?).await?;
+    match output {
+        Output::Json => screen::json(&detail),
+        Output::Table => Ok(described(&detail)),
+    }
+}
+
+/// All pages of a session in one.
+async fn whole(client: &Client, id: &str) -> anyhow::Result<SessionDetail> {
+    let mut detail: SessionDetail = client.read(&format!("/v1/sessions/{id}")).await?;
+    while let Some(after) = detail.next {
+        let path = format!("/v1/sessions/{id}?after={after}");
+        let more: SessionDetail = client.read(&path).await?;
+        detail.events.extend(more.events);
+        detail.next = more.next;
+    }
+    Ok(detail)
+}
+
+fn described(detail: &SessionDetail) -> String {
+    let summary = &detail.session.summary;
+    let mut text = String::new();
+    let mut field = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name:<10} {}", safe(value));
+    };
+    field("session", summary.id.as_str());
+    field("state", state(&detail.session));
+    field("principal", &summary.principal);
+    let user = &summary.user;
+    field("user", &format!("{} (uid {})", user.name, user.uid));
+    field("command", &command_line(&summary.command));
+    field("opened", &summary.opened_at.to_string());
+    if let (Some(at), Some(reason)) = (summary.closed_at, &summary.close_reason) {
+        field("closed", &format!("{at}: {reason}"));
+    }
+    let counts = format!(
+        "{} ({} held, {} denied); {} refused before they were understood",
+        summary.operations, summary.held, summary.denied, summary.refused
+    );
+    field("operations", &counts);
+    text.push('\n');
+    for event in &detail.events {
+        text.push_str(&line(event));
+    }
+    text
+}
+
+fn line(stored: &StoredEvent) -> String {
+    let time = stored.time.strftime("%H:%M:%S%.3fZ");
+    format!("{time}  {}\n", safe(&events::described(&stored.event)))
+}
+
+#[cfg(test)]
+mod tests;

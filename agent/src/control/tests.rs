@@ -213,11 +213,11 @@ async fn a_reviewer_reads_and_approves() {
 
 #[tokio::test]
 async fn nobody_answers_for_himself_or_without_being_a_reviewer() {
+    let other = bench("somebody-else", nobody()).await;
     let bench = bench(&own_name(), nobody()).await;
     let own = bench.hold(&session(own_uid())).await;
     let error = bench.answer(&own, "approve", json!({})).await;
     assert!(error.expect_err("own").to_string().contains("your own"));
-    let other = super::tests::bench("somebody-else", nobody()).await;
     let foreign = other.hold(&session(own_uid() + 1)).await;
     let error = other.answer(&foreign, "approve", json!({})).await;
     assert!(
@@ -245,6 +245,11 @@ async fn a_process_in_a_session_is_refused_and_recorded() {
             .to_string()
             .contains("outside of the session")
     );
+    let stopped = Event::DaemonStopped {
+        reason: "test".into(),
+    };
+    let seq = bench.state.record.append(stopped).await.expect("recorded");
+    assert_eq!(seq, 1 + 3 + 1, "the hold, three refusals, this");
     let shown = bench
         .state
         .approvals

@@ -1,6 +1,11 @@
 //! Printing what agents wrote: on one line, in a column, and never as commands to the terminal.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+};
+
+use anyhow::Context as _;
 
 /// How wide a table may be.
 const WIDTH: usize = 100;
@@ -12,6 +17,41 @@ pub enum Output {
     Table,
     /// For programs.
     Json,
+}
+
+/// Prints to standard output. A reader that has seen enough and closed the pipe is no error.
+///
+/// # Errors
+/// When it cannot be written otherwise.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A value as JSON for programs. What a terminal might obey is escaped as JSON allows, also where it need not be.
+///
+/// # Errors
+/// When it has no JSON form.
+pub fn json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
+    let pretty = serde_json::to_string_pretty(value)?;
+    let mut text = String::with_capacity(pretty.len() + 1);
+    for character in pretty.chars() {
+        // Line breaks are ours: within a string they are escaped already.
+        if is_tricky(character) && character != '\n' {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        } else {
+            text.push(character);
+        }
+    }
+    text.push('\n');
+    Ok(text)
 }
 
 /// `text` with everything spelled out that a terminal would obey or not show: control characters, line breaks
@@ -99,6 +139,13 @@ mod tests {
         }
 
         #[test]
+        fn json_means_the_same_and_draws_nothing(text in "(?s).{0,200}") {
+            let json = json(&text).expect("JSON");
+            prop_assert!(!json.chars().any(|it| it != '\n' && is_tricky(it)));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).expect("JSON"), text);
+        }
+
+        #[test]
         fn a_table_has_a_line_a_row(cell in "(?s).{0,300}") {
             let table = table(["ID", "RESOURCE"], &[["ap-1".into(), cell]]);
             prop_assert_eq!(table.lines().count(), 2);
@@ -109,7 +156,10 @@ mod tests {
     #[test]
     fn escapes_show_as_text() {
         assert_eq!(safe("a\u{1b}[2Jb\r\u{202e}ü"), "a\\u{1b}[2Jb\\r\\u{202e}ü");
-        assert_eq!(quoted("a\n\u{1b}]0;x\u{7}"), "  | a\n  | \\u{1b}]0;x\\u{7}\n");
+        assert_eq!(
+            quoted("a\n\u{1b}]0;x\u{7}"),
+            "  | a\n  | \\u{1b}]0;x\\u{7}\n"
+        );
     }
 
     #[test]
@@ -118,6 +168,9 @@ mod tests {
             ["ap-1".to_owned(), "x".to_owned()],
             ["ap-123".to_owned(), "y".to_owned()],
         ];
-        assert_eq!(table(["ID", "R"], &rows), "ID      R\nap-1    x\nap-123  y\n");
+        assert_eq!(
+            table(["ID", "R"], &rows),
+            "ID      R\nap-1    x\nap-123  y\n"
+        );
     }
 }

@@ -1,0 +1,105 @@
+use std::collections::BTreeSet;
+
+use holdpoint_core::digest::Digest;
+
+use super::*;
+use crate::{
+    approvals::{AnswerView, ApprovalId, BodyView, RuleView},
+    session::{SessionId, User},
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).expect("a time")
+}
+
+fn detail() -> ApprovalDetail {
+    ApprovalDetail {
+        approval: ApprovalView {
+            id: ApprovalId::named("ap-0123456789"),
+            state: State::Pending,
+            session: SessionId::random(),
+            principal: "https://issuer#repo:a/b".into(),
+            user: User {
+                uid: 1000,
+                gid: 1000,
+                name: "ci".into(),
+            },
+            action: "sql.instances.delete".into(),
+            resource: "//sqladmin.googleapis.com/projects/p/instances/prod-db".into(),
+            method: "DELETE".into(),
+            url: "https://sqladmin.googleapis.com/v1/projects/p/instances/prod-db".into(),
+            traits: BTreeSet::new(),
+            digest: Digest::of(&[]),
+            groups: BTreeSet::from(["dba".to_owned()]),
+            policies: vec![RuleView {
+                id: "deletes".into(),
+                file: "deletes.cedar".into(),
+                line: 3,
+                reason: Some("deletes are for people".into()),
+                group: "dba".into(),
+                min_approvals: 1,
+            }],
+            waiting: 1,
+            opened_at: at(0),
+            opened_at_ms: 0,
+            expires_at: at(600),
+            expires_at_ms: 600_000,
+            decided_at: None,
+            decided_at_ms: None,
+            decisions: vec![AnswerView {
+                reviewer: "dora".into(),
+                uid: 7,
+                verdict: Answer::Approve,
+                comment: None,
+                at: at(5),
+                at_ms: 5000,
+            }],
+        },
+        headers: vec![("user-agent".into(), "x\u{1b}[2J".into())],
+        body: BodyView {
+            text: "{\"a\":1,\"b\":\"\u{202e}\"}".into(),
+            length: 100_000,
+            cut: true,
+        },
+    }
+}
+
+#[test]
+fn the_whole_request_is_shown_and_nothing_is_drawn() {
+    let text = described_in_full(&detail(), at(70));
+    for part in [
+        "state       pending, 8:50 left, 1 waiting\n",
+        "held by     deletes (deletes.cedar:3): deletes are for people\n            asks 1 of dba\n",
+        "approved by dora at 1970-01-01T00:00:05Z: no comment\n",
+        "  | DELETE https://sqladmin.googleapis.com/v1/projects/p/instances/prod-db\n",
+        "  | user-agent: x\\u{1b}[2J\n",
+        "  |   \"a\": 1,\n",
+        "  |   \"b\": \"\\u{202e}\"\n",
+        "The body goes on: 100000 bytes in all.",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'));
+}
+
+#[test]
+fn a_list_fits_the_screen_and_keeps_the_end_of_the_name() {
+    let mut view = detail().approval;
+    view.resource = format!("//x/{}/instances/prod-db", "y".repeat(200));
+    let row = row(&view, at(700));
+    assert_eq!(row[2], "0:00");
+    let text = table(
+        ["ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE"],
+        &[row],
+    );
+    assert!(text.lines().all(|line| line.chars().count() <= 100));
+    assert!(text.trim_end().ends_with("y/instances/prod-db"));
+}
+
+#[test]
+fn only_plain_words_go_into_a_path() {
+    assert!(word("ap-0123456789").is_ok());
+    for bad in ["", "a/b", "a?b", "a b", "é"] {
+        assert!(word(bad).is_err(), "{bad}");
+    }
+}

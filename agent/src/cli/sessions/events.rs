@@ -1,0 +1,150 @@
+//! Events of the record in one line of English each.
+
+use holdpoint_core::approval::Answer;
+
+use crate::record::{
+    DecisionRecord, DecisionVerdict, Event, OperationRecord, OutcomeResult, Process, Text,
+};
+
+/// One line; not yet safe to print.
+pub(super) fn described(event: &Event) -> String {
+    match event {
+        Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
+        Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
+        Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
+        Event::SessionRefused { user, reason } => {
+            format!("session     refused to {}: {reason}", user.name)
+        }
+        Event::SessionClosed { reason, .. } => format!("session     closed: {reason}"),
+        Event::Connection {
+            connection,
+            destination,
+            name,
+            process,
+            ..
+        } => format!(
+            "connection  {connection} to {destination}{}{}",
+            within(" ", name.as_ref()),
+            from(process.as_ref())
+        ),
+        Event::ConnectionRefused {
+            connection,
+            destination,
+            reason,
+            process,
+            ..
+        } => {
+            let destination = destination.map_or_else(|| "?".into(), |it| it.to_string());
+            let from = from(process.as_ref());
+            format!("connection  {connection} to {destination} refused: {reason}{from}")
+        }
+        Event::RequestRefused {
+            request, reason, ..
+        } => format!("request     {request} refused: {reason}"),
+        Event::Intent {
+            operation,
+            decision,
+            ..
+        } => intent(operation, decision),
+        Event::Hold {
+            operation,
+            approval,
+            groups,
+            joined,
+            ..
+        } => {
+            let groups: Vec<_> = groups.iter().map(String::as_str).collect();
+            let verb = if *joined { "joins" } else { "asks" };
+            format!(
+                "hold        {operation} {verb} {approval} of {}",
+                groups.join(", ")
+            )
+        }
+        Event::ApprovalRefused {
+            approval,
+            reviewer,
+            reason,
+            ..
+        } => format!("approval    {approval}: answer of {reviewer} not taken: {reason}"),
+        Event::ApprovalDecided {
+            approval,
+            reviewer,
+            verdict,
+            comment,
+            ..
+        } => {
+            let verb = match verdict {
+                Answer::Approve => "approved",
+                Answer::Deny => "denied",
+            };
+            let comment = within(": ", comment.as_ref());
+            format!("approval    {approval} {verb} by {reviewer}{comment}")
+        }
+        Event::ApprovalUsed {
+            approval,
+            operation,
+            ..
+        } => format!("approval    {approval} used by {operation}"),
+        Event::ApprovalExpired { approval, .. } => format!("approval    {approval} expired"),
+        Event::ApprovalLapsed { approval, .. } => format!("approval    {approval} lapsed unused"),
+        Event::ApprovalWithdrawn {
+            approval, reason, ..
+        } => format!("approval    {approval} withdrawn: {reason}"),
+        Event::Forwarded { operation, .. } => format!("forwarded   {operation}"),
+        Event::Outcome {
+            operation,
+            status,
+            result,
+            response_bytes,
+            ..
+        } => outcome(operation.as_str(), *status, *result, *response_bytes),
+        Event::ControlRefused {
+            user,
+            request,
+            reason,
+            ..
+        } => format!("control     {request} refused to {}: {reason}", user.name),
+    }
+}
+
+fn intent(operation: &OperationRecord, decision: &DecisionRecord) -> String {
+    let verdict = match decision.verdict {
+        DecisionVerdict::Allow => "allowed",
+        DecisionVerdict::Hold => "held",
+        DecisionVerdict::Deny => "denied",
+    };
+    let policies: Vec<_> = decision.policies.iter().map(|it| it.id.as_str()).collect();
+    let policies = match policies.as_slice() {
+        [] => String::new(),
+        some => format!(" by {}", some.join(", ")),
+    };
+    let reason = within(": ", decision.reason.as_ref());
+    format!(
+        "operation   {} {} {} {verdict}{policies}{reason}",
+        operation.id, operation.action, operation.resource
+    )
+}
+
+fn outcome(operation: &str, status: Option<u16>, result: OutcomeResult, bytes: u64) -> String {
+    let result = match result {
+        OutcomeResult::Completed => "completed",
+        OutcomeResult::Refused => "not run",
+        OutcomeResult::NotSent => "not sent: the upstream could not be reached",
+        OutcomeResult::Unknown => "OUTCOME UNKNOWN: it may have happened, the answer was lost",
+    };
+    let status = status.map_or_else(String::new, |status| format!(", status {status}"));
+    format!("outcome     {operation} {result}{status}, {bytes} bytes returned")
+}
+
+fn from(process: Option<&Process>) -> String {
+    let Some(process) = process else {
+        return String::new();
+    };
+    let arguments = process.arguments.as_slice();
+    let words: Vec<_> = arguments.iter().take(6).map(Text::as_str).collect();
+    format!(" from {} ({})", process.pid, words.join(" "))
+}
+
+fn within(before: &str, text: Option<&Text>) -> String {
+    text.map_or_else(String::new, |text| format!("{before}{text}"))
+}
