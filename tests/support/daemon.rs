@@ -54,7 +54,10 @@ impl Daemon {
         while started.elapsed() < START_LIMIT {
             let text = fs::read(&self.log)?;
             let fresh = String::from_utf8_lossy(text.get(skip..).unwrap_or_default()).into_owned();
-            if fresh.split(|c: char| !c.is_alphanumeric()).any(|word| word == "ready") {
+            if fresh
+                .split(|c: char| !c.is_alphanumeric())
+                .any(|word| word == "ready")
+            {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {

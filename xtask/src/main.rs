@@ -4,7 +4,10 @@ mod bench;
 mod build_ebpf;
 mod catalog;
 mod demo;
+mod setup;
 mod test;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -23,12 +26,16 @@ enum Task {
     Bench(bench::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Task::parse() {
-        Task::BuildEbpf(args) => build_ebpf::run(&args),
-        Task::Catalog(args) => catalog::run(&args),
+fn main() -> ExitCode {
+    let done = match Task::parse() {
+        Task::BuildEbpf(args) => build_ebpf::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Catalog(args) => catalog::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
-    }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,10 +1,96 @@
-//! `cargo xtask test`: every test.
+//! `cargo xtask test`: every test there is.
+
+mod report;
+
+use std::process::{Command, ExitCode};
+
+use report::Report;
+
+use crate::setup::{self, cargo};
+
+/// End-to-end tests mostly wait; this many at once keep two cores busy.
+const E2E_THREADS: &str = "--test-threads=6";
 
 /// Options.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Also rebuild the BPF object and compare it, as CI does.
+    #[arg(long)]
+    ebpf: bool,
+    /// Only these end-to-end tests (names of files in tests/), and nothing else.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+}
 
 /// Runs the task.
-pub fn run(_args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("not written yet")
+///
+/// # Errors
+/// When this host lacks something; a test that fails is not an error but the exit code.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    setup::require_host()?;
+    let mut report = Report::start();
+    if !args.only.is_empty() {
+        if report.run("build", cargo("build --workspace --bins"))? {
+            let named = args.only.iter().map(|name| format!("--test={name}"));
+            end_to_end(&mut report, &named.collect::<Vec<_>>())?;
+        }
+        return Ok(report.close());
+    }
+    sources(&mut report)?;
+    if report.run("build", cargo("build --workspace --all-targets"))? {
+        unit_tests(&mut report)?;
+        object(&mut report, args.ebpf || setup::in_ci())?;
+        policies(&mut report)?;
+        end_to_end(&mut report, &["--test=*".to_owned()])?;
+    }
+    Ok(report.close())
+}
+
+fn sources(report: &mut Report) -> anyhow::Result<()> {
+    report.run("format", cargo("fmt --all --check"))?;
+    let ebpf = "fmt --manifest-path agent-ebpf/Cargo.toml --check";
+    report.run("format of the BPF programs", cargo(ebpf))?;
+    let clippy = "clippy --workspace --all-targets -- -D warnings";
+    report.run("clippy", cargo(clippy))?;
+    Ok(())
+}
+
+// Always the whole workspace: a smaller choice has other features and builds much of it twice.
+
+fn unit_tests(report: &mut Report) -> anyhow::Result<()> {
+    let inside = "test --workspace --lib --bins --no-fail-fast";
+    report.tests("unit tests", cargo(inside))?;
+    let examples = "test --workspace --doc";
+    report.tests("examples in the documentation", cargo(examples))
+}
+
+/// The committed object is what the sources give. Takes a toolchain of its own, hence not by default.
+fn object(report: &mut Report, wanted: bool) -> anyhow::Result<()> {
+    if !wanted {
+        report.note("the BPF object was not rebuilt: CI does it, or --ebpf");
+        return Ok(());
+    }
+    let mut check = Command::new(std::env::current_exe()?);
+    check
+        .args(["build-ebpf", "--check"])
+        .current_dir(setup::repository());
+    report.run("the BPF object is what its sources give", check)?;
+    Ok(())
+}
+
+fn policies(report: &mut Report) -> anyhow::Result<()> {
+    for verb in ["check", "test"] {
+        let mut command = Command::new(setup::built("debug").join("holdpoint"));
+        command
+            .args(["policy", verb, "policies"])
+            .current_dir(setup::repository());
+        report.run(&format!("policy {verb} policies"), command)?;
+    }
+    Ok(())
+}
+
+fn end_to_end(report: &mut Report, which: &[String]) -> anyhow::Result<()> {
+    let mut command = cargo("test --workspace --no-fail-fast");
+    command.args(which).args(["--", E2E_THREADS]);
+    report.tests("end-to-end tests", command)
 }

@@ -16,7 +16,9 @@ mod storage;
 mod upload;
 
 use std::{
+    fs::Permissions,
     net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -87,6 +89,7 @@ impl StandIn {
         let token = oauth.token().to_owned();
         let key_file = dir.join("key.json");
         std::fs::write(&key_file, key.to_string())?;
+        std::fs::set_permissions(&key_file, Permissions::from_mode(0o400))?;
 
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

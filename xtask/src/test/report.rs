@@ -1,0 +1,157 @@
+//! Runs the steps, shows what they print, and adds up what they tell, in the words of `cargo test`.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+
+/// What came of it all so far.
+pub struct Report {
+    started: Instant,
+    lines: Vec<String>,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Report {
+    /// An empty one.
+    pub fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            lines: Vec::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Runs a step that counts as one test; tells whether it passed.
+    pub fn run(&mut self, name: &str, mut command: Command) -> anyhow::Result<bool> {
+        eprintln!("\n=== {name}");
+        let begun = Instant::now();
+        let status = command
+            .status()
+            .with_context(|| format!("cannot run {name}"))?;
+        self.step(name, status.success(), begun);
+        Ok(status.success())
+    }
+
+    /// Runs a `cargo test` and counts what it counted.
+    pub fn tests(&mut self, name: &str, mut command: Command) -> anyhow::Result<()> {
+        eprintln!("\n=== {name}");
+        let begun = Instant::now();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {name}"))?;
+        let stdout = BufReader::new(child.stdout.take().context("a pipe")?);
+        let mut counted = Counts::default();
+        for line in stdout.lines() {
+            let line = line?;
+            println!("{line}");
+            counted.add(Counts::read(&line).unwrap_or_default());
+        }
+        let success = child.wait()?.success();
+        // A test binary that dies tells no counts: its step fails all the same.
+        if success || counted.failed == 0 {
+            self.step(name, success, begun);
+        } else {
+            self.tell(name, false, begun);
+        }
+        self.counts.add(counted);
+        Ok(())
+    }
+
+    /// Says what was left out.
+    pub fn note(&mut self, text: &str) {
+        self.lines.push(format!("note: {text}"));
+    }
+
+    /// The closing lines, and the exit code.
+    pub fn close(self) -> ExitCode {
+        println!();
+        for line in &self.lines {
+            println!("{line}");
+        }
+        let Counts {
+            passed,
+            failed,
+            ignored,
+        } = self.counts;
+        let result = if failed == 0 { "ok" } else { "FAILED" };
+        println!(
+            "\ntest result: {result}. {passed} passed; {failed} failed; {ignored} ignored; 0 measured; \
+             0 filtered out; finished in {:.2}s",
+            self.started.elapsed().as_secs_f64()
+        );
+        ExitCode::from(u8::from(failed > 0))
+    }
+
+    fn step(&mut self, name: &str, success: bool, begun: Instant) {
+        self.tell(name, success, begun);
+        self.counts.add(match success {
+            true => Counts {
+                passed: 1,
+                ..Counts::default()
+            },
+            false => Counts {
+                failed: 1,
+                ..Counts::default()
+            },
+        });
+    }
+
+    fn tell(&mut self, name: &str, success: bool, begun: Instant) {
+        let word = if success { "ok" } else { "FAILED" };
+        self.lines.push(format!(
+            "test {name} ... {word} ({:.0} s)",
+            begun.elapsed().as_secs_f64()
+        ));
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.ignored += other.ignored;
+    }
+
+    /// From a closing line of libtest's.
+    fn read(line: &str) -> Option<Self> {
+        let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+        let count = |word: &str| {
+            let part = counts.split(';').find(|part| part.ends_with(word))?;
+            part.trim().split(' ').next()?.parse().ok()
+        };
+        Some(Self {
+            passed: count(" passed")?,
+            failed: count(" failed")?,
+            ignored: count(" ignored")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_libtest_writes() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.25s";
+        let counts = Counts {
+            passed: 12,
+            failed: 3,
+            ignored: 1,
+        };
+        assert_eq!(Counts::read(line), Some(counts));
+        assert_eq!(Counts::read("test a::b ... ok"), None);
+    }
+}
