@@ -3,6 +3,7 @@
 mod chain;
 mod event;
 mod index;
+mod parts;
 mod store;
 mod text;
 mod watermark;
@@ -18,11 +19,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 pub use chain::Link;
-pub use event::{
-    DecisionRecord, DecisionVerdict, Event, OperationId, OperationRecord, OutcomeResult,
-    PolicyRecord, PrincipalRecord, Process,
-};
+pub use event::{Event, OperationId};
 pub use index::SessionSummary;
+pub use parts::{
+    DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
+    Process,
+};
 pub use store::StoredEvent;
 pub use text::{Pairs, Text, Texts};
 pub(crate) use text::{names_a_secret, shown_value};

@@ -258,7 +258,6 @@ impl Approval {
     }
 
     /// A person answers. A refused answer changes nothing.
-    #[must_use]
     pub fn answer(self, vote: Vote) -> (Self, Result<(), Refused>) {
         match (self.check(&vote.reviewer, vote.answer, vote.at), self) {
             (Ok(()), Self::Pending(pending)) => (pending.answer(vote), Ok(())),

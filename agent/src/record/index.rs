@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::{DecisionVerdict, Event},
+    event::Event,
+    parts::DecisionVerdict,
     store::StoredEvent,
     text::{Text, Texts},
 };

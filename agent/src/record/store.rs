@@ -8,7 +8,7 @@ use std::{
     sync::RwLock,
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -138,12 +138,12 @@ impl Database {
             .mode(sled::Mode::HighThroughput)
             .cache_capacity(CACHE_BYTES)
             .open()
-            .with_context(|| {
-                format!(
-                    "cannot open the record in {}: it is in use by another daemon, unreadable or damaged; \
-                     nothing is started without a record",
+            .map_err(|error| match error {
+                sled::Error::Corruption { .. } => anyhow!("the record is damaged; {KEEP}"),
+                other => anyhow!(
+                    "cannot open the record in {}: {other}; is another daemon running?",
                     dir.display()
-                )
+                ),
             })?;
         let file = File::open(dir.join("db")).context("cannot open the record's file `db`")?;
         File::open(dir)

@@ -1,0 +1,179 @@
+//! What events are made of: identities, processes, operations and decisions, cut to size.
+
+use holdpoint_core::{
+    digest::Digest,
+    identity::Principal,
+    operation::Operation,
+    policy::{Decision, PolicyRef},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    event::OperationId,
+    text::{Pairs, Text, Texts},
+};
+
+/// A verified identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrincipalRecord {
+    /// The `iss` claim.
+    pub issuer: Text,
+    /// The `sub` claim.
+    pub subject: Text,
+    /// Groups.
+    pub groups: Texts,
+    /// Other claims.
+    pub claims: Pairs,
+}
+
+impl From<&Principal> for PrincipalRecord {
+    fn from(principal: &Principal) -> Self {
+        Self {
+            issuer: (&principal.issuer).into(),
+            subject: (&principal.subject).into(),
+            groups: principal.groups.iter().collect(),
+            claims: principal.claims.iter().collect(),
+        }
+    }
+}
+
+/// A process, as it was when it connected. It says this about itself: evidence, not identity.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id on the host.
+    pub pid: u32,
+    /// The file it executes.
+    pub executable: Option<Text>,
+    /// Its command line.
+    pub arguments: Texts,
+}
+
+/// An operation, without its content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperationRecord {
+    /// Its name.
+    pub id: OperationId,
+    /// The action's id.
+    pub action: Text,
+    /// The resource's name.
+    pub resource: Text,
+    /// The effective HTTP verb; empty for `net.*`.
+    pub method: Text,
+    /// The host.
+    pub host: Text,
+    /// The TCP port, for `net.connect`.
+    pub port: Option<u16>,
+    /// The path as sent.
+    pub path: Text,
+    /// The query; values that look like secrets by their names are masked.
+    pub query: Pairs,
+    /// The digest of the whole canonical operation.
+    pub digest: Digest,
+}
+
+impl OperationRecord {
+    /// What of `operation` goes into the record under this id.
+    #[must_use]
+    pub fn new(id: OperationId, operation: &Operation) -> Self {
+        Self {
+            id,
+            action: operation.action.id().into(),
+            resource: (&operation.resource.name).into(),
+            method: (&operation.method).into(),
+            host: (&operation.host).into(),
+            port: operation.port,
+            path: (&operation.path).into(),
+            query: Pairs::of_query(&operation.query),
+            digest: operation.digest,
+        }
+    }
+}
+
+/// A decision of policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Allow, hold or deny.
+    pub verdict: DecisionVerdict,
+    /// The policies that led to it, 32 at most.
+    pub policies: Vec<PolicyRecord>,
+    /// Why, for hold and deny.
+    pub reason: Option<Text>,
+}
+
+/// What policy says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionVerdict {
+    /// It may happen.
+    Allow,
+    /// People are asked.
+    Hold,
+    /// It may not happen.
+    Deny,
+}
+
+/// A policy, by the name and place its author knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyRecord {
+    /// The policy's id.
+    pub id: Text,
+    /// The file's name.
+    pub file: Text,
+    /// The line, from 1.
+    pub line: u32,
+}
+
+impl From<&PolicyRef> for PolicyRecord {
+    fn from(policy: &PolicyRef) -> Self {
+        Self {
+            id: Text::short(&policy.id),
+            file: Text::short(&policy.file),
+            line: policy.line,
+        }
+    }
+}
+
+impl From<&Decision> for DecisionRecord {
+    fn from(decision: &Decision) -> Self {
+        let (verdict, policies, reason): (_, Vec<&PolicyRef>, _) = match decision {
+            Decision::Allow(terms) => (
+                DecisionVerdict::Allow,
+                terms.policies.iter().collect(),
+                None,
+            ),
+            Decision::Hold(hold) => (
+                DecisionVerdict::Hold,
+                hold.rules.iter().map(|rule| &rule.policy).collect(),
+                hold.rules.iter().find_map(|rule| rule.reason.as_deref()),
+            ),
+            Decision::Deny(denial) => (
+                DecisionVerdict::Deny,
+                denial.policies.iter().collect(),
+                Some(denial.reason.as_str()),
+            ),
+        };
+        Self {
+            verdict,
+            policies: policies
+                .into_iter()
+                .take(32)
+                .map(PolicyRecord::from)
+                .collect(),
+            reason: reason.map(Text::from),
+        }
+    }
+}
+
+/// What became of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutcomeResult {
+    /// The upstream answered; its whole answer was passed on.
+    Completed,
+    /// Holdpoint refused it: denied, expired, too late.
+    Refused,
+    /// It certainly did not reach the upstream.
+    NotSent,
+    /// It may have reached the upstream, and the answer was lost. Never sent again by Holdpoint.
+    Unknown,
+}
