@@ -22,6 +22,10 @@ fn assert_refused(kind: &str, ran: &Ran) {
         !ran.stdout.contains("never stopped"),
         "{kind} went on: {ran}"
     );
+    assert!(
+        !ran.stdout.contains("timed out"),
+        "{kind} was left waiting: {ran}"
+    );
 }
 
 fn try_kinds(kinds: &[&str]) -> World {
@@ -56,6 +60,19 @@ fn sni_host_and_authority_must_agree() {
         "two-hosts",
         "no-host",
     ]);
+}
+
+#[test]
+fn over_http2_the_authority_must_be_the_one_of_the_handshake() {
+    let world = World::start();
+    let url = format!("https://sqladmin.googleapis.com{HOME_PATH}");
+    let host = "Host: storage.googleapis.com";
+    let ran = world
+        .sandbox()
+        .run(&["curl", "-sSi", "--http2", "-H", host, &url]);
+    assert!(!ran.stdout.starts_with("HTTP/2 2"), "{ran}");
+    assert!(world.arrivals().is_empty());
+    world.assert_daemon_works("another authority");
 }
 
 #[test]

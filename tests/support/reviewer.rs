@@ -30,9 +30,7 @@ impl Approval {
     /// The session that asked first.
     #[must_use]
     pub fn session(&self) -> Option<&str> {
-        self.0["session"]
-            .as_str()
-            .or(self.0["session"]["id"].as_str())
+        self.0["session"].as_str()
     }
 
     /// Whether its description mentions `text` anywhere.
@@ -44,16 +42,15 @@ impl Approval {
     /// When it was answered, in milliseconds since the epoch.
     #[must_use]
     pub fn decided_at(&self) -> Option<u64> {
-        milliseconds(&self.0["decided_at"])
+        self.0["decided_at_ms"].as_u64()
     }
 }
 
-/// Milliseconds since the epoch, from a number of them or an RFC 3339 time.
+/// Milliseconds since the epoch, from an RFC 3339 time.
 #[must_use]
-pub fn milliseconds(value: &Value) -> Option<u64> {
-    let parsed = || value.as_str()?.parse::<jiff::Timestamp>().ok();
-    let from_text = || u64::try_from(parsed()?.as_millisecond()).ok();
-    value.as_u64().or_else(from_text)
+pub fn milliseconds(time: &Value) -> Option<u64> {
+    let time: jiff::Timestamp = time.as_str()?.parse().ok()?;
+    u64::try_from(time.as_millisecond()).ok()
 }
 
 impl World {
@@ -62,9 +59,10 @@ impl World {
     /// # Errors
     /// When the daemon does not say.
     pub fn approvals(&self) -> anyhow::Result<Vec<Approval>> {
-        let answer = self.holdpoint_json(&["approvals", "list"])?;
-        let list = answer.as_array().or(answer["approvals"].as_array());
-        let list = list.context("`holdpoint approvals list` printed no list")?;
+        let answer = self.holdpoint_json(&["approvals", "list", "--state", "all"])?;
+        let list = answer
+            .as_array()
+            .context("`holdpoint approvals list` printed no list")?;
         Ok(list.iter().cloned().map(Approval).collect())
     }
 
@@ -137,19 +135,19 @@ impl World {
 /// When the daemon does not say.
 pub fn events(world: &World, session: &str) -> anyhow::Result<Vec<Value>> {
     let answer = world.holdpoint_json(&["sessions", "show", session])?;
-    let list = answer.as_array().or(answer["events"].as_array());
-    Ok(list
+    let events = answer["events"].as_array();
+    Ok(events
         .context("`holdpoint sessions show` printed no events")?
         .clone())
 }
 
-/// The sessions that `holdpoint sessions list` tells.
+/// The sessions that `holdpoint sessions list` tells, newest first.
 ///
 /// # Errors
 /// When the daemon does not say.
 pub fn sessions(world: &World) -> anyhow::Result<Vec<Value>> {
     let answer = world.holdpoint_json(&["sessions", "list"])?;
-    let list = answer.as_array().or(answer["sessions"].as_array());
+    let list = answer.as_array();
     Ok(list
         .context("`holdpoint sessions list` printed no list")?
         .clone())
@@ -158,6 +156,5 @@ pub fn sessions(world: &World) -> anyhow::Result<Vec<Value>> {
 /// A session's id.
 #[must_use]
 pub fn session_id(session: &Value) -> &str {
-    let id = session["id"].as_str().or(session["session"].as_str());
-    id.unwrap_or_default()
+    session["id"].as_str().unwrap_or_default()
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, ensure};
-use holdpoint_tests::{reviewer::milliseconds, world::World};
+use holdpoint_tests::world::World;
 use serde_json::Value;
 
 /// Writes upstream.jsonl, approvals.json, links.json and session.json.
@@ -20,8 +20,7 @@ pub fn leave(world: &World, session: &str, dir: &Path) -> anyhow::Result<()> {
 fn approvals(world: &World) -> anyhow::Result<Value> {
     let mut all = Vec::new();
     for mut approval in world.approvals()? {
-        let decided_at = milliseconds(&approval.0["decided_at"]);
-        approval.0["decided_at"] = decided_at.into();
+        approval.0["decided_at"] = approval.decided_at().into();
         all.push(approval.0);
     }
     Ok(all.into())
