@@ -21,7 +21,7 @@ pub use view::{AnswerView, ApprovalDetail, ApprovalView, RuleView};
 
 use crate::{
     record::{OperationId, Record, RecordError},
-    session::{Session, SessionId, random_id},
+    session::{Session, random_id},
 };
 use desk::{Call, Desk, Opinion};
 
@@ -144,7 +144,7 @@ pub enum Verdict {
     Expired,
     /// Approved, and another connection with the same operation has used the approval.
     UsedByResend,
-    /// The question is void: the session ended, or the daemon is ending.
+    /// The question is void: the daemon is ending.
     Withdrawn,
     /// Approved, but the use could not be recorded. A re-send may try again.
     Unrecorded(RecordError),
@@ -238,10 +238,10 @@ impl Approvals {
         view.await.flatten()
     }
 
-    /// A session has ended: what only it waits for is withdrawn.
-    pub async fn end_session(&self, session: &SessionId) {
-        self.call(|reply| Call::EndSession(session.clone(), reply))
-            .await;
+    /// The daemon ends: whatever still waits for an answer is withdrawn. A session's end withdraws nothing, because the same
+    /// command run again, in a session of its own, may use the approval.
+    pub async fn withdraw_pending(&self) {
+        self.call(Call::Withdraw).await;
     }
 
     /// `None` when the daemon is ending.

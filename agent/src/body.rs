@@ -43,7 +43,11 @@ impl Asked {
     #[must_use]
     pub fn new(body: Incoming) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
-        Self { beginning: BytesMut::new(), rest, trailers: None }
+        Self {
+            beginning: BytesMut::new(),
+            rest,
+            trailers: None,
+        }
     }
 
     /// Reads on until the end, or until more than `limit` bytes are there.
@@ -54,9 +58,14 @@ impl Asked {
         while self.beginning.len() <= limit
             && let Some(rest) = &mut self.rest
         {
-            let frame = tokio::time::timeout(IDLE, rest.frame()).await.map_err(|_| {
-                broken(&format!("its body stopped arriving for {} seconds", IDLE.as_secs()))
-            })?;
+            let frame = tokio::time::timeout(IDLE, rest.frame())
+                .await
+                .map_err(|_| {
+                    broken(&format!(
+                        "its body stopped arriving for {} seconds",
+                        IDLE.as_secs()
+                    ))
+                })?;
             match frame {
                 None => self.rest = None,
                 Some(Err(error)) => return Err(broken(&format!("its body broke off: {error}"))),
@@ -131,7 +140,10 @@ impl Asked {
 }
 
 fn broken(problem: &str) -> Refusal {
-    Refusal::new(Kind::Malformed, format!("Holdpoint did not send this request: {problem}."))
+    Refusal::new(
+        Kind::Malformed,
+        format!("Holdpoint did not send this request: {problem}."),
+    )
 }
 
 /// A body that is sent again from its beginning.
@@ -179,7 +191,10 @@ impl Body for Replayed {
 
     fn size_hint(&self) -> SizeHint {
         let beginning = self.beginning.as_ref().map_or(0, Bytes::len) as u64;
-        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let rest = self
+            .rest
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(beginning + rest.lower());
         if let Some(upper) = rest.upper() {

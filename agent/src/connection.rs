@@ -59,12 +59,26 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let Some(flow) = origin(&house, &room, &stream) else {
-        let caller = Caller { house, room, id, flow: None, name: None };
-        caller.refuse("nothing says where it was going: it was made to Holdpoint itself").await;
+        let caller = Caller {
+            house,
+            room,
+            id,
+            flow: None,
+            name: None,
+        };
+        caller
+            .refuse("nothing says where it was going: it was made to Holdpoint itself")
+            .await;
         return;
     };
     let name = room.book.name_of(flow.destination.ip());
-    let caller = Caller { house, room, id, flow: Some(flow), name };
+    let caller = Caller {
+        house,
+        room,
+        id,
+        flow: Some(flow),
+        name,
+    };
     if let Err(refusal) = caller.serve(stream, flow.destination).await {
         caller.refuse(&refusal.0).await;
     }
@@ -110,13 +124,16 @@ impl Caller {
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
-            self.record_connection(Some("metadata.google.internal")).await?;
+            self.record_connection(Some("metadata.google.internal"))
+                .await?;
             return self.serve_metadata(stream, to.port()).await;
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
             self.record_connection(Some(&name)).await?;
-            return self.pass_through(stream, Bytes::new(), &name, to.port(), false).await;
+            return self
+                .pass_through(stream, Bytes::new(), &name, to.port(), false)
+                .await;
         }
         let (opening, read) = timeout(FIRST_BYTES, read_opening(&mut stream))
             .await
@@ -132,7 +149,8 @@ impl Caller {
                 let refusal = Refusal::malformed(
                     "it is plain HTTP; Holdpoint passes on HTTPS only, so use an https:// address",
                 );
-                self.answer_all(Replay::new(read, stream), &refusal, false).await;
+                self.answer_all(Replay::new(read, stream), &refusal, false)
+                    .await;
                 Err("plain HTTP".into())
             }
             Opening::Other(alert) => {
@@ -155,14 +173,18 @@ impl Caller {
             let problem = format!(
                 "the TLS handshake names {sni}, and the address it went to was given out for {name}"
             );
-            return self.refuse_tls(stream, hello, &Refusal::malformed(&problem)).await;
+            return self
+                .refuse_tls(stream, hello, &Refusal::malformed(&problem))
+                .await;
         }
         if !is_google(&sni) {
             return self.pass_through(stream, hello, &sni, port, true).await;
         }
         if port != HTTPS {
             let problem = format!("Google's APIs are reached on port {HTTPS} only, not on {port}");
-            return self.refuse_tls(stream, hello, &Refusal::malformed(&problem)).await;
+            return self
+                .refuse_tls(stream, hello, &Refusal::malformed(&problem))
+                .await;
         }
         let accept = self.house.acceptor.accept(Replay::new(hello, stream));
         let tls = timeout(HANDSHAKE, accept)
@@ -184,7 +206,9 @@ impl Caller {
         let (io, interims) = InterimIo::new(tls);
         let visit = self.visit(host, Some(interims));
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http1_builder().serve_connection(TokioIo::new(io), service).await;
+        let served = http1_builder()
+            .serve_connection(TokioIo::new(io), service)
+            .await;
         served.or_else(refused_by_hyper)
     }
 
@@ -195,7 +219,9 @@ impl Caller {
     ) -> Result<(), Refused> {
         let visit = self.visit(host, None);
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http2_builder().serve_connection(TokioIo::new(tls), service).await;
+        let served = http2_builder()
+            .serve_connection(TokioIo::new(tls), service)
+            .await;
         served.or_else(refused_by_hyper)
     }
 
@@ -225,7 +251,9 @@ impl Caller {
             );
             async move { Ok::<_, Infallible>(response.map(Full::new)) }
         });
-        let served = http1_builder().serve_connection(TokioIo::new(stream), service).await;
+        let served = http1_builder()
+            .serve_connection(TokioIo::new(stream), service)
+            .await;
         served.or_else(refused_by_hyper)
     }
 
@@ -246,7 +274,11 @@ impl Caller {
             headers: &HeaderMap::new(),
             body: &[],
         };
-        let admitted = self.house.gate.admit(&mut asker, std::slice::from_ref(&operation)).await;
+        let admitted = self
+            .house
+            .gate
+            .admit(&mut asker, std::slice::from_ref(&operation))
+            .await;
         let permits = match admitted {
             Ok(permits) => permits,
             Err(refusal) if is_tls => return self.refuse_tls(stream, first, &refusal).await,
@@ -258,7 +290,9 @@ impl Caller {
             Ok(upstream) => upstream,
             Err(error) => {
                 outcome.not_sent();
-                return Err(Refused(format!("{name}:{port} could not be reached: {error}")));
+                return Err(Refused(format!(
+                    "{name}:{port} could not be reached: {error}"
+                )));
             }
         };
         outcome.sending();
@@ -296,7 +330,9 @@ impl Caller {
         refusal: &Refusal,
         http2: bool,
     ) {
-        let refusal = refusal.clone().with("session", self.room.session.id.as_str());
+        let refusal = refusal
+            .clone()
+            .with("session", self.room.session.id.as_str());
         let service = service_fn(move |_: Request<Incoming>| {
             let response: Response<_> = relay::render(&refusal, Dress::Json);
             async move { Ok::<_, Infallible>(response) }
@@ -306,7 +342,9 @@ impl Caller {
         if http2 {
             let _ = timeout(HANDSHAKE, http2_builder().serve_connection(io, service)).await;
         } else {
-            let http1 = http1_builder().keep_alive(false).serve_connection(io, service);
+            let http1 = http1_builder()
+                .keep_alive(false)
+                .serve_connection(io, service);
             let _ = timeout(HANDSHAKE, http1).await;
         }
     }
@@ -321,7 +359,9 @@ impl Caller {
             process: process(flow.pid),
         };
         let recorded = self.house.record.append_unsynced(event).await;
-        recorded.map(drop).map_err(|error| Refused(format!("it could not be recorded: {error}")))
+        recorded
+            .map(drop)
+            .map_err(|error| Refused(format!("it could not be recorded: {error}")))
     }
 
     async fn refuse(&self, reason: &str) {
@@ -376,7 +416,15 @@ async fn read_opening(stream: &mut TcpStream) -> io::Result<(Opening, Bytes)> {
 /// Whether this begins like an HTTP/1 request or the HTTP/2 preface. No TLS record does: its first byte is below 32.
 fn is_http(bytes: &[u8]) -> bool {
     const METHODS: [&[u8]; 10] = [
-        b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"PATCH ", b"OPTIONS ", b"CONNECT ", b"TRACE ",
+        b"GET ",
+        b"HEAD ",
+        b"POST ",
+        b"PUT ",
+        b"DELETE ",
+        b"PATCH ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"TRACE ",
         b"PRI * HTTP/2.0",
     ];
     METHODS.iter().any(|method| bytes.starts_with(method))
@@ -404,7 +452,9 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
 /// Clients come and go; only what they sent wrong is worth the record.
 fn refused_by_hyper(error: hyper::Error) -> Result<(), Refused> {
     if error.is_parse() || error.is_parse_too_large() {
-        return Err(Refused(format!("what it sent is not HTTP that can be judged: {error}")));
+        return Err(Refused(format!(
+            "what it sent is not HTTP that can be judged: {error}"
+        )));
     }
     tracing::debug!(%error, "connection ended");
     Ok(())

@@ -85,7 +85,11 @@ impl House {
     /// Returns once the daemon stops.
     pub async fn stopped(&self) {
         // The sender lives as long as `self`.
-        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+        let _ = self
+            .stopping
+            .subscribe()
+            .wait_for(|stopping| *stopping)
+            .await;
     }
 }
 
@@ -104,7 +108,10 @@ pub struct Room {
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    anyhow::ensure!(nix::unistd::geteuid().is_root(), "the daemon has to run as root: it attaches BPF programs and makes namespaces");
+    anyhow::ensure!(
+        nix::unistd::geteuid().is_root(),
+        "the daemon has to run as root: it attaches BPF programs and makes namespaces"
+    );
     prepare_dirs(&config)?;
     let policies = load_policies(&config.policies)?;
     let record = Record::open(&config.record_dir())?;
@@ -119,7 +126,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
         kernel,
-        gate: Gate::new(policies, record.clone(), approvals.clone(), config.hold.clone()),
+        gate: Gate::new(
+            policies,
+            record.clone(),
+            approvals.clone(),
+            config.hold.clone(),
+        ),
         approvals,
         sessions: Arc::default(),
         acceptor: tls::acceptor(authority)?,
@@ -145,14 +157,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     };
     tokio::spawn(log_drops(house.clone()));
     let runs = RunListener::bind(&config.run_socket())?;
-    house.record.append(Event::DaemonStarted { version: env!("CARGO_PKG_VERSION").into() }).await?;
+    house
+        .record
+        .append(Event::DaemonStarted {
+            version: env!("CARGO_PKG_VERSION").into(),
+        })
+        .await?;
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
     let reason = serve(&house, &config, &runs, control).await?;
 
     notify("STOPPING=1");
     tracing::info!(%reason, "stopping");
-    house.record.append(Event::DaemonStopped { reason: reason.into() }).await?;
+    house
+        .record
+        .append(Event::DaemonStopped {
+            reason: reason.into(),
+        })
+        .await?;
     Ok(())
 }
 
@@ -190,6 +212,7 @@ async fn serve(
             _ = interrupt.recv() => break "SIGINT",
         }
     };
+    house.approvals.withdraw_pending().await;
     opening::end_all(house, &mut sessions).await;
     Ok(reason.to_owned())
 }
@@ -214,7 +237,11 @@ fn load_policies(dir: &Path) -> anyhow::Result<Policies> {
     let sources = policy_dir::read_policies(dir)?;
     Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the policies in {} are not valid:\n{}", dir.display(), lines.join("\n"))
+        anyhow::anyhow!(
+            "the policies in {} are not valid:\n{}",
+            dir.display(),
+            lines.join("\n")
+        )
     })
 }
 
@@ -223,7 +250,9 @@ async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result
     for name in launch::end_leftovers(&agents.path)? {
         let session = crate::session::SessionId::from_cgroup(&name);
         let reason = "the daemon died; its sessions were ended when it was started again".into();
-        record.append(Event::SessionClosed { session, reason }).await?;
+        record
+            .append(Event::SessionClosed { session, reason })
+            .await?;
     }
     Ok(())
 }
@@ -279,14 +308,27 @@ pub(crate) async fn serve_listeners(
         let (house, room) = (house.clone(), room.clone());
         move |name: &str| {
             Catalog::built_in().is_google_host(name)
-                || house.gate.allows(&room.session, &Operation::on_host(Action::NET_RESOLVE, name, None))
+                || house.gate.allows(
+                    &room.session,
+                    &Operation::on_host(Action::NET_RESOLVE, name, None),
+                )
         }
     };
-    let resolver = dns::serve(room.book.clone(), listeners.dns_udp, listeners.dns_tcp, known);
+    let resolver = dns::serve(
+        room.book.clone(),
+        listeners.dns_udp,
+        listeners.dns_tcp,
+        known,
+    );
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();
     for listener in listeners.proxy {
-        tasks.spawn(accept(house.clone(), room.clone(), listener, places.clone()));
+        tasks.spawn(accept(
+            house.clone(),
+            room.clone(),
+            listener,
+            places.clone(),
+        ));
     }
     tokio::select! {
         () = resolver => {}
@@ -294,12 +336,7 @@ pub(crate) async fn serve_listeners(
     }
 }
 
-async fn accept(
-    house: Arc<House>,
-    room: Arc<Room>,
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-) {
+async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -324,7 +361,9 @@ async fn accept(
 
 /// `sd_notify(3)`: one datagram to the socket systemd named.
 fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return;
+    };
     let sent = std::os::unix::net::UnixDatagram::unbound()
         .and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
     if let Err(error) = sent {

@@ -59,7 +59,10 @@ impl Patience {
     /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
     #[must_use]
     pub fn http1(interims: Interims, expects_continue: bool) -> Self {
-        Self::Interims { interims, left: MOST_PER_REQUEST - u32::from(expects_continue) }
+        Self::Interims {
+            interims,
+            left: MOST_PER_REQUEST - u32::from(expects_continue),
+        }
     }
 }
 
@@ -104,7 +107,12 @@ impl Gate {
         approvals: Approvals,
         settings: HoldSettings,
     ) -> Self {
-        Self { policies: ArcSwap::from_pointee(policies), record, approvals, settings }
+        Self {
+            policies: ArcSwap::from_pointee(policies),
+            record,
+            approvals,
+            settings,
+        }
     }
 
     /// Puts other policies in force, for every operation from now on.
@@ -148,23 +156,37 @@ impl Gate {
     #[must_use]
     pub fn would_hold(&self, session: &Session, operations: &[Operation]) -> bool {
         let policies = self.policies.load();
-        operations
-            .iter()
-            .any(|operation| matches!(policies.decide(&session.principal, operation), Decision::Hold(_)))
+        operations.iter().any(|operation| {
+            matches!(
+                policies.decide(&session.principal, operation),
+                Decision::Hold(_)
+            )
+        })
     }
 
     /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
-        matches!(self.policies.load().decide(&session.principal, operation), Decision::Allow(_))
+        matches!(
+            self.policies.load().decide(&session.principal, operation),
+            Decision::Allow(_)
+        )
     }
 
     fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
-        let decision = match self.policies.load().decide(&asker.session.principal, operation) {
+        let decision = match self
+            .policies
+            .load()
+            .decide(&asker.session.principal, operation)
+        {
             Decision::Hold(_) if !operation.is_complete() => Decision::Deny(too_large_to_approve()),
             decision => decision,
         };
-        Judged { id: OperationId::random(), operation, decision }
+        Judged {
+            id: OperationId::random(),
+            operation,
+            decision,
+        }
     }
 
     async fn record_intents(
@@ -173,7 +195,12 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::new(self.record.clone(), asker.session.id.clone());
-        for Judged { id, operation, decision } in judged {
+        for Judged {
+            id,
+            operation,
+            decision,
+        } in judged
+        {
             let event = Event::Intent {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
@@ -198,7 +225,12 @@ impl Gate {
     ) -> Result<Vec<Permit>, Refusal> {
         // All of them are asked about first, so that a reviewer sees everything the request asks for.
         let mut tickets = Vec::with_capacity(judged.len());
-        for Judged { id, operation, decision } in judged {
+        for Judged {
+            id,
+            operation,
+            decision,
+        } in judged
+        {
             tickets.push(match decision {
                 Decision::Hold(hold) => Some(self.ask(asker, id, operation, hold).await?),
                 Decision::Allow(_) | Decision::Deny(_) => None,
@@ -206,7 +238,15 @@ impl Gate {
         }
         let deadline = asker.patience.deadline();
         let mut permits = Vec::with_capacity(judged.len());
-        for (Judged { operation, decision, .. }, ticket) in judged.iter().zip(tickets) {
+        for (
+            Judged {
+                operation,
+                decision,
+                ..
+            },
+            ticket,
+        ) in judged.iter().zip(tickets)
+        {
             let (terms, approval) = match (decision, ticket) {
                 (Decision::Allow(terms), None) => (terms.clone(), None),
                 (Decision::Hold(hold), Some(ticket)) => {
@@ -216,7 +256,10 @@ impl Gate {
                 // Cannot be: the denied are refused above, and whoever is held has a ticket.
                 _ => return Err(Refusal::malformed("no decision was made about it")),
             };
-            permits.push(Permit { terms, _approval: approval });
+            permits.push(Permit {
+                terms,
+                _approval: approval,
+            });
         }
         Ok(permits)
     }
@@ -265,9 +308,12 @@ impl Gate {
         };
         match verdict {
             Verdict::Approved(spent) => Ok(spent),
-            Verdict::Denied { by, comment } => {
-                Err(Refusal::reviewer_denied(operation, &approval, &by, comment.as_deref()))
-            }
+            Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
+                operation,
+                &approval,
+                &by,
+                comment.as_deref(),
+            )),
             Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
             Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
             Verdict::Withdrawn => Err(Refusal::withdrawn(operation, &approval)),
@@ -295,7 +341,12 @@ impl Patience {
 }
 
 fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
-    for Judged { operation, decision, .. } in judged {
+    for Judged {
+        operation,
+        decision,
+        ..
+    } in judged
+    {
         if let Decision::Deny(denial) = decision {
             return Err(Refusal::denied(operation, denial));
         }
@@ -321,6 +372,8 @@ fn not_recorded(error: &RecordError) -> Refusal {
     tracing::error!(%error, "operations are refused: they cannot be recorded");
     Refusal::new(
         Kind::NotReady,
-        format!("Holdpoint cannot record this operation, so it was not sent: {error}. The operator of this runner has to mend that."),
+        format!(
+            "Holdpoint cannot record this operation, so it was not sent: {error}. The operator of this runner has to mend that."
+        ),
     )
 }

@@ -23,7 +23,10 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
         Ok(principal) => open(house, request, principal).await,
         Err(reason) => {
             tracing::info!(user = user.name, reason, "session refused");
-            let event = Event::SessionRefused { user, reason: (&reason).into() };
+            let event = Event::SessionRefused {
+                user,
+                reason: (&reason).into(),
+            };
             if let Err(error) = house.record.append(event).await {
                 tracing::error!(%error, "a refused session is missing in the record");
             }
@@ -42,7 +45,11 @@ async fn verify(house: &House, token: Option<Zeroizing<String>>) -> Result<Princ
     let token = token.ok_or(
         "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN",
     )?;
-    house.verifier.verify(&token).await.map_err(|error| error.to_string())
+    house
+        .verifier
+        .verify(&token)
+        .await
+        .map_err(|error| error.to_string())
 }
 
 async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
@@ -67,11 +74,17 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         opened_at: Timestamp::now(),
         cgroup_id: prepared.cgroup_id,
     });
-    let room = Arc::new(Room { session: session.clone(), book: Arc::default(), metadata });
+    let room = Arc::new(Room {
+        session: session.clone(),
+        book: Arc::default(),
+        metadata,
+    });
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {
         tracing::error!(session = %session.id, "the session was not opened: {error:#}");
-        prepared.refuse(&format!("the session could not be opened: {error:#}")).await;
+        prepared
+            .refuse(&format!("the session could not be opened: {error:#}"))
+            .await;
         return end(&house, &session, "it could not be opened").await;
     }
     match prepared.start().await {
@@ -85,7 +98,10 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    let ports = SessionPorts { proxy: PROXY_PORT, dns: DNS_PORT };
+    let ports = SessionPorts {
+        proxy: PROXY_PORT,
+        dns: DNS_PORT,
+    };
     house.kernel.open_session(session.cgroup_id, ports)?;
     let opened = Event::SessionOpened {
         session: session.id.clone(),
@@ -119,9 +135,11 @@ async fn end(house: &House, session: &Session, reason: &str) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
     house.sessions.remove(&session.id);
-    house.approvals.end_session(&session.id).await;
     tracing::info!(session = %session.id, reason, "session closed");
-    let closed = Event::SessionClosed { session: session.id.clone(), reason: reason.into() };
+    let closed = Event::SessionClosed {
+        session: session.id.clone(),
+        reason: reason.into(),
+    };
     if let Err(error) = house.record.append(closed).await {
         tracing::error!(%error, "the end of a session is missing in the record");
     }
@@ -129,10 +147,20 @@ async fn end(house: &House, session: &Session, reason: &str) {
 
 async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, String> {
     let unknown = |what: &str, error: &dyn std::fmt::Display| {
-        format!("the Google {what} of this runner is not known, so no session can be opened: {error}")
+        format!(
+            "the Google {what} of this runner is not known, so no session can be opened: {error}"
+        )
     };
-    let project = house.credentials.project().await.map_err(|error| unknown("project", &error))?;
-    let account = house.credentials.account().await.map_err(|error| unknown("account", &error))?;
+    let project = house
+        .credentials
+        .project()
+        .await
+        .map_err(|error| unknown("project", &error))?;
+    let account = house
+        .credentials
+        .account()
+        .await
+        .map_err(|error| unknown("account", &error))?;
     Ok(MetadataView {
         project,
         numeric_project: None,
@@ -140,8 +168,10 @@ async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, St
         scopes: house.google.scopes.clone(),
         zone: house.google.zone.clone(),
         universe_domain: house.google.universe_domain.clone(),
-        instance_name: nix::unistd::gethostname()
-            .map_or_else(|_| "localhost".to_owned(), |name| name.to_string_lossy().into_owned()),
+        instance_name: nix::unistd::gethostname().map_or_else(
+            |_| "localhost".to_owned(),
+            |name| name.to_string_lossy().into_owned(),
+        ),
         instance_id: 0,
         placeholder: metadata::placeholder(id),
     })

@@ -90,7 +90,9 @@ impl Drop for Outcome {
         }
         let record = self.record.clone();
         // Without a runtime the daemon is gone, and the next one reports what has no outcome.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         runtime.spawn(async move {
             for event in events {
                 if let Err(error) = record.append_unsynced(event).await {

@@ -12,7 +12,9 @@ use holdpoint_core::{
     recognise::{self, BodyPlan, Head, Recognised},
     refusal::{Dress, Kind, Refusal},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, request,
+};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
@@ -84,7 +86,13 @@ async fn relay(
         headers: &head.headers,
     };
     let route = recognise::route(Catalog::built_in(), view).map_err(malformed)?;
-    asked.read(if route.body_plan() == BodyPlan::Media { MEDIA_LIMIT } else { WHOLE_LIMIT }).await?;
+    asked
+        .read(if route.body_plan() == BodyPlan::Media {
+            MEDIA_LIMIT
+        } else {
+            WHOLE_LIMIT
+        })
+        .await?;
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
     if !asked.is_whole() && visit.would_hold(&recognised) {
         asked.read(HOLD_LIMIT).await?;
@@ -100,7 +108,11 @@ async fn relay(
         headers: &head.headers,
         body: asked.bytes(),
     };
-    let permits = visit.house.gate.admit(&mut asker, operations(&recognised)).await?;
+    let permits = visit
+        .house
+        .gate
+        .admit(&mut asker, operations(&recognised))
+        .await?;
     let authorization = visit.authorization().await?;
 
     let instead = match recognised {
@@ -111,7 +123,10 @@ async fn relay(
     let forwarding = forward(visit.house.clone(), permits, request);
     // A client that goes away must not take the answer with it: the outcome belongs in the record.
     tokio::spawn(forwarding).await.unwrap_or_else(|error| {
-        Err(Refusal::new(Kind::Upstream, format!("Holdpoint failed while it relayed this request: {error}")))
+        Err(Refusal::new(
+            Kind::Upstream,
+            format!("Holdpoint failed while it relayed this request: {error}"),
+        ))
     })
 }
 
@@ -131,15 +146,23 @@ async fn forward(
             let (mut head, body) = response.into_parts();
             strip_hop_by_hop(&mut head.headers);
             head.headers.remove(header::ALT_SVC);
-            Ok(Response::from_parts(head, Watched::new(body, outcome).boxed()))
+            Ok(Response::from_parts(
+                head,
+                Watched::new(body, outcome).boxed(),
+            ))
         }
         Err(error @ SendError::NotSent { .. }) => {
             outcome.not_sent();
-            Err(Refusal::new(Kind::Upstream, format!("Holdpoint allowed this and could not send it: {error}")))
+            Err(Refusal::new(
+                Kind::Upstream,
+                format!("Holdpoint allowed this and could not send it: {error}"),
+            ))
         }
         Err(error @ SendError::Unknown { .. }) => Err(Refusal::new(
             Kind::Upstream,
-            format!("Holdpoint allowed this and sent it: {error}. Holdpoint does not send it again."),
+            format!(
+                "Holdpoint allowed this and sent it: {error}. Holdpoint does not send it again."
+            ),
         )),
     }
 }
@@ -159,7 +182,11 @@ impl Outgoing {
         instead: Option<Vec<u8>>,
     ) -> Result<Self, Refusal> {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-        let uri = Uri::builder().scheme("https").authority(host).path_and_query(path).build();
+        let uri = Uri::builder()
+            .scheme("https")
+            .authority(host)
+            .path_and_query(path)
+            .build();
         let uri = uri.map_err(|error| Refusal::malformed(&error.to_string()))?;
         let mut headers = head.headers.clone();
         strip_hop_by_hop(&mut headers);
@@ -221,14 +248,25 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 fn check_head(head: &request::Parts, host: &str) -> Result<(), Refusal> {
     let no = |problem: &str| Err(Refusal::malformed(problem));
     if head.method == Method::CONNECT {
-        return no("CONNECT is not possible here: Holdpoint is no proxy that clients address; connect to the host itself");
+        return no(
+            "CONNECT is not possible here: Holdpoint is no proxy that clients address; connect to the host itself",
+        );
     }
     let upgrade = head.headers.contains_key(header::UPGRADE)
-        || head.headers.get_all(header::CONNECTION).iter().any(|value| {
-            value.as_bytes().split(|byte| *byte == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-        });
+        || head
+            .headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .any(|value| {
+                value
+                    .as_bytes()
+                    .split(|byte| *byte == b',')
+                    .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+            });
     if upgrade {
-        return no("protocol upgrades (WebSocket, h2c) would leave the protocol that Holdpoint can judge");
+        return no(
+            "protocol upgrades (WebSocket, h2c) would leave the protocol that Holdpoint can judge",
+        );
     }
     let http2 = head.version == Version::HTTP_2;
     if !http2 && head.uri.authority().is_some() {
@@ -261,12 +299,16 @@ fn check_head(head: &request::Parts, host: &str) -> Result<(), Refusal> {
 /// Whether this authority is that host, spelled with the port and the trailing dot that clients add.
 fn is_host(authority: &str, host: &str) -> bool {
     let name = authority.strip_suffix(":443").unwrap_or(authority);
-    name.strip_suffix('.').unwrap_or(name).eq_ignore_ascii_case(host)
+    name.strip_suffix('.')
+        .unwrap_or(name)
+        .eq_ignore_ascii_case(host)
 }
 
 impl Visit {
     fn would_hold(&self, recognised: &Recognised) -> bool {
-        self.house.gate.would_hold(&self.room.session, operations(recognised))
+        self.house
+            .gate
+            .would_hold(&self.room.session, operations(recognised))
     }
 
     fn patience(&self, head: &request::Parts) -> Patience {
@@ -336,8 +378,8 @@ pub fn render(refusal: &Refusal, dress: Dress) -> Response<ProxyBody> {
     };
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     if dress != Dress::Grpc {
-        *response.status_mut() =
-            http::StatusCode::from_u16(refusal.kind.status()).unwrap_or(http::StatusCode::FORBIDDEN);
+        *response.status_mut() = http::StatusCode::from_u16(refusal.kind.status())
+            .unwrap_or(http::StatusCode::FORBIDDEN);
         *response.body_mut() = full(body.into());
     }
     response
@@ -351,7 +393,7 @@ fn full(bytes: Bytes) -> ProxyBody {
 mod tests {
     use super::*;
 
-    fn head(request: http::request::Builder) -> request::Parts {
+    fn head(request: request::Builder) -> request::Parts {
         request.body(()).expect("a request").into_parts().0
     }
 
@@ -359,11 +401,20 @@ mod tests {
 
     #[test]
     fn host_and_server_name_have_to_agree() {
-        for good in [HOST, "SqlAdmin.googleapis.com:443", "sqladmin.googleapis.com."] {
+        for good in [
+            HOST,
+            "SqlAdmin.googleapis.com:443",
+            "sqladmin.googleapis.com.",
+        ] {
             let request = Request::get("/x").header("host", good);
             assert!(check_head(&head(request), HOST).is_ok(), "{good}");
         }
-        for bad in ["storage.googleapis.com", "sqladmin.googleapis.com:8443", "", "sqladmin.googleapis.com@evil"] {
+        for bad in [
+            "storage.googleapis.com",
+            "sqladmin.googleapis.com:8443",
+            "",
+            "sqladmin.googleapis.com@evil",
+        ] {
             let request = Request::get("/x").header("host", bad);
             assert!(check_head(&head(request), HOST).is_err(), "{bad}");
         }
@@ -378,7 +429,10 @@ mod tests {
             plain().header("upgrade", "websocket"),
             plain().header("connection", "keep-alive, Upgrade"),
             Request::get("https://sqladmin.googleapis.com/x").header("host", HOST),
-            Request::builder().method("CONNECT").uri("sqladmin.googleapis.com:443").header("host", HOST),
+            Request::builder()
+                .method("CONNECT")
+                .uri("sqladmin.googleapis.com:443")
+                .header("host", HOST),
         ];
         for request in odd {
             let head = head(request);

@@ -163,14 +163,16 @@ impl Refusal {
             .with("approval", approval)
     }
 
-    /// The question is void: the session ended, or the daemon does.
+    /// The question is void: the daemon ends.
     #[must_use]
     pub fn withdrawn(operation: &Operation, approval: &str) -> Self {
         let message = format!(
-            "Holdpoint withdrew the question whether {} may happen (approval {approval}), because the session or the daemon ended. Nothing was sent to Google.",
+            "Holdpoint withdrew the question whether {} may happen (approval {approval}), because the daemon is stopping. Nothing was sent to Google.",
             describe(operation),
         );
-        Self::new(Kind::Denied, message).about(operation).with("approval", approval)
+        Self::new(Kind::Denied, message)
+            .about(operation)
+            .with("approval", approval)
     }
 
     /// Adds what the operation is.

@@ -38,7 +38,7 @@ pub(super) enum Call {
     ),
     List(oneshot::Sender<Vec<ApprovalView>>),
     Show(ApprovalId, oneshot::Sender<Option<ApprovalDetail>>),
-    EndSession(SessionId, oneshot::Sender<()>),
+    Withdraw(oneshot::Sender<()>),
 }
 
 pub(super) struct Opinion {
@@ -97,8 +97,8 @@ impl Desk {
                 let live = self.live.get(&id).map(Held::detail);
                 let _ = reply.send(live.or_else(|| self.put_away(&id).cloned()));
             }
-            Call::EndSession(session, reply) => {
-                self.end_session(&session).await;
+            Call::Withdraw(reply) => {
+                self.withdraw().await;
                 let _ = reply.send(());
             }
         }
@@ -215,19 +215,15 @@ impl Desk {
         self.view(id).ok_or(AnswerError::Unknown)
     }
 
-    async fn end_session(&mut self, session: &SessionId) {
-        let mut orphans = Vec::new();
-        for held in self.live.values_mut() {
-            let was_in = held.sessions.remove(session);
-            if was_in && held.sessions.is_empty() && held.state() == State::Pending {
-                orphans.push(held.id.clone());
-            }
+    async fn withdraw(&mut self) {
+        let pending = |held: &&mut Held| held.state() == State::Pending;
+        let mut withdrawn = Vec::new();
+        for held in self.live.values_mut().filter(pending) {
+            let at = held.now();
+            held.step(|approval| approval.withdraw(at));
+            withdrawn.push(held.id.clone());
         }
-        for id in orphans {
-            if let Some(held) = self.live.get_mut(&id) {
-                let at = held.now();
-                held.step(|approval| approval.withdraw(at));
-            }
+        for id in withdrawn {
             self.settle(&id).await;
         }
     }

@@ -20,8 +20,6 @@ pub(super) struct Held {
     pub(super) ask: HoldAsk,
     /// `None` only within [`Self::step`].
     approval: Option<Approval>,
-    /// The sessions that asked for it and live.
-    pub(super) sessions: BTreeSet<SessionId>,
     /// In the order they joined.
     waiters: Vec<Waiter>,
     opened: Instant,
@@ -44,7 +42,6 @@ impl Held {
             id: ApprovalId::random(),
             expires_at: approval.deadline().unwrap_or(opened_at),
             approval: Some(approval),
-            sessions: BTreeSet::from([ask.session.id.clone()]),
             waiters: Vec::new(),
             opened: Instant::now(),
             opened_at,
@@ -96,7 +93,6 @@ impl Held {
     }
 
     pub(super) fn join(&mut self, waiter: Waiter) {
-        self.sessions.insert(waiter.session.clone());
         self.waiters.push(waiter);
     }
 

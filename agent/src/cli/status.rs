@@ -57,9 +57,17 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn print(status: &Status) {
-    println!("holdpoint {} is running; {} sessions are open", status.version, status.sessions);
+    println!(
+        "holdpoint {} is running; {} sessions are open",
+        status.version, status.sessions
+    );
     println!("\n{:<16} {:<24} PINNED AT", "PROGRAM", "ATTACHED TO");
-    for Link { program, attach_type, pin } in &status.links {
+    for Link {
+        program,
+        attach_type,
+        pin,
+    } in &status.links
+    {
         println!("{program:<16} {attach_type:<24} {pin}");
     }
     println!("\n{:<40} COUNT", "REFUSED IN THE KERNEL");
