@@ -39,7 +39,7 @@ fn bench() -> Bench {
 
 fn session(uid: u32, subject: &str) -> Arc<Session> {
     Arc::new(Session {
-        id: SessionId::random(),
+        id: crate::session::SessionId::random(),
         principal: Principal {
             issuer: "https://issuer".into(),
             subject: subject.into(),
