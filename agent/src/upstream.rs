@@ -1,6 +1,7 @@
 //! Connections to the real Google, to issuers, to the host's metadata server: the one place that makes TLS clients.
 //!
-//! Nothing is added to a request here and nothing taken out: what may travel upstream is the caller's business.
+//! Nothing is taken out of a request here, and nothing added but a missing `host` on HTTP/1.1: what may travel upstream is
+//! the caller's business.
 
 mod connector;
 mod error;
