@@ -106,6 +106,46 @@ fn a_denied_delete_never_leaves_and_the_terminal_says_why() {
 }
 
 #[test]
+fn a_hold_that_nobody_answers_expires_and_the_client_is_told() {
+    let settings = Settings {
+        extra_policies: r#"
+@id("impatient")
+@hold("reviewers")
+@hold_for("3s")
+forbid(principal, action == Action::"sql.instances.delete", resource);
+"#
+        .to_owned(),
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    let ran = world.sandbox().run(&[
+        "curl",
+        "-sS",
+        "-m",
+        "30",
+        "-w",
+        "\n%{http_code}",
+        "-X",
+        "DELETE",
+        PROD_DB_URL,
+    ]);
+    let ran = ran.succeeded();
+    assert!(ran.stdout.ends_with("\n403"), "{ran}");
+    let all = world.approvals().expect("the daemon lists approvals");
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].state(), "expired");
+    assert!(
+        ran.stdout.contains(all[0].id()),
+        "the approval's id is missing: {ran}"
+    );
+    assert!(
+        world.approve(all[0].id()).is_err(),
+        "it is too late to approve"
+    );
+    assert_eq!(world.count("DELETE", PROD_DB), 0);
+}
+
+#[test]
 fn a_resend_joins_the_pending_hold() {
     let world = World::start();
     let running = world
