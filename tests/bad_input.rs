@@ -189,7 +189,7 @@ fn nobody_approves_what_they_asked_for() {
 }
 
 #[test]
-fn what_nobody_answers_expires_with_the_client_told() {
+fn a_client_that_gives_up_on_a_hold_is_let_go() {
     let world = World::start();
     let url = format!("https://sqladmin.googleapis.com{HOME_PATH}/prod-db");
     let ran = world

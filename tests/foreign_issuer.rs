@@ -7,9 +7,10 @@ use std::{
 };
 
 use holdpoint_tests::{
+    files::repository,
     host,
     issuer::AUDIENCE,
-    world::{Settings, World, repository},
+    world::{Settings, World},
 };
 use serde_json::Value;
 

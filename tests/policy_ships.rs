@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::Command};
 
 use holdpoint_tests::{
+    files::{copy_tree, holdpoint_binary, repository},
     sandbox::Ran,
-    world::{copy_tree, holdpoint_binary, repository},
 };
 
 fn holdpoint(args: &[&str], dir: &Path) -> Ran {

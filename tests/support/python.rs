@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use crate::{host, world::repository};
+use crate::{files::repository, host};
 
 /// The interpreter that sandboxes run: the system's, which every user can reach.
 pub const PYTHON: &str = "/usr/bin/python3";

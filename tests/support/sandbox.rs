@@ -183,7 +183,7 @@ impl<'w> Sandbox<'w> {
     /// As [`Self::start`] does.
     #[must_use]
     pub fn start_python(&self, client: &str, args: &[&str]) -> Running {
-        let source = crate::world::repository()
+        let source = crate::files::repository()
             .join("tests/clients")
             .join(client);
         let text =

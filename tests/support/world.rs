@@ -1,7 +1,6 @@
 //! A world of one test: a stand-in Google, an issuer, a daemon with files, pins and a cgroup of its own.
 
 use std::{
-    fmt::Write as _,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -18,11 +17,13 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    configuration,
     daemon::Daemon,
+    files::{copy_policies, holdpoint_binary, install},
     host,
-    issuer::{AUDIENCE, GROUPS_CLAIM, Issuer},
+    issuer::Issuer,
     sandbox::Sandbox,
-    stand_in::{ACCOUNT, Arrival, PROJECT, StandIn, ZONE},
+    stand_in::{Arrival, StandIn},
 };
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -110,58 +111,16 @@ impl World {
             daemon: Mutex::new(None),
             dir,
         };
-        fs::write(world.config(), world.configuration(settings)?)?;
+        let text = configuration::text(
+            world.dir(),
+            &world.name,
+            &world.google,
+            &world.issuer,
+            settings,
+        )?;
+        fs::write(world.config(), text)?;
         world.start_daemon()?;
         Ok(world)
-    }
-
-    fn configuration(&self, settings: &Settings) -> anyhow::Result<String> {
-        let dir = self.dir.path().display();
-        let (google, name) = (&self.google, &self.name);
-        let mut text = format!(
-            "state_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/run\"\npolicies = \"{dir}/policies\"\n\
-             bpf_dir = \"/sys/fs/bpf/{name}\"\nagents_cgroup = \"{name}\"\n\n\
-             [[issuer]]\nurl = \"{}\"\naudience = \"{AUDIENCE}\"\ngroups_claim = \"{GROUPS_CLAIM}\"\n\n\
-             [google]\nproject = \"{PROJECT}\"\naccount = \"{ACCOUNT}\"\nzone = \"{ZONE}\"\n\n",
-            self.issuer.url()
-        );
-        for url in &settings.issuers {
-            write!(
-                text,
-                "[[issuer]]\nurl = \"{url}\"\naudience = \"{AUDIENCE}\"\n\n"
-            )?;
-        }
-        match settings.credential {
-            Credential::Key => write!(
-                text,
-                "[google.credential]\nfrom = \"service-account-key\"\nfile = \"{}\"\n\n",
-                google.key_file.display()
-            )?,
-            Credential::Metadata => write!(
-                text,
-                "[google.credential]\nfrom = \"metadata\"\naddress = \"{}\"\n\n",
-                google.metadata
-            )?,
-        }
-        write!(
-            text,
-            "[upstream]\nca_file = \"{}\"\n\n[upstream.addresses]\n\"*.googleapis.com\" = \"{}\"\n",
-            google.ca_file.display(),
-            google.address
-        )?;
-        for host in &settings.hosts {
-            writeln!(text, "\"{host}\" = \"{}\"", google.address)?;
-        }
-        for group in hold_groups(&self.dir.path().join("policies"))? {
-            write!(text, "\n[reviewers.{group}]\nusers = [\"root\"]\n")?;
-        }
-        if let Some(seconds) = settings.http2_answer_seconds {
-            write!(text, "\n[hold]\nhttp2_answer_seconds = {seconds}\n")?;
-        }
-        if let Some(seconds) = settings.max_seconds {
-            write!(text, "\n[session]\nmax_seconds = {seconds}\n")?;
-        }
-        Ok(text)
     }
 
     /// Starts the daemon, as after a crash of the one before.
@@ -381,89 +340,4 @@ fn remove_cgroup(cgroup: &Path) -> anyhow::Result<()> {
             Err(_) => std::thread::sleep(Duration::from_millis(20)),
         }
     }
-}
-
-/// `HOLDPOINT_BIN`, or the binary that cargo put beside this one.
-///
-/// # Errors
-/// When there is none.
-pub fn holdpoint_binary() -> anyhow::Result<PathBuf> {
-    if let Some(binary) = std::env::var_os("HOLDPOINT_BIN") {
-        return Ok(binary.into());
-    }
-    let own = std::env::current_exe()?;
-    let mut places = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join("holdpoint"));
-    places
-        .find(|place| place.is_file())
-        .context("needs the holdpoint binary: `cargo build` first, or set HOLDPOINT_BIN")
-}
-
-/// A place where every user can run it: the build directory may be closed to them.
-fn install(binary: &Path, place: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(place.parent().context("a place in a directory")?)?;
-    if fs::hard_link(binary, place).is_err() {
-        fs::copy(binary, place)?;
-    }
-    Ok(())
-}
-
-/// The repository's root.
-#[must_use]
-pub fn repository() -> PathBuf {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-    tests
-        .parent()
-        .expect("tests/ lies in the repository")
-        .to_owned()
-}
-
-/// Copies the shipped policies, subdirectories and all.
-fn copy_policies(to: &Path, extra: &str) -> anyhow::Result<()> {
-    let from = repository().join("policies");
-    ensure!(from.is_dir(), "{} is missing", from.display());
-    copy_tree(&from, to)?;
-    if !extra.is_empty() {
-        fs::write(to.join("extra-for-this-test.cedar"), extra)?;
-    }
-    Ok(())
-}
-
-/// Copies a directory.
-///
-/// # Errors
-/// When a file cannot be read or written.
-pub fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
-}
-
-/// The groups that `@hold("...")` names in the policies.
-fn hold_groups(policies: &Path) -> anyhow::Result<Vec<String>> {
-    let mut groups = Vec::new();
-    for entry in fs::read_dir(policies)?.flatten() {
-        if entry.path().extension().is_some_and(|it| it == "cedar") {
-            let text = fs::read_to_string(entry.path())?;
-            let names = text
-                .split("@hold(\"")
-                .skip(1)
-                .filter_map(|it| it.split('"').next());
-            groups.extend(names.map(str::to_owned));
-        }
-    }
-    groups.sort();
-    groups.dedup();
-    Ok(groups)
 }
