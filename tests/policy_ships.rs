@@ -110,6 +110,9 @@ fn every_key_of_the_configuration_is_documented() {
         let Some(key) = line.strip_prefix("pub ").and_then(|it| it.split_once(": ")) else {
             continue;
         };
+        if key.0.contains(' ') {
+            continue;
+        }
         let key = if key.0 == "issuers" { "issuer" } else { key.0 };
         assert!(
             documented.contains(key),

@@ -361,11 +361,11 @@ async fn sleep_until(deadline: Option<Instant>) {
     }
 }
 
-fn too_large_to_approve() -> Denial {
-    Denial {
-        reason: "a reviewer would have to approve it, and it is too large to be read whole".into(),
+fn deny(reason: &str) -> Decision {
+    Decision::Deny(Denial {
+        reason: reason.to_owned(),
         policies: Vec::new(),
-    }
+    })
 }
 
 fn not_recorded(error: &RecordError) -> Refusal {

@@ -195,7 +195,8 @@ impl Outgoing {
         }
         headers.remove(header::HOST);
         headers.remove(header::EXPECT);
-        if instead.is_some() {
+        if asked.is_whole() {
+            // Its length is known, and what the client said of it does not matter.
             headers.remove(header::CONTENT_LENGTH);
         }
         headers.insert(header::AUTHORIZATION, authorization);

@@ -53,7 +53,10 @@ pub(crate) fn text(
         writeln!(text, "\"{host}\" = \"{}\"", google.address)?;
     }
     for group in hold_groups(&policies)? {
-        write!(text, "\n[reviewers.{group}]\nusers = [\"root\"]\n")?;
+        write!(
+            text,
+            "\n[reviewers.{group}]\nusers = [\"root\", \"nobody\"]\n"
+        )?;
     }
     if let Some(seconds) = settings.http2_answer_seconds {
         write!(text, "\n[hold]\nhttp2_answer_seconds = {seconds}\n")?;

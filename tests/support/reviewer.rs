@@ -1,6 +1,7 @@
 //! The reviewer's side: root on the host, with `holdpoint approvals`.
 
 use std::{
+    os::unix::process::CommandExt as _,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -105,7 +106,15 @@ impl World {
     /// # Errors
     /// When the daemon refuses.
     pub fn approve(&self, id: &str) -> anyhow::Result<()> {
-        self.answer("approve", id)
+        self.answer("approve", id, 0)
+    }
+
+    /// Approves as another user than root.
+    ///
+    /// # Errors
+    /// When the daemon refuses.
+    pub fn approve_as(&self, uid: u32, id: &str) -> anyhow::Result<()> {
+        self.answer("approve", id, uid)
     }
 
     /// Denies.
@@ -113,13 +122,13 @@ impl World {
     /// # Errors
     /// When the daemon refuses.
     pub fn deny(&self, id: &str) -> anyhow::Result<()> {
-        self.answer("deny", id)
+        self.answer("deny", id, 0)
     }
 
-    fn answer(&self, verb: &str, id: &str) -> anyhow::Result<()> {
+    fn answer(&self, verb: &str, id: &str, uid: u32) -> anyhow::Result<()> {
         let comment = format!("{verb} by the test");
         let args = ["approvals", verb, id, "--comment", &comment];
-        let output = self.holdpoint(&args).output()?;
+        let output = self.holdpoint(&args).uid(uid).output()?;
         ensure!(
             output.status.success(),
             "holdpoint approvals {verb} {id}: {}",

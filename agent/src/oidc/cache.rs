@@ -1,6 +1,9 @@
 //! When an issuer's keys are fetched, and for how long they count. No IO, no clock.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use jsonwebtoken::Algorithm;
 
@@ -11,14 +14,17 @@ const FRESH: Duration = Duration::from_secs(15 * 60);
 /// For this long keys count when the issuer cannot be asked: long enough for a restart of it. An issuer that is away for
 /// longer issues no tokens either, and a withdrawn key must not live on because somebody keeps us from asking.
 const USABLE: Duration = Duration::from_secs(60 * 60);
-/// The pause between two attempts to fetch, however many tokens with unknown keys arrive.
-const PAUSE: Duration = Duration::from_secs(30);
+/// Keys are fetched this often within [`WINDOW`] at most, however many tokens with unknown keys arrive. More than once, because
+/// an issuer may rotate its keys right after they were fetched.
+const MOST_FETCHES: usize = 4;
+const WINDOW: Duration = Duration::from_secs(120);
 
 /// What is known of an issuer's keys.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     keys: Option<(Keys, Instant)>,
-    attempted_at: Option<Instant>,
+    /// The oldest first.
+    attempts: VecDeque<Instant>,
     failure: Option<String>,
 }
 
@@ -33,13 +39,18 @@ impl Cache {
 
     /// How long no fetch is attempted.
     pub(super) fn pause(&self, now: Instant) -> Option<Duration> {
-        let passed = now.duration_since(self.attempted_at?);
-        PAUSE.checked_sub(passed).filter(|rest| !rest.is_zero())
+        let oldest = *self.attempts.iter().rev().nth(MOST_FETCHES - 1)?;
+        WINDOW
+            .checked_sub(now.duration_since(oldest))
+            .filter(|rest| !rest.is_zero())
     }
 
     /// Notes that a fetch begins.
     pub(super) fn attempt(&mut self, now: Instant) {
-        self.attempted_at = Some(now);
+        self.attempts.push_back(now);
+        if self.attempts.len() > MOST_FETCHES {
+            self.attempts.pop_front();
+        }
     }
 
     /// Notes what came of it.
@@ -67,10 +78,7 @@ impl Cache {
     #[cfg(test)]
     pub(super) fn elapse(&mut self, time: Duration) {
         let fetched_at = self.keys.as_mut().map(|(_, fetched_at)| fetched_at);
-        for instant in [fetched_at, self.attempted_at.as_mut()]
-            .into_iter()
-            .flatten()
-        {
+        for instant in fetched_at.into_iter().chain(&mut self.attempts) {
             *instant = instant.checked_sub(time).expect("an Instant that early");
         }
     }
@@ -96,11 +104,18 @@ mod tests {
         cache.attempt(at(0));
         cache.take(Ok(some_keys()), at(0));
         assert!(!wants(&cache, "a", at(1)), "known");
-        assert!(!wants(&cache, "b", at(29)), "unknown, but asked just now");
         assert!(
-            wants(&cache, "b", at(30)),
+            wants(&cache, "b", at(1)),
             "unknown: the issuer may have rotated its keys"
         );
+        for second in 1..4 {
+            cache.attempt(at(second));
+            cache.take(Ok(some_keys()), at(second));
+        }
+        assert!(!wants(&cache, "b", at(4)), "asked often enough");
+        assert!(wants(&cache, "b", at(120)), "the first attempt is long ago");
+        let (keys, _) = cache.keys.take().expect("taken above");
+        cache.keys = Some((keys, at(0)));
         assert!(!wants(&cache, "a", at(899)));
         assert!(
             wants(&cache, "a", at(900)),
