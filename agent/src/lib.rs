@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod launch;
 pub mod metadata;
 pub mod oidc;
+pub mod policy_dir;
 pub mod record;
 pub mod relay;
 pub mod session;

@@ -10,7 +10,10 @@ fn complete(body: &[u8]) -> Result<Batch, Malformed> {
 
 fn complete_with(body: &[u8], more: &[(&'static str, &'static str)]) -> Result<Batch, Malformed> {
     let mut headers = HeaderMap::new();
-    headers.insert("content-type", HeaderValue::from_static("multipart/mixed; boundary=\"b\""));
+    headers.insert(
+        "content-type",
+        HeaderValue::from_static("multipart/mixed; boundary=\"b\""),
+    );
     for (name, value) in more {
         headers.append(*name, HeaderValue::from_static(value));
     }
@@ -29,7 +32,8 @@ fn complete_with(body: &[u8], more: &[(&'static str, &'static str)]) -> Result<B
 
 /// A batch of one part.
 fn of(request: &str) -> Vec<u8> {
-    format!("--b\nContent-Type: application/http\nContent-ID: <1>\n\n{request}\n--b--\n").into_bytes()
+    format!("--b\nContent-Type: application/http\nContent-ID: <1>\n\n{request}\n--b--\n")
+        .into_bytes()
 }
 
 const PATH: &str = "/compute/v1/projects/p/zones/z/instances/vm";
@@ -43,22 +47,37 @@ fn parts_are_operations_of_their_own() {
          content-length: 14\r\n\r\n{{\"items\":null}}\r\n\r\n--b--"
     );
     let batch = complete(body.as_bytes()).expect("it is well formed");
-    let ids: Vec<_> = batch.operations.iter().map(|operation| operation.action.id()).collect();
-    assert_eq!(ids, ["compute.instances.delete", "compute.instances.setMetadata"]);
+    let ids: Vec<_> = batch
+        .operations
+        .iter()
+        .map(|operation| operation.action.id())
+        .collect();
+    assert_eq!(
+        ids,
+        ["compute.instances.delete", "compute.instances.setMetadata"]
+    );
     assert_eq!(
         batch.operations[0].resource.name,
         "//compute.googleapis.com/projects/p/zones/z/instances/vm1"
     );
     let text = String::from_utf8(batch.body).expect("it is text");
-    assert!(!text.contains("stolen") && !text.contains("cookie"), "{text}");
-    assert!(text.contains("Content-ID: <a+1>") && text.contains("{\"items\":null}"), "{text}");
+    assert!(
+        !text.contains("stolen") && !text.contains("cookie"),
+        "{text}"
+    );
+    assert!(
+        text.contains("Content-ID: <a+1>") && text.contains("{\"items\":null}"),
+        "{text}"
+    );
 }
 
 #[test]
 fn one_way_of_ending_lines_is_as_good_as_the_other() {
     let request = format!("DELETE {PATH} HTTP/1.1\n\n");
     let lf = complete(&of(&request)).expect("it is well formed");
-    let crlf = String::from_utf8(of(&request)).expect("it is text").replace('\n', "\r\n");
+    let crlf = String::from_utf8(of(&request))
+        .expect("it is text")
+        .replace('\n', "\r\n");
     let crlf = complete(crlf.as_bytes()).expect("it is well formed");
     assert_eq!(lf.body, crlf.body);
     assert_eq!(lf.operations[0].digest, crlf.operations[0].digest);
@@ -70,7 +89,10 @@ fn what_is_around_counts_for_each_part() {
     let plain = complete(&delete).expect("it is well formed");
     let guarded = complete_with(&delete, &[("if-match", "etag")]).expect("it is well formed");
     assert_ne!(plain.operations[0].digest, guarded.operations[0].digest);
-    for more in [("x-http-method-override", "DELETE"), ("content-encoding", "gzip")] {
+    for more in [
+        ("x-http-method-override", "DELETE"),
+        ("content-encoding", "gzip"),
+    ] {
         assert!(complete_with(&delete, &[more]).is_err(), "{more:?}");
     }
 }
@@ -82,8 +104,12 @@ fn doubtful_batches_are_refused() {
         format!("DELETE https://evil.example{PATH} HTTP/1.1\n\n"),
         format!("DELETE https://compute.googleapis.com:8443{PATH} HTTP/1.1\n\n"),
         format!("DELETE https://compute.googleapis.com@evil.example{PATH} HTTP/1.1\n\n"),
-        format!("DELETE https://compute.googleapis.com{PATH} HTTP/1.1\nHost: us-east1-compute.googleapis.com\n\n"),
-        format!("DELETE {PATH} HTTP/1.1\nHost: compute.googleapis.com\nHost: compute.googleapis.com\n\n"),
+        format!(
+            "DELETE https://compute.googleapis.com{PATH} HTTP/1.1\nHost: us-east1-compute.googleapis.com\n\n"
+        ),
+        format!(
+            "DELETE {PATH} HTTP/1.1\nHost: compute.googleapis.com\nHost: compute.googleapis.com\n\n"
+        ),
         format!("DELETE {PATH} HTTP/1.1\nTransfer-Encoding: chunked\n\n0\r\n\r\n"),
         format!("DELETE {PATH} HTTP/1.1\nx-a: b\n folded: c\n\n"),
         format!("DELETE {PATH} HTTP/1.1\nx-a : b\n\n"),
@@ -95,7 +121,8 @@ fn doubtful_batches_are_refused() {
         format!("GET {PATH} HTTP/1.1\nX-HTTP-Method-Override: DELETE\n\n"),
         format!("DELETE {PATH}/../vm HTTP/1.1\n\n"),
         format!("DELETE {PATH}?access_token=x HTTP/1.1\n\n"),
-        "POST /batch/compute/v1 HTTP/1.1\ncontent-type: multipart/mixed; boundary=c\n\n--c--".into(),
+        "POST /batch/compute/v1 HTTP/1.1\ncontent-type: multipart/mixed; boundary=c\n\n--c--"
+            .into(),
         "POST /upload/compute/v1 HTTP/1.1\n\n".into(),
         "GET /nothing/known HTTP/1.1\n\n".into(),
         format!("DELETE {PATH} HTTP/1.1\n\nx--b\n"),
@@ -112,14 +139,27 @@ fn doubtful_batches_are_refused() {
         part.clone(),
         part.replace("application/http", "text/plain") + "--b--",
         part.replace("Content-Type: application/http\n", "") + "--b--",
-        part.replace("application/http\n", "application/http\nContent-Transfer-Encoding: base64\n") + "--b--",
+        part.replace(
+            "application/http\n",
+            "application/http\nContent-Transfer-Encoding: base64\n",
+        ) + "--b--",
         part.repeat(MAX_PARTS + 1) + "--b--",
     ];
     for body in bodies {
-        assert!(complete(body.as_bytes()).is_err(), "{}", &body[..body.len().min(200)]);
+        assert!(
+            complete(body.as_bytes()).is_err(),
+            "{}",
+            &body[..body.len().min(200)]
+        );
     }
     let full = part.repeat(MAX_PARTS) + "--b--";
-    assert_eq!(complete(full.as_bytes()).expect("1000 are allowed").operations.len(), MAX_PARTS);
+    assert_eq!(
+        complete(full.as_bytes())
+            .expect("1000 are allowed")
+            .operations
+            .len(),
+        MAX_PARTS
+    );
 }
 
 proptest! {

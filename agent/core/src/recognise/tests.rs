@@ -30,7 +30,10 @@ impl Ask<'_> {
         let mut headers = HeaderMap::new();
         for (name, value) in self.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("the test's header is good");
-            headers.append(name, HeaderValue::from_str(value).expect("the test's header is good"));
+            headers.append(
+                name,
+                HeaderValue::from_str(value).expect("the test's header is good"),
+            );
         }
         let (url, query) = self.url.split_once('?').unwrap_or((self.url, ""));
         let slash = url.find('/').unwrap_or(url.len());
@@ -59,59 +62,195 @@ const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded")
 #[test]
 fn full_resource_names() {
     for (method, url, id, name, project, location) in [
-        ("DELETE", INSTANCE, "compute.instances.delete",
-            "//compute.googleapis.com/projects/p/zones/z/instances/i", Some("p"), Some("z")),
-        ("POST", "www.googleapis.com/compute/v1/projects/p/zones/z/instances/i/setMetadata",
-            "compute.instances.setMetadata", "//compute.googleapis.com/projects/p/zones/z/instances/i", Some("p"), Some("z")),
-        ("POST", "compute.googleapis.com/compute/v1/projects/p/global/firewalls", "compute.firewalls.insert",
-            "//compute.googleapis.com/projects/p/global/firewalls", Some("p"), Some("global")),
-        ("DELETE", "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i", "sql.instances.delete",
-            "//sqladmin.googleapis.com/projects/p/instances/i", Some("p"), None),
-        ("DELETE", "sqladmin.googleapis.com/v1/projects/p/instances/i", "sql.instances.delete",
-            "//sqladmin.googleapis.com/projects/p/instances/i", Some("p"), None),
-        ("POST", "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i:generateEphemeralCert",
-            "sql.connect.generateEphemeral", "//sqladmin.googleapis.com/projects/p/instances/i", Some("p"), None),
-        ("GET", "storage.googleapis.com/storage/v1/b/bkt/o/a%2Fb", "storage.objects.get",
-            "//storage.googleapis.com/projects/_/buckets/bkt/objects/a/b", None, None),
-        ("GET", "storage.googleapis.com/bkt/a/b", "storage.objects.get",
-            "//storage.googleapis.com/projects/_/buckets/bkt/objects/a/b", None, None),
-        ("HEAD", "bkt.storage.googleapis.com/a/b", "storage.objects.get",
-            "//storage.googleapis.com/projects/_/buckets/bkt/objects/a/b", None, None),
-        ("GET", "storage.googleapis.com/bkt/?prefix=a", "storage.objects.list",
-            "//storage.googleapis.com/projects/_/buckets/bkt/objects", None, None),
-        ("DELETE", "storage.googleapis.com/bkt", "storage.buckets.delete",
-            "//storage.googleapis.com/projects/_/buckets/bkt", None, None),
-        ("GET", "storage.googleapis.com/storage/v1/b?project=p", "storage.buckets.list",
-            "//storage.googleapis.com/projects/p/buckets", Some("p"), None),
-        ("PUT", "storage.googleapis.com/storage/v1/b/bkt/iam", "storage.buckets.setIamPolicy",
-            "//storage.googleapis.com/projects/_/buckets/bkt", None, None),
-        ("POST", "storage.googleapis.com/storage/v1/b/a01/o/x/rewriteTo/b/b01/o/y", "storage.objects.rewrite",
-            "//storage.googleapis.com/projects/_/buckets/b01/objects/y", None, None),
-        ("GET", "storage.googleapis.com/download/storage/v1/b/bkt/o/x?alt=media", "storage.objects.get",
-            "//storage.googleapis.com/projects/_/buckets/bkt/objects/x", None, None),
-        ("GET", "bigquery.googleapis.com/bigquery/v2/projects/p/datasets/d/tables/t", "bigquery.tables.get",
-            "//bigquery.googleapis.com/projects/p/datasets/d/tables/t", Some("p"), None),
-        ("GET", "us-central1-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/p/services/s",
-            "run.namespaces.services.get", "//run.googleapis.com/projects/p/locations/us-central1/services/s",
-            Some("p"), Some("us-central1")),
-        ("GET", "secretmanager.googleapis.com/v1/projects/p/secrets/s/versions/latest:access",
+        (
+            "DELETE",
+            INSTANCE,
+            "compute.instances.delete",
+            "//compute.googleapis.com/projects/p/zones/z/instances/i",
+            Some("p"),
+            Some("z"),
+        ),
+        (
+            "POST",
+            "www.googleapis.com/compute/v1/projects/p/zones/z/instances/i/setMetadata",
+            "compute.instances.setMetadata",
+            "//compute.googleapis.com/projects/p/zones/z/instances/i",
+            Some("p"),
+            Some("z"),
+        ),
+        (
+            "POST",
+            "compute.googleapis.com/compute/v1/projects/p/global/firewalls",
+            "compute.firewalls.insert",
+            "//compute.googleapis.com/projects/p/global/firewalls",
+            Some("p"),
+            Some("global"),
+        ),
+        (
+            "DELETE",
+            "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i",
+            "sql.instances.delete",
+            "//sqladmin.googleapis.com/projects/p/instances/i",
+            Some("p"),
+            None,
+        ),
+        (
+            "DELETE",
+            "sqladmin.googleapis.com/v1/projects/p/instances/i",
+            "sql.instances.delete",
+            "//sqladmin.googleapis.com/projects/p/instances/i",
+            Some("p"),
+            None,
+        ),
+        (
+            "POST",
+            "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i:generateEphemeralCert",
+            "sql.connect.generateEphemeral",
+            "//sqladmin.googleapis.com/projects/p/instances/i",
+            Some("p"),
+            None,
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/storage/v1/b/bkt/o/a%2Fb",
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/bkt/objects/a/b",
+            None,
+            None,
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/bkt/a/b",
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/bkt/objects/a/b",
+            None,
+            None,
+        ),
+        (
+            "HEAD",
+            "bkt.storage.googleapis.com/a/b",
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/bkt/objects/a/b",
+            None,
+            None,
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/bkt/?prefix=a",
+            "storage.objects.list",
+            "//storage.googleapis.com/projects/_/buckets/bkt/objects",
+            None,
+            None,
+        ),
+        (
+            "DELETE",
+            "storage.googleapis.com/bkt",
+            "storage.buckets.delete",
+            "//storage.googleapis.com/projects/_/buckets/bkt",
+            None,
+            None,
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/storage/v1/b?project=p",
+            "storage.buckets.list",
+            "//storage.googleapis.com/projects/p/buckets",
+            Some("p"),
+            None,
+        ),
+        (
+            "PUT",
+            "storage.googleapis.com/storage/v1/b/bkt/iam",
+            "storage.buckets.setIamPolicy",
+            "//storage.googleapis.com/projects/_/buckets/bkt",
+            None,
+            None,
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/storage/v1/b/a01/o/x/rewriteTo/b/b01/o/y",
+            "storage.objects.rewrite",
+            "//storage.googleapis.com/projects/_/buckets/b01/objects/y",
+            None,
+            None,
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/download/storage/v1/b/bkt/o/x?alt=media",
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/bkt/objects/x",
+            None,
+            None,
+        ),
+        (
+            "GET",
+            "bigquery.googleapis.com/bigquery/v2/projects/p/datasets/d/tables/t",
+            "bigquery.tables.get",
+            "//bigquery.googleapis.com/projects/p/datasets/d/tables/t",
+            Some("p"),
+            None,
+        ),
+        (
+            "GET",
+            "us-central1-run.googleapis.com/apis/serving.knative.dev/v1/namespaces/p/services/s",
+            "run.namespaces.services.get",
+            "//run.googleapis.com/projects/p/locations/us-central1/services/s",
+            Some("p"),
+            Some("us-central1"),
+        ),
+        (
+            "GET",
+            "secretmanager.googleapis.com/v1/projects/p/secrets/s/versions/latest:access",
             "secretmanager.projects.secrets.versions.access",
-            "//secretmanager.googleapis.com/projects/p/secrets/s/versions/latest", Some("p"), None),
-        ("POST", "iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com:generateAccessToken",
+            "//secretmanager.googleapis.com/projects/p/secrets/s/versions/latest",
+            Some("p"),
+            None,
+        ),
+        (
+            "POST",
+            "iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com:generateAccessToken",
             "iamcredentials.projects.serviceAccounts.generateAccessToken",
-            "//iamcredentials.googleapis.com/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com", Some("p"), None),
-        ("GET", "appengine.googleapis.com/v1/apps/p/services", "appengine.apps.services.list",
-            "//appengine.googleapis.com/apps/p/services", Some("p"), None),
-        ("GET", "container.googleapis.com/v1/projects/p/locations/l/clusters/c",
-            "container.projects.locations.clusters.get", "//container.googleapis.com/projects/p/locations/l/clusters/c",
-            Some("p"), Some("l")),
-        ("POST", "logging.googleapis.com/v2/entries:list", "logging.entries.list", "//logging.googleapis.com/entries",
-            None, None),
+            "//iamcredentials.googleapis.com/projects/-/serviceAccounts/a@p.iam.gserviceaccount.com",
+            Some("p"),
+            None,
+        ),
+        (
+            "GET",
+            "appengine.googleapis.com/v1/apps/p/services",
+            "appengine.apps.services.list",
+            "//appengine.googleapis.com/apps/p/services",
+            Some("p"),
+            None,
+        ),
+        (
+            "GET",
+            "container.googleapis.com/v1/projects/p/locations/l/clusters/c",
+            "container.projects.locations.clusters.get",
+            "//container.googleapis.com/projects/p/locations/l/clusters/c",
+            Some("p"),
+            Some("l"),
+        ),
+        (
+            "POST",
+            "logging.googleapis.com/v2/entries:list",
+            "logging.entries.list",
+            "//logging.googleapis.com/entries",
+            None,
+            None,
+        ),
     ] {
         let operation = ask(method, url).operation();
         let resource = &operation.resource;
-        assert_eq!((operation.action.id(), resource.name.as_str()), (id, name), "{url}");
-        assert_eq!((resource.project.as_deref(), resource.location.as_deref()), (project, location), "{url}");
+        assert_eq!(
+            (operation.action.id(), resource.name.as_str()),
+            (id, name),
+            "{url}"
+        );
+        assert_eq!(
+            (resource.project.as_deref(), resource.location.as_deref()),
+            (project, location),
+            "{url}"
+        );
     }
 }
 
@@ -120,7 +259,10 @@ fn an_objects_name_is_opaque() {
     for (url, object) in [
         ("storage.googleapis.com/storage/v1/b/bkt/o/a%2F%2Fb", "a//b"),
         ("storage.googleapis.com/storage/v1/b/bkt/o/a%252Fb", "a%2Fb"),
-        ("storage.googleapis.com/storage/v1/b/bkt/o/a%2F..%2Fb", "a/../b"),
+        (
+            "storage.googleapis.com/storage/v1/b/bkt/o/a%2F..%2Fb",
+            "a/../b",
+        ),
         ("storage.googleapis.com/bkt/a//b", "a//b"),
         ("storage.googleapis.com/bkt/a%2Fb", "a/b"),
         ("storage.googleapis.com/bkt/a/../b", "a/../b"),
@@ -128,60 +270,176 @@ fn an_objects_name_is_opaque() {
     ] {
         let operation = ask("GET", url).operation();
         let name = format!("//storage.googleapis.com/projects/_/buckets/bkt/objects/{object}");
-        assert_eq!((operation.action.id(), operation.resource.name), ("storage.objects.get", name), "{url}");
+        assert_eq!(
+            (operation.action.id(), operation.resource.name),
+            ("storage.objects.get", name),
+            "{url}"
+        );
     }
 }
 
 #[test]
 fn tricks_are_malformed() {
-    let two_verbs = [("x-http-method-override", "GET"), ("x-http-method-override", "DELETE")];
+    let two_verbs = [
+        ("x-http-method-override", "GET"),
+        ("x-http-method-override", "DELETE"),
+    ];
     let cases: &[(&str, &str, &[(&str, &str)])] = &[
-        ("GET", "compute.googleapis.com:8443/compute/v1/projects/p", &[]),
-        ("GET", "compute.googleapis.com:443:443/compute/v1/projects/p", &[]),
-        ("GET", "user@compute.googleapis.com/compute/v1/projects/p", &[]),
+        (
+            "GET",
+            "compute.googleapis.com:8443/compute/v1/projects/p",
+            &[],
+        ),
+        (
+            "GET",
+            "compute.googleapis.com:443:443/compute/v1/projects/p",
+            &[],
+        ),
+        (
+            "GET",
+            "user@compute.googleapis.com/compute/v1/projects/p",
+            &[],
+        ),
         ("GET", "example.com/compute/v1/projects/p", &[]),
         ("GET", "compute.googleapis.com/compute/v1//projects/p", &[]),
         ("GET", "compute.googleapis.com/compute/v1/projects/p/", &[]),
-        ("GET", "compute.googleapis.com/compute/v1/projects/p/../q", &[]),
-        ("GET", "compute.googleapis.com/compute/v1/projects/%2e%2e", &[]),
-        ("GET", "compute.googleapis.com/compute/v1/projects/p%2Fq", &[]),
+        (
+            "GET",
+            "compute.googleapis.com/compute/v1/projects/p/../q",
+            &[],
+        ),
+        (
+            "GET",
+            "compute.googleapis.com/compute/v1/projects/%2e%2e",
+            &[],
+        ),
+        (
+            "GET",
+            "compute.googleapis.com/compute/v1/projects/p%2Fq",
+            &[],
+        ),
         ("GET", "compute.googleapis.com/compute/v1/projects/p;x", &[]),
         ("GET", "compute.googleapis.com/compute/v1/%70rojects/p", &[]),
-        ("GET", "compute.googleapis.com/compute/v1/projects/p%00", &[]),
-        ("GET", "secretmanager.googleapis.com/v1/projects/p/secrets/s/versions/latest%3Aaccess", &[]),
+        (
+            "GET",
+            "compute.googleapis.com/compute/v1/projects/p%00",
+            &[],
+        ),
+        (
+            "GET",
+            "secretmanager.googleapis.com/v1/projects/p/secrets/s/versions/latest%3Aaccess",
+            &[],
+        ),
         ("GET", "storage.googleapis.com/storage/v1/b/bkt/o/", &[]),
         ("GET", "storage.googleapis.com/storage/v1/b/bkt/o/..", &[]),
         ("GET", "storage.googleapis.com/storage/v1/b/b%2Fo/o/x", &[]),
         ("GET", "storage.googleapis.com/bkt/../other/x", &[]),
-        ("GET", "storage.googleapis.com/bkt/a/%2e%2e/%2E./other/x", &[]),
+        (
+            "GET",
+            "storage.googleapis.com/bkt/a/%2e%2e/%2E./other/x",
+            &[],
+        ),
         ("GET", "storage.googleapis.com/bkt/..", &[]),
-        ("GET", "storage.googleapis.com/bkt/x?X-Goog-Signature=1", &[]),
-        ("GET", "storage.googleapis.com/bkt/x?Signature=1&GoogleAccessId=a", &[]),
-        ("GET", "storage.googleapis.com/storage/v1/b/bkt/o?key=AIza", &[]),
-        ("GET", "storage.googleapis.com/storage/v1/b/bkt/o?bucket=other", &[]),
-        ("GET", "secretmanager.googleapis.com/v1/projects/p/secrets/s?name=projects/q/secrets/s", &[]),
-        ("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=media&name=a&name=b", &[]),
-        ("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o", &[]),
-        ("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=magic", &[]),
-        ("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=media",
-            &[("x-goog-upload-protocol", "resumable")]),
-        ("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=resumable",
-            &[("x-goog-upload-command", "upload, finalize")]),
+        (
+            "GET",
+            "storage.googleapis.com/bkt/x?X-Goog-Signature=1",
+            &[],
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/bkt/x?Signature=1&GoogleAccessId=a",
+            &[],
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/storage/v1/b/bkt/o?key=AIza",
+            &[],
+        ),
+        (
+            "GET",
+            "storage.googleapis.com/storage/v1/b/bkt/o?bucket=other",
+            &[],
+        ),
+        (
+            "GET",
+            "secretmanager.googleapis.com/v1/projects/p/secrets/s?name=projects/q/secrets/s",
+            &[],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=media&name=a&name=b",
+            &[],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/upload/storage/v1/b/bkt/o",
+            &[],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=magic",
+            &[],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=media",
+            &[("x-goog-upload-protocol", "resumable")],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=resumable",
+            &[("x-goog-upload-command", "upload, finalize")],
+        ),
         ("POST", INSTANCE, &two_verbs),
         ("POST", INSTANCE, &[("x-http-method-override", "EXPLODE")]),
-        ("POST", INSTANCE, &[("x-http-method-override", "GET, DELETE")]),
+        (
+            "POST",
+            INSTANCE,
+            &[("x-http-method-override", "GET, DELETE")],
+        ),
         ("GET", INSTANCE, &[("x-http-method-override", "DELETE")]),
         ("POST", INSTANCE, &[("x-http-method", "DELETE")]),
         ("POST", INSTANCE, &[("x-method-override", "DELETE")]),
         ("delete", INSTANCE, &[]),
         ("TRACE", INSTANCE, &[]),
-        ("POST", INSTANCE, &[("content-type", "application/json"), ("content-type", "text/plain")]),
-        ("POST", "storage.googleapis.com/bkt/x", &[("x-http-method-override", "DELETE")]),
-        ("GET", "compute.googleapis.com/batch/compute/v1", &[("content-type", "multipart/mixed; boundary=b")]),
-        ("POST", "compute.googleapis.com/batch?alt=json", &[("content-type", "multipart/mixed; boundary=b")]),
-        ("POST", "compute.googleapis.com/batch", &[("content-type", "multipart/mixed; boundary=\"b")]),
-        ("POST", "compute.googleapis.com/batch", &[("content-type", "multipart/mixed; boundary='b'")]),
-        ("POST", "compute.googleapis.com/batch", &[("content-type", "multipart/mixed; boundary=a; boundary=b")]),
+        (
+            "POST",
+            INSTANCE,
+            &[
+                ("content-type", "application/json"),
+                ("content-type", "text/plain"),
+            ],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/bkt/x",
+            &[("x-http-method-override", "DELETE")],
+        ),
+        (
+            "GET",
+            "compute.googleapis.com/batch/compute/v1",
+            &[("content-type", "multipart/mixed; boundary=b")],
+        ),
+        (
+            "POST",
+            "compute.googleapis.com/batch?alt=json",
+            &[("content-type", "multipart/mixed; boundary=b")],
+        ),
+        (
+            "POST",
+            "compute.googleapis.com/batch",
+            &[("content-type", "multipart/mixed; boundary=\"b")],
+        ),
+        (
+            "POST",
+            "compute.googleapis.com/batch",
+            &[("content-type", "multipart/mixed; boundary='b'")],
+        ),
+        (
+            "POST",
+            "compute.googleapis.com/batch",
+            &[("content-type", "multipart/mixed; boundary=a; boundary=b")],
+        ),
     ];
     for (method, url, headers) in cases {
         let ask = Ask {
@@ -204,12 +462,28 @@ fn what_is_not_known_is_google_unknown() {
         ("GET", "storage.googleapis.com/bkt/x?acl", &[]),
         ("POST", "storage.googleapis.com/bkt/x?uploads", &[]),
         ("GET", "storage.googleapis.com/bkt?policy", &[]),
-        ("PUT", "storage.googleapis.com/bkt/x", &[("x-goog-copy-source", "other/secret")]),
-        ("PUT", "storage.googleapis.com/bkt/x", &[("x-amz-acl", "public-read")]),
+        (
+            "PUT",
+            "storage.googleapis.com/bkt/x",
+            &[("x-goog-copy-source", "other/secret")],
+        ),
+        (
+            "PUT",
+            "storage.googleapis.com/bkt/x",
+            &[("x-amz-acl", "public-read")],
+        ),
         ("GET", "storage.googleapis.com/storage/v1/b/bkt/o/a/b", &[]),
         ("GET", "storage.googleapis.com/Not-A-Bucket/x", &[]),
-        ("POST", "storage.googleapis.com/batch/storage/v1", &[("content-type", "application/json")]),
-        ("POST", "pubsub.googleapis.com:443/google.pubsub.v1.Publisher/Publish", grpc),
+        (
+            "POST",
+            "storage.googleapis.com/batch/storage/v1",
+            &[("content-type", "application/json")],
+        ),
+        (
+            "POST",
+            "pubsub.googleapis.com:443/google.pubsub.v1.Publisher/Publish",
+            grpc,
+        ),
         ("POST", INSTANCE, grpc),
     ];
     for (method, url, headers) in cases {
@@ -217,18 +491,32 @@ fn what_is_not_known_is_google_unknown() {
             headers,
             ..ask(method, url)
         };
-        assert_eq!(ask.operation().action.id(), Action::UNKNOWN, "{method} {url}");
+        assert_eq!(
+            ask.operation().action.id(),
+            Action::UNKNOWN,
+            "{method} {url}"
+        );
     }
     let rpc = Ask {
         headers: grpc,
-        ..ask("POST", "pubsub.googleapis.com/google.pubsub.v1.Publisher/Publish")
+        ..ask(
+            "POST",
+            "pubsub.googleapis.com/google.pubsub.v1.Publisher/Publish",
+        )
     };
-    assert_eq!(rpc.operation().resource.name, "//pubsub.googleapis.com/google.pubsub.v1.Publisher/Publish");
+    assert_eq!(
+        rpc.operation().resource.name,
+        "//pubsub.googleapis.com/google.pubsub.v1.Publisher/Publish"
+    );
 }
 
 #[test]
 fn a_get_in_a_post() {
-    let plain = ask("GET", "storage.googleapis.com/storage/v1/b/bkt/o?alt=json&prefix=a%2Fb").operation();
+    let plain = ask(
+        "GET",
+        "storage.googleapis.com/storage/v1/b/bkt/o?alt=json&prefix=a%2Fb",
+    )
+    .operation();
     let dressed = Ask {
         headers: &[("x-http-method-override", "GET"), FORM],
         body: b"alt=json&prefix=a%2Fb",
@@ -236,18 +524,48 @@ fn a_get_in_a_post() {
     };
     let operation = dressed.operation();
     assert_eq!(operation.action.id(), "storage.objects.list");
-    assert_eq!((&operation.method, &operation.query), (&plain.method, &plain.query));
+    assert_eq!(
+        (&operation.method, &operation.query),
+        (&plain.method, &plain.query)
+    );
     for (body, url) in [
         (&b"access_token=x"[..], dressed.url),
         (b"bucket=other", dressed.url),
         (b"{}", dressed.url),
-        (b"prefix=a", "storage.googleapis.com/storage/v1/b/bkt/o?prefix=b"),
-        (b"alt=media", "storage.googleapis.com/storage/v1/b/bkt/o?alt=json"),
+        (
+            b"prefix=a",
+            "storage.googleapis.com/storage/v1/b/bkt/o?prefix=b",
+        ),
+        (
+            b"alt=media",
+            "storage.googleapis.com/storage/v1/b/bkt/o?alt=json",
+        ),
     ] {
-        assert!(Ask { url, body, ..dressed }.complete().is_err(), "{url} {}", body.escape_ascii());
+        assert!(
+            Ask {
+                url,
+                body,
+                ..dressed
+            }
+            .complete()
+            .is_err(),
+            "{url} {}",
+            body.escape_ascii()
+        );
     }
-    let json: &[_] = &[("x-http-method-override", "GET"), ("content-type", "application/json")];
-    assert!(Ask { headers: json, body: b"{}", ..dressed }.complete().is_err());
+    let json: &[_] = &[
+        ("x-http-method-override", "GET"),
+        ("content-type", "application/json"),
+    ];
+    assert!(
+        Ask {
+            headers: json,
+            body: b"{}",
+            ..dressed
+        }
+        .complete()
+        .is_err()
+    );
     let deleting = Ask {
         headers: &[("x-http-method-override", "DELETE")],
         ..ask("POST", INSTANCE)
@@ -265,16 +583,32 @@ fn uploads() {
         let ask = Ask {
             headers: &[("content-type", &content_type)],
             body,
-            ..ask("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=multipart")
+            ..ask(
+                "POST",
+                "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=multipart",
+            )
         };
         let operation = ask.operation();
-        assert_eq!(operation.resource.name, "//storage.googleapis.com/projects/_/buckets/bkt/objects/n");
+        assert_eq!(
+            operation.resource.name,
+            "//storage.googleapis.com/projects/_/buckets/bkt/objects/n"
+        );
         assert!(operation.traits.contains(&Trait::PublicAccess));
-        assert!(matches!(operation.content, Content::Media { complete: true, .. }));
-        let Ok(Recognised::One(begun)) = ask.with(Payload::Beginning(&body[..body.len() - 9])) else {
+        assert!(matches!(
+            operation.content,
+            Content::Media { complete: true, .. }
+        ));
+        let Ok(Recognised::One(begun)) = ask.with(Payload::Beginning(&body[..body.len() - 9]))
+        else {
             panic!("the beginning of an upload is recognised");
         };
-        assert!(matches!(begun.content, Content::Media { complete: false, .. }));
+        assert!(matches!(
+            begun.content,
+            Content::Media {
+                complete: false,
+                ..
+            }
+        ));
         assert_eq!(begun.resource.name, operation.resource.name);
     }
     for bad in [
@@ -287,9 +621,16 @@ fn uploads() {
         let ask = Ask {
             headers: &[("content-type", "multipart/related; boundary='b'")],
             body: bad,
-            ..ask("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=multipart")
+            ..ask(
+                "POST",
+                "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=multipart",
+            )
         };
-        assert!(matches!(ask.operation().content, Content::Unreadable(_)), "{}", bad.escape_ascii());
+        assert!(
+            matches!(ask.operation().content, Content::Unreadable(_)),
+            "{}",
+            bad.escape_ascii()
+        );
     }
     for (method, query, media) in [
         ("POST", "uploadType=media&name=n", true),
@@ -320,7 +661,8 @@ fn uploads() {
 fn noise_is_left_out_of_the_digest_and_meaning_is_not() {
     let body: &[u8] = br#"{"deletionProtection":true}"#;
     let json = ("content-type", "application/json");
-    let url = "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i?requestId=1&alt=json";
+    let url =
+        "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i?requestId=1&alt=json";
     let base = Ask {
         headers: &[json],
         body,
@@ -328,10 +670,19 @@ fn noise_is_left_out_of_the_digest_and_meaning_is_not() {
     };
     let digest = base.operation().digest;
     let same = [
-        Ask { url: "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i?alt=json&requestId=2", ..base },
         Ask {
-            headers: &[json, ("x-goog-gcs-idempotency-token", "t"), ("user-agent", "u"), ("accept", "a"),
-                ("x-goog-api-client", "gccl-attempt-count/2"), ("authorization", "Bearer x")],
+            url: "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i?alt=json&requestId=2",
+            ..base
+        },
+        Ask {
+            headers: &[
+                json,
+                ("x-goog-gcs-idempotency-token", "t"),
+                ("user-agent", "u"),
+                ("accept", "a"),
+                ("x-goog-api-client", "gccl-attempt-count/2"),
+                ("authorization", "Bearer x"),
+            ],
             ..base
         },
     ];
@@ -339,12 +690,30 @@ fn noise_is_left_out_of_the_digest_and_meaning_is_not() {
         assert_eq!(ask.operation().digest, digest);
     }
     let other = [
-        Ask { body: br#"{"deletionProtection":false}"#, ..base },
-        Ask { url: "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/j?alt=json", ..base },
-        Ask { url: "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i?alt=media", ..base },
-        Ask { headers: &[json, ("if-match", "e")], ..base },
-        Ask { headers: &[json, ("x-goog-user-project", "q")], ..base },
-        Ask { headers: &[("content-type", "text/plain")], ..base },
+        Ask {
+            body: br#"{"deletionProtection":false}"#,
+            ..base
+        },
+        Ask {
+            url: "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/j?alt=json",
+            ..base
+        },
+        Ask {
+            url: "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i?alt=media",
+            ..base
+        },
+        Ask {
+            headers: &[json, ("if-match", "e")],
+            ..base
+        },
+        Ask {
+            headers: &[json, ("x-goog-user-project", "q")],
+            ..base
+        },
+        Ask {
+            headers: &[("content-type", "text/plain")],
+            ..base
+        },
     ];
     for ask in other {
         assert_ne!(ask.operation().digest, digest);
@@ -354,12 +723,17 @@ fn noise_is_left_out_of_the_digest_and_meaning_is_not() {
 #[test]
 fn boundaries_are_noise() {
     let digest = |boundary: &str| {
-        let body = format!("--{boundary}\r\n\r\n{{\"name\":\"n\"}}\r\n--{boundary}\r\n\r\nhello\r\n--{boundary}--");
+        let body = format!(
+            "--{boundary}\r\n\r\n{{\"name\":\"n\"}}\r\n--{boundary}\r\n\r\nhello\r\n--{boundary}--"
+        );
         let content_type = format!("multipart/related; boundary={boundary}");
         let ask = Ask {
             headers: &[("content-type", &content_type)],
             body: body.as_bytes(),
-            ..ask("POST", "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=multipart")
+            ..ask(
+                "POST",
+                "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=multipart",
+            )
         };
         ask.operation().digest
     };
