@@ -58,7 +58,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let input: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
         Box::new(io::stdin().lock())
     } else {
-        let file = File::open(&args.file).with_context(|| format!("cannot open {}", args.file.display()))?;
+        let file = File::open(&args.file)
+            .with_context(|| format!("cannot open {}", args.file.display()))?;
         Box::new(BufReader::new(file))
     };
     let bad = judge_lines(&judge, input, &mut io::stdout().lock())?;
@@ -69,7 +70,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// Returns how many lines were no requests.
-fn judge_lines(judge: &Judge, mut input: impl BufRead, output: &mut impl Write) -> anyhow::Result<usize> {
+fn judge_lines(
+    judge: &Judge,
+    mut input: impl BufRead,
+    output: &mut impl Write,
+) -> anyhow::Result<usize> {
     let mut bad = 0;
     let mut line = Vec::new();
     loop {
@@ -157,7 +162,8 @@ impl Judge {
     }
 
     fn line(&self, line: &[u8]) -> Result<Verdict, String> {
-        let row: Row = serde_json::from_slice(line).map_err(|error| format!("it is no request: {error}"))?;
+        let row: Row =
+            serde_json::from_slice(line).map_err(|error| format!("it is no request: {error}"))?;
         let headers = row.header_map()?;
         let body = row.bytes()?;
         let catalog = Catalog::built_in();
@@ -175,20 +181,34 @@ impl Judge {
             query: &row.query,
             headers: &headers,
         };
-        let cut = row.body_len.is_some_and(|length| length > body.len() as u64);
-        let payload = if cut { Payload::Beginning(&body) } else { Payload::Whole(&body) };
-        Ok(match route(catalog, head).and_then(|route| route.complete(payload)) {
-            Ok(Recognised::One(operation)) => self.decide(&operation),
-            Ok(Recognised::Batch(batch)) => {
-                let parts = batch.operations.iter().map(|operation| self.decide(operation));
-                Verdict::batch(&host, &row.path, parts.collect())
-            }
-            Err(malformed) => Verdict::malformed(&host, &row.path, &malformed.to_string()),
-        })
+        let cut = row
+            .body_len
+            .is_some_and(|length| length > body.len() as u64);
+        let payload = if cut {
+            Payload::Beginning(&body)
+        } else {
+            Payload::Whole(&body)
+        };
+        Ok(
+            match route(catalog, head).and_then(|route| route.complete(payload)) {
+                Ok(Recognised::One(operation)) => self.decide(&operation),
+                Ok(Recognised::Batch(batch)) => {
+                    let parts = batch
+                        .operations
+                        .iter()
+                        .map(|operation| self.decide(operation));
+                    Verdict::batch(&host, &row.path, parts.collect())
+                }
+                Err(malformed) => Verdict::malformed(&host, &row.path, &malformed.to_string()),
+            },
+        )
     }
 
     fn decide(&self, operation: &Operation) -> Verdict {
-        let decision = self.policies.as_ref().map(|policies| policies.decide(&self.principal, operation));
+        let decision = self
+            .policies
+            .as_ref()
+            .map(|policies| policies.decide(&self.principal, operation));
         let (decision, reason) = match decision {
             None => (None, None),
             Some(Decision::Allow(terms)) => {
@@ -253,11 +273,15 @@ impl Row {
     fn header_map(&self) -> Result<HeaderMap, String> {
         let mut map = HeaderMap::with_capacity(self.headers.len());
         for (name, value) in &self.headers {
-            let header = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value));
+            let header = (
+                HeaderName::from_bytes(name.as_bytes()),
+                HeaderValue::from_str(value),
+            );
             let (Ok(name), Ok(value)) = header else {
                 return Err(format!("the header {name:?} is no header"));
             };
-            map.try_append(name, value).map_err(|_| "there are too many headers".to_owned())?;
+            map.try_append(name, value)
+                .map_err(|_| "there are too many headers".to_owned())?;
         }
         Ok(map)
     }
@@ -265,7 +289,9 @@ impl Row {
     fn bytes(&self) -> Result<Cow<'_, [u8]>, String> {
         match &self.body_b64 {
             Some(encoded) => {
-                let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| format!("body_b64: {error}"))?;
+                let bytes = BASE64_STANDARD
+                    .decode(encoded)
+                    .map_err(|error| format!("body_b64: {error}"))?;
                 Ok(bytes.into())
             }
             None => Ok(self.body.as_deref().unwrap_or_default().as_bytes().into()),
@@ -274,9 +300,15 @@ impl Row {
 
     /// The host, and the port that is asked for or that the scheme has.
     fn authority(&self) -> Result<(String, u16), String> {
-        let authority: http::uri::Authority =
-            self.host.parse().map_err(|_| format!("{:?} is no host", self.host))?;
-        let usual = if matches!(self.scheme.as_str(), "http" | "ws") { 80 } else { 443 };
+        let authority: http::uri::Authority = self
+            .host
+            .parse()
+            .map_err(|_| format!("{:?} is no host", self.host))?;
+        let usual = if matches!(self.scheme.as_str(), "http" | "ws") {
+            80
+        } else {
+            443
+        };
         let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
         Ok((host, authority.port_u16().unwrap_or(usual)))
     }
@@ -286,7 +318,10 @@ impl Row {
 mod tests {
     use super::*;
 
-    const CORPUS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/corpus/gcp-clients.jsonl");
+    const CORPUS: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../tests/corpus/gcp-clients.jsonl"
+    );
 
     fn judge() -> Judge {
         Judge {
@@ -303,8 +338,15 @@ mod tests {
     fn lines(input: &str) -> (Vec<serde_json::Value>, usize) {
         let mut output = Vec::new();
         let bad = judge_lines(&judge(), input.as_bytes(), &mut output).expect("a vector takes it");
-        let lines = output.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        (lines.map(|line| serde_json::from_slice(line).expect("it is JSON")).collect(), bad)
+        let lines = output
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        (
+            lines
+                .map(|line| serde_json::from_slice(line).expect("it is JSON"))
+                .collect(),
+            bad,
+        )
     }
 
     #[test]
@@ -317,7 +359,10 @@ mod tests {
             match row["kind"].as_str() {
                 Some("rest") => assert_eq!(answer["action"], row["discovery"]["id"]),
                 Some("metadata") => {
-                    assert_eq!((&answer["action"], &answer["decision"]), (&METADATA.into(), &"allow".into()));
+                    assert_eq!(
+                        (&answer["action"], &answer["decision"]),
+                        (&METADATA.into(), &"allow".into())
+                    );
                 }
                 Some("kubernetes") => assert_eq!(answer["action"], Action::NET_CONNECT),
                 Some("batch") => {
@@ -325,7 +370,10 @@ mod tests {
                         let parts = parts.as_array().expect("it is a list");
                         parts.iter().map(|part| key(part).clone()).collect::<Vec<_>>()
                     };
-                    assert_eq!(ids(&answer["parts"], |part| &part["action"]), ids(&row["batch_parts"], |part| &part[2]));
+                    assert_eq!(
+                        ids(&answer["parts"], |part| &part["action"]),
+                        ids(&row["batch_parts"], |part| &part[2])
+                    );
                 }
                 _ => assert!(answer["action"].is_string()),
             }
@@ -339,12 +387,17 @@ mod tests {
         let (answers, bad) = lines(&input);
         assert_eq!((answers.len(), bad), (4, 3));
         assert_eq!(answers[1]["action"], "storage.buckets.get");
-        assert!([0, 2, 3].iter().all(|place: &usize| answers[*place]["error"].is_string()));
+        assert!(
+            [0, 2, 3]
+                .iter()
+                .all(|place: &usize| answers[*place]["error"].is_string())
+        );
     }
 
     #[test]
     fn malformed_requests_are_denied_without_any_policy() {
-        let (answers, bad) = lines(r#"{"method":"GET","host":"storage.googleapis.com","path":"/storage/v1//b"}"#);
+        let (answers, bad) =
+            lines(r#"{"method":"GET","host":"storage.googleapis.com","path":"/storage/v1//b"}"#);
         assert_eq!((answers[0]["decision"].as_str(), bad), (Some("deny"), 0));
     }
 }
