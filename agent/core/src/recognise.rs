@@ -11,6 +11,7 @@ pub(crate) mod multipart;
 mod path;
 mod query;
 mod resource;
+mod target;
 mod traits;
 mod upload;
 mod verb;
@@ -18,10 +19,17 @@ mod xml;
 
 use http::HeaderMap;
 
-use self::{content::Body, media_type::MediaType, query::Query, upload::Upload, verb::Verb};
+use self::{
+    content::Body,
+    media_type::MediaType,
+    query::Query,
+    target::{Call, Target},
+    upload::Upload,
+    verb::Verb,
+};
 use crate::{
     batch::{self, Batch},
-    catalog::{Catalog, Endpoint, Method, normal_host, variable},
+    catalog::{Catalog, normal_host},
     digest::Digest,
     groups,
     operation::{Action, Content, Operation, Resource},
@@ -86,26 +94,6 @@ pub struct Route<'a> {
     query: Query,
     media_type: Option<MediaType>,
     target: Target<'a>,
-}
-
-/// What a request is sent to.
-enum Target<'a> {
-    /// A method of the catalog.
-    Method(Call<'a>),
-    /// Cloud Storage's XML API.
-    Xml(xml::Asked),
-    /// A batch, divided by this boundary.
-    Batch(String),
-    /// Something on a Google host; the name is the service's and the path.
-    Unknown(String),
-}
-
-struct Call<'a> {
-    method: &'a Method,
-    endpoint: Endpoint<'a>,
-    /// Raw, without the prefix of uploads and downloads.
-    segments: Vec<&'a str>,
-    upload: Option<Upload>,
 }
 
 /// Finds out what a request is from its head alone.
@@ -176,119 +164,6 @@ pub fn is_credential_header(name: &str) -> bool {
 }
 
 impl<'a> Route<'a> {
-    fn find_target(&self) -> Result<Target<'a>, Malformed> {
-        let segments = path::segments(self.head.path)?;
-        let endpoint = self.catalog.endpoint(&self.host);
-        if self.media_type.as_ref().is_some_and(MediaType::is_grpc) {
-            return Ok(self.unknown(endpoint.as_ref()));
-        }
-        if let Some(endpoint) = &endpoint
-            && endpoint.service.host == "storage.googleapis.com"
-            && (endpoint.bucket.is_some() || xml::is_xml(&segments))
-        {
-            if self.head.method != self.verb.name {
-                return Err(Malformed(
-                    "Cloud Storage's XML API knows no other verb than the sent".into(),
-                ));
-            }
-            let bucket = endpoint.bucket.as_deref();
-            let (verb, headers) = (self.verb.name, self.head.headers);
-            return xml::route(bucket, &segments, verb, &self.query, headers).map(Target::Xml);
-        }
-        if segments.first() == Some(&"batch") {
-            return self.batch(&segments, endpoint.as_ref());
-        }
-        if let Some(endpoint) = &endpoint
-            && let Some(call) = self.call(endpoint, &segments)?
-        {
-            call.check_path()?;
-            return Ok(Target::Method(call));
-        }
-        if self.head.path != "/" {
-            segments
-                .iter()
-                .try_for_each(|segment| path::check_strict(segment))?;
-        }
-        Ok(self.unknown(endpoint.as_ref()))
-    }
-
-    fn call(
-        &self,
-        endpoint: &Endpoint<'a>,
-        segments: &[&'a str],
-    ) -> Result<Option<Call<'a>>, Malformed> {
-        let (prefix, rest) = match self
-            .catalog
-            .find(endpoint.service, self.verb.name, segments)
-        {
-            Some(_) => (Prefix::None, segments),
-            None => prefix(segments),
-        };
-        let find = |verb| self.catalog.find(endpoint.service, verb, rest);
-        let call = |method, upload| {
-            let (endpoint, segments) = (endpoint.clone(), rest.to_vec());
-            Ok(Some(Call {
-                method,
-                endpoint,
-                segments,
-                upload,
-            }))
-        };
-        match prefix {
-            Prefix::None => find(self.verb.name).map_or(Ok(None), |method| call(method, None)),
-            Prefix::Download => match find(self.verb.name).filter(|method| method.downloads) {
-                Some(method) => call(method, None),
-                None => Ok(None),
-            },
-            Prefix::Upload => {
-                let goes_on = self.query.has("upload_id");
-                let verbs = [self.verb.name, "POST", "PUT", "PATCH"];
-                // What goes on with an upload need not have the verb that started it.
-                let verbs = &verbs[..if goes_on { verbs.len() } else { 1 }];
-                let method = verbs
-                    .iter()
-                    .find_map(|verb| find(verb).filter(|method| method.uploads));
-                let known = matches!(self.verb.name, "POST" | "PUT" | "PATCH" | "DELETE");
-                match method.filter(|_| known) {
-                    Some(method) => call(method, Some(Upload::of(&self.head, &self.query)?)),
-                    None => Ok(None),
-                }
-            }
-        }
-    }
-
-    fn batch(
-        &self,
-        segments: &[&str],
-        endpoint: Option<&Endpoint<'_>>,
-    ) -> Result<Target<'a>, Malformed> {
-        segments
-            .iter()
-            .try_for_each(|segment| path::check_strict(segment))?;
-        let mixed = self
-            .media_type
-            .as_ref()
-            .filter(|media_type| media_type.essence == "multipart/mixed");
-        let Some(mixed) = mixed else {
-            return Ok(self.unknown(endpoint));
-        };
-        // Parts inherit the headers around them, so a second verb here would be theirs.
-        if self.head.method != "POST" || self.head.headers.contains_key("x-http-method-override") {
-            return Err(Malformed("a batch is a POST and nothing else".into()));
-        }
-        if !self.query.0.is_empty() {
-            return Err(Malformed("a batch has no query".into()));
-        }
-        let boundary = multipart::boundary(mixed, false)
-            .map_err(|why| Malformed(format!("the batch: {why}")))?;
-        Ok(Target::Batch(boundary.to_owned()))
-    }
-
-    fn unknown(&self, endpoint: Option<&Endpoint<'_>>) -> Target<'a> {
-        let host = endpoint.map_or(self.host.as_str(), |endpoint| endpoint.service.host);
-        Target::Unknown(format!("//{host}{}", self.head.path))
-    }
-
     /// How much of the body [`Route::complete`] wants to see.
     #[must_use]
     pub fn body_plan(&self) -> BodyPlan {
@@ -435,39 +310,15 @@ impl<'a> Route<'a> {
     /// The operation of a part of a batch. Google takes neither batches nor media there.
     pub(crate) fn part(&self, payload: Payload<'_>) -> Result<Operation, Malformed> {
         match &self.target {
-            Target::Method(Call { upload: None, .. }) | Target::Batch(_) => self.operation(payload),
-            _ => Err(Malformed(format!(
+            Target::Method(Call {
+                upload: Some(_), ..
+            })
+            | Target::Xml(_) => Err(Malformed(format!(
                 "{} cannot be part of a batch",
                 self.head.path
             ))),
+            _ => self.operation(payload),
         }
-    }
-}
-
-impl Call<'_> {
-    /// Nothing in the path may be read in two ways; only an object's name is opaque.
-    fn check_path(&self) -> Result<(), Malformed> {
-        for (template, segment) in resource::aligned(self.method.template, &self.segments) {
-            let opaque =
-                variable(template).is_some_and(|name| resource::is_object(self.method, name));
-            if opaque && !segment.is_empty() {
-                path::check_dots(segment)?;
-            } else {
-                path::check_strict(segment)?;
-            }
-        }
-        let last = self.segments.last().copied().unwrap_or_default();
-        let decoded = path::decode(last)?;
-        if let Some((_, verb)) = decoded.rsplit_once(':')
-            && self.endpoint.service.has_custom_verb(verb)
-            && !last.ends_with(&format!(":{verb}"))
-        {
-            return Err(Malformed(format!(
-                "the path has an escaped {:?}",
-                format!(":{verb}")
-            )));
-        }
-        Ok(())
     }
 }
 
@@ -475,20 +326,6 @@ impl Call<'_> {
 fn inserted<'b>(body: &'b Body, query: &'b Query) -> Option<&'b str> {
     let in_metadata = || body.json.as_ref()?.field("name")?.text();
     query.value("name").or_else(in_metadata)
-}
-
-enum Prefix {
-    None,
-    Upload,
-    Download,
-}
-
-fn prefix<'s, 'a>(segments: &'s [&'a str]) -> (Prefix, &'s [&'a str]) {
-    match segments {
-        ["upload", rest @ ..] | ["resumable", "upload", rest @ ..] => (Prefix::Upload, rest),
-        ["download", rest @ ..] if !rest.is_empty() => (Prefix::Download, rest),
-        _ => (Prefix::None, segments),
-    }
 }
 
 #[cfg(test)]

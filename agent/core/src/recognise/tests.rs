@@ -12,6 +12,9 @@ struct Ask<'a> {
     body: &'a [u8],
 }
 
+/// Verb, URL without scheme, headers.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 fn ask<'a>(method: &'a str, url: &'a str) -> Ask<'a> {
     Ask {
         method,
@@ -284,7 +287,7 @@ fn tricks_are_malformed() {
         ("x-http-method-override", "GET"),
         ("x-http-method-override", "DELETE"),
     ];
-    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+    let cases: &[Case<'_>] = &[
         (
             "GET",
             "compute.googleapis.com:8443/compute/v1/projects/p",
@@ -390,6 +393,16 @@ fn tricks_are_malformed() {
             "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=resumable",
             &[("x-goog-upload-command", "upload, finalize")],
         ),
+        (
+            "POST",
+            "storage.googleapis.com/storage/v1/b?upload_id=1",
+            &[],
+        ),
+        (
+            "POST",
+            "storage.googleapis.com/storage/v1/b",
+            &[("x-goog-upload-protocol", "raw")],
+        ),
         ("POST", INSTANCE, &two_verbs),
         ("POST", INSTANCE, &[("x-http-method-override", "EXPLODE")]),
         (
@@ -453,9 +466,14 @@ fn tricks_are_malformed() {
 #[test]
 fn what_is_not_known_is_google_unknown() {
     let grpc: &[_] = &[("content-type", "application/grpc+proto")];
-    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+    let cases: &[Case<'_>] = &[
         ("GET", "nosuch.googleapis.com/v1/x", &[]),
         ("GET", "compute.googleapis.com/", &[]),
+        (
+            "GET",
+            "bkt.storage.googleapis.com/storage/v1/b/other/o/x",
+            &[],
+        ),
         ("HEAD", INSTANCE, &[]),
         ("OPTIONS", INSTANCE, &[]),
         ("GET", "tunnel.cloudproxy.app/v4/connect", &[]),
@@ -531,7 +549,6 @@ fn a_get_in_a_post() {
     for (body, url) in [
         (&b"access_token=x"[..], dressed.url),
         (b"bucket=other", dressed.url),
-        (b"{}", dressed.url),
         (
             b"prefix=a",
             "storage.googleapis.com/storage/v1/b/bkt/o?prefix=b",

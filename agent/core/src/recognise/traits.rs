@@ -61,16 +61,22 @@ fn opens(id: &str, query: &Query, json: Option<&Json>) -> bool {
 /// A VPC firewall (<https://cloud.google.com/compute/docs/reference/rest/v1/firewalls>). An ingress rule without any
 /// source is one for everybody.
 fn firewall_opens(rule: &Json, whole: bool) -> bool {
-    let given = |name| rule.field(name).is_some_and(|value| *value != Json::Null);
-    if is(rule, "direction", "EGRESS") || (given("denied") && !given("allowed")) {
+    let given = |name| {
+        rule.field(name)
+            .is_some_and(|value| !texts(value).is_empty())
+    };
+    if given("denied") && !given("allowed") {
         return false;
     }
-    match rule.field("sourceRanges") {
-        Some(ranges) if !texts(ranges).is_empty() => cidr::cover_internet(texts(ranges)),
-        // Present and empty takes ranges away; what is left may be everybody.
-        Some(_) => !given("sourceTags") && !given("sourceServiceAccounts"),
-        None => whole && !given("sourceTags") && !given("sourceServiceAccounts"),
+    let ranges = rule.field("sourceRanges");
+    if given("sourceRanges") {
+        return ranges.is_some_and(|ranges| cidr::cover_internet(texts(ranges)));
     }
+    // Present and empty takes ranges away; what is left may be everybody.
+    let missing = whole || ranges.is_some();
+    let other =
+        given("sourceTags") || given("sourceServiceAccounts") || is(rule, "direction", "EGRESS");
+    missing && !other
 }
 
 /// A firewall policy or one rule of it (<https://cloud.google.com/compute/docs/reference/rest/v1/firewallPolicies/addRule>).
@@ -86,15 +92,12 @@ fn rule_opens(rule: &Json, whole: bool) -> bool {
         .field("action")
         .and_then(Json::text)
         .is_some_and(|action| action.starts_with("deny"));
-    if denies || is(rule, "direction", "EGRESS") {
-        return false;
-    }
-    let Some(matched) = rule.field("match") else {
+    let Some(matched) = rule.field("match").filter(|_| !denies) else {
         return false;
     };
     match matched.field("srcIpRanges") {
         Some(ranges) if !texts(ranges).is_empty() => cidr::cover_internet(texts(ranges)),
-        _ => whole && !has_source(matched),
+        _ => whole && !has_source(matched) && !is(rule, "direction", "EGRESS"),
     }
 }
 
@@ -235,6 +238,14 @@ mod tests {
             ),
             ("compute.firewalls.patch", r#"{"sourceRanges":["::/0"]}"#),
             ("compute.firewalls.patch", r#"{"sourceRanges":[]}"#),
+            (
+                "compute.firewalls.patch",
+                r#"{"denied":[],"sourceRanges":["0/0"]}"#,
+            ),
+            (
+                "compute.firewalls.patch",
+                r#"{"direction":"EGRESS","sourceRanges":["0/0"]}"#,
+            ),
             (
                 "compute.networkFirewallPolicies.addRule",
                 r#"{"action":"allow","match":{"srcIpRanges":["0/0"]}}"#,
