@@ -179,7 +179,14 @@ impl Gate {
             .load()
             .decide(&asker.session.principal, operation)
         {
-            Decision::Hold(_) if !operation.is_complete() => Decision::Deny(too_large_to_approve()),
+            Decision::Hold(_) if !operation.is_complete() => {
+                deny("a reviewer would have to approve it, and it is too large to be read whole")
+            }
+            Decision::Allow(terms) | Decision::Hold(Hold { terms, .. })
+                if !terms.masks.is_empty() =>
+            {
+                deny("policy wants its reply masked (@mask), which this version cannot do yet")
+            }
             decision => decision,
         };
         Judged {
