@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::Write as _,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -114,6 +114,10 @@ fn a_terminal_stays_a_terminal() {
     script
         .args(["-qec", &words.join(" "), "/dev/null"])
         .stdin(Stdio::null());
+    for (name, value) in run.get_envs() {
+        script.env(name, value.unwrap_or_default());
+    }
+    script.uid(65534).gid(65534);
     script.env("SHELL", "/bin/sh").current_dir("/");
     let output = script.output().expect("script (bsdutils) is there");
     let text = String::from_utf8_lossy(&output.stdout);

@@ -32,7 +32,7 @@ pub(crate) use text::{names_a_secret, shown_value};
 use crate::session::SessionId;
 use index::Index;
 use store::Store;
-use writer::{Append, Until};
+use writer::{Append, Call, Until};
 
 /// Appends that wait for the writer at most; beyond, callers wait for a place.
 const QUEUE: usize = 1024;
@@ -53,7 +53,7 @@ pub enum RecordError {
 /// The record of this host. Cheap to clone.
 #[derive(Clone)]
 pub struct Record {
-    queue: mpsc::Sender<Append>,
+    queue: mpsc::Sender<Call>,
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
 }
@@ -92,11 +92,20 @@ impl Record {
         self.send(event, Until::Written).await
     }
 
+    /// Returns when everything recorded before has been synced, and so is to be seen by readers; at once when the writer
+    /// is gone.
+    pub async fn settled(&self) {
+        let (done, answer) = oneshot::channel();
+        if self.queue.send(Call::Sync(done)).await.is_ok() {
+            let _ = answer.await;
+        }
+    }
+
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
         self.queue
-            .send(append)
+            .send(Call::Append(append))
             .await
             .map_err(|_| RecordError::Closed)?;
         answer.await.map_err(|_| RecordError::Closed)?

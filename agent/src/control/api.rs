@@ -235,6 +235,7 @@ async fn sessions(
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Answered<SessionList> {
     let page = query(page)?;
+    state.record.settled().await;
     let summaries = state
         .record
         .sessions(page.limit(), |summary| caller.sees(&summary.user));
@@ -255,6 +256,7 @@ async fn session(
         )
     };
     let id: SessionId = serde_json::from_value(id.into()).map_err(|_| missing())?;
+    state.record.settled().await;
     let summary = state
         .record
         .session(&id)

@@ -36,6 +36,13 @@ pub(super) enum Until {
     Synced,
 }
 
+/// What the writer is asked for.
+pub(super) enum Call {
+    Append(Append),
+    /// To sync what is written, and to say when that is done.
+    Sync(oneshot::Sender<()>),
+}
+
 /// An event on its way to the store.
 pub(super) struct Append {
     pub(super) event: Event,
@@ -62,12 +69,12 @@ struct Failure {
     message: String,
 }
 
-/// Starts the thread. It ends, having synced, when the last sender of `appends` is gone.
+/// Starts the thread. It ends, having synced, when the last sender of `calls` is gone.
 pub(super) fn start(
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
     head: Head,
-    appends: mpsc::Receiver<Append>,
+    calls: mpsc::Receiver<Call>,
 ) -> io::Result<()> {
     // A runtime of its own, for its timer: `recv_many` with a deadline.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -84,15 +91,15 @@ pub(super) fn start(
     };
     thread::Builder::new()
         .name("record".into())
-        .spawn(move || runtime.block_on(writer.run(appends)))?;
+        .spawn(move || runtime.block_on(writer.run(calls)))?;
     Ok(())
 }
 
 impl Writer {
-    async fn run(mut self, mut appends: mpsc::Receiver<Append>) {
+    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         let mut group = Vec::with_capacity(GROUP);
         loop {
-            let receive = appends.recv_many(&mut group, GROUP);
+            let receive = calls.recv_many(&mut group, GROUP);
             let received = match self.sync_by {
                 Some(deadline) => timeout_at(deadline, receive).await.ok(),
                 None => Some(receive.await),
@@ -100,8 +107,27 @@ impl Writer {
             match received {
                 None => self.sync_or_fail(),
                 Some(0) => return self.sync_or_fail(),
-                Some(_) => self.commit(std::mem::take(&mut group)),
+                Some(_) => self.serve(std::mem::take(&mut group)),
             }
+        }
+    }
+
+    fn serve(&mut self, group: Vec<Call>) {
+        let (mut appends, mut syncs) = (Vec::with_capacity(group.len()), Vec::new());
+        for call in group {
+            match call {
+                Call::Append(append) => appends.push(append),
+                Call::Sync(done) => syncs.push(done),
+            }
+        }
+        if !appends.is_empty() {
+            self.commit(appends);
+        }
+        if !syncs.is_empty() {
+            self.sync_or_fail();
+        }
+        for done in syncs {
+            let _ = done.send(());
         }
     }
 
