@@ -79,6 +79,7 @@ impl Ending {
             Self::Killed(signal) => {
                 // A core dump would be this program's.
                 let _ = sys::set_limit((libc::RLIMIT_CORE, 0, 0));
+                sys::reset_disposition(signal);
                 let _ = raise(signal);
                 let _ = sigprocmask(
                     SigmaskHow::SIG_UNBLOCK,

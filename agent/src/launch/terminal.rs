@@ -25,8 +25,9 @@ use super::sys;
 
 /// What is relayed at once.
 const CHUNK: usize = 16 << 10;
-/// The most that is printed after the command has ended: more than a pty holds, and an end to what its children go on printing.
-const LAST_WORDS: usize = 1 << 20;
+/// How often what is left is moved after the command has ended: more than a pty holds, and an end to what its children go
+/// on printing.
+const LAST_ROUNDS: usize = 64;
 
 /// Both terminals and what is under way between them.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct Terminal {
     device: u32,
     before: Termios,
     raw: bool,
+    /// Another process of the pipeline prints to the user's terminal, and counts on its output settings.
+    shares_output: bool,
     master: File,
     /// Nobody in the session has the pty open any more.
     hung_up: bool,
@@ -74,6 +77,7 @@ impl Terminal {
             device,
             before,
             raw: false,
+            shares_output: sys::terminal_device(io::stdout().as_fd()) != Some(device),
             master: pty.master.into(),
             hung_up: false,
             lost: false,
@@ -97,6 +101,9 @@ impl Terminal {
     pub fn give(&mut self) {
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
+        if self.shares_output {
+            raw.output_flags = self.before.output_flags;
+        }
         // A terminal that is gone is noticed when it is read.
         let _ = tcsetattr(&self.user, SetArg::TCSADRAIN, &raw);
         self.raw = true;
@@ -149,9 +156,11 @@ impl Terminal {
         if self.typed.drain(&mut self.master).is_err() {
             self.typed.clear();
         }
-        if !self.hung_up && self.printed.is_empty() && self.printed.fill(&mut self.master).is_err()
-        {
-            self.hung_up = true;
+        if !self.hung_up && self.printed.is_empty() {
+            self.hung_up = self.printed.fill(&mut self.master).is_err();
+            if !self.raw || self.shares_output {
+                self.printed.unix_lines();
+            }
         }
         if self.printed.drain(&mut self.user).is_err() {
             self.printed.clear();
@@ -161,23 +170,17 @@ impl Terminal {
 
     /// Prints what the command has printed before it ended.
     pub fn finish(&mut self) {
-        let mut left = LAST_WORDS;
-        while left > 0 && !self.lost && !self.hung_up {
-            let mut interests = self.interests();
+        for _ in 0..LAST_ROUNDS {
             let waiting = if self.printed.is_empty() {
                 PollTimeout::ZERO
             } else {
                 PollTimeout::from(1000_u16)
             };
             // The kernel brings what is still on its way through the pty to an end before it answers.
-            match poll(&mut interests, waiting) {
+            match poll(&mut self.interests(), waiting) {
                 Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            self.typed.clear();
-            let before = self.printed.len();
-            self.relay();
-            left = left.saturating_sub(self.printed.len().max(before).max(1));
+                Ok(_) => self.relay(),
+            };
         }
     }
 }
@@ -243,6 +246,13 @@ impl Buffer {
         }
     }
 
+    /// The pty has made CR LF of line ends; a terminal that processes output itself would make CR CR LF of that.
+    fn unix_lines(&mut self) {
+        let ends: Vec<bool> = self.bytes.windows(2).map(|pair| pair == b"\r\n").collect();
+        let mut ends = ends.into_iter();
+        self.bytes.retain(|_| !ends.next().unwrap_or(false));
+    }
+
     /// Writes once.
     fn drain(&mut self, to: &mut impl Write) -> io::Result<()> {
         if self.is_empty() {
@@ -264,4 +274,19 @@ fn passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_carriage_returns_before_line_feeds_go() {
+        let mut buffer = Buffer {
+            bytes: b"a\r\nb\rc\n\r\r\n\r".to_vec(),
+            done: 0,
+        };
+        buffer.unix_lines();
+        assert_eq!(buffer.bytes, b"a\nb\rc\n\r\n\r");
+    }
 }
