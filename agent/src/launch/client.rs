@@ -220,6 +220,13 @@ impl Client {
     fn attend(mut self) -> anyhow::Result<Ending> {
         loop {
             let (signalled, spoken) = self.wait()?;
+            // Messages first: that the command has started is known before anything it did is acted upon or shown.
+            if spoken && let Some(ending) = self.listen()? {
+                return Ok(ending);
+            }
+            if signalled && let Some(ending) = self.pass_signals_on()? {
+                return Ok(ending);
+            }
             if let Some(terminal) = &mut self.terminal
                 && terminal.relay() == Relayed::Lost
             {
@@ -227,12 +234,6 @@ impl Client {
                     number: Signal::SIGHUP as i32,
                     group: true,
                 });
-            }
-            if signalled && let Some(ending) = self.pass_signals_on()? {
-                return Ok(ending);
-            }
-            if spoken && let Some(ending) = self.listen()? {
-                return Ok(ending);
             }
         }
     }
@@ -265,6 +266,7 @@ impl Client {
                 }
                 Signal::SIGTTOU => {}
                 Signal::SIGCONT => self.resume(self.foreground),
+                Signal::SIGTSTP if !self.started => stop_self(signal),
                 Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
                     if !self.started =>
                 {

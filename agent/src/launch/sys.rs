@@ -335,3 +335,21 @@ pub fn reset_disposition(signal: Signal) {
     // SAFETY: sets no handler. Fails only for SIGKILL and SIGSTOP, which have no other effect.
     let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
 }
+
+/// Gives every signal its default effect again, those that glibc keeps for itself and hides included.
+pub fn reset_all_dispositions() {
+    // The kernel's own struct sigaction (handler, flags, restorer, mask), all zero: SIG_DFL.
+    let default = [0_u64; 4];
+    for signal in 1..=64_i64 {
+        // SAFETY: reads 32 bytes, sets no handler. Fails only for SIGKILL and SIGSTOP.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u8>(),
+                size_of::<u64>(),
+            )
+        };
+    }
+}

@@ -132,9 +132,9 @@ pub struct Request {
 pub enum Event {
     /// Holdpoint says no, or failed. Nothing was started.
     Refused { message: String },
-    /// The session is there but the command could not be executed.
+    /// The command could not be executed after all.
     NotStarted { code: u8, message: String },
-    /// The command runs.
+    /// The session is there, and signals reach it from now on; the command is being executed.
     Started { session: String },
     /// The command was stopped by a signal.
     Stopped { signal: i32 },
@@ -243,13 +243,13 @@ pub enum WireError {
     #[error("a message with more than {FDS_MAX} descriptors")]
     TooManyDescriptors,
     /// Not the JSON that was expected.
-    #[error("a message that cannot be understood: {0}")]
+    #[error("a message that cannot be understood")]
     Malformed(#[from] serde_json::Error),
     /// Nothing came in time.
     #[error("no complete message in time")]
     TimedOut,
     /// The socket failed.
-    #[error("the connection failed: {0}")]
+    #[error("the connection failed")]
     Io(#[from] io::Error),
 }
 
