@@ -7,6 +7,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    mem::{replace, take},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt as _,
@@ -36,6 +37,8 @@ pub struct Terminal {
     device: u32,
     before: Termios,
     raw: bool,
+    /// The pty has been given the settings of the user's terminal, which in the background are another program's.
+    likened: bool,
     /// Another process of the pipeline prints to the user's terminal, and counts on its output settings.
     shares_output: bool,
     master: File,
@@ -70,13 +73,16 @@ impl Terminal {
             return Ok(None);
         };
         let before = tcgetattr(&user)?;
-        let pty = openpty(&sys::window_size(user.as_fd())?, &before)?;
+        let likened = in_foreground(&user);
+        let size = sys::window_size(user.as_fd())?;
+        let pty = openpty(&size, likened.then_some(&before))?;
         fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let terminal = Self {
             user,
             device,
             before,
             raw: false,
+            likened,
             shares_output: sys::terminal_device(io::stdout().as_fd()) != Some(device),
             master: pty.master.into(),
             hung_up: false,
@@ -94,11 +100,19 @@ impl Terminal {
 
     /// Whether this process may use the user's terminal now. One that controls nobody is anybody's.
     pub fn in_foreground(&self) -> bool {
-        tcgetpgrp(&self.user).map_or(true, |group| group == getpgrp())
+        in_foreground(&self.user)
     }
 
     /// Gives the terminal to the command: raw, and what is typed goes to the pty.
     pub fn give(&mut self) {
+        if !self.raw
+            && let Ok(now) = tcgetattr(&self.user)
+        {
+            self.before = now;
+        }
+        if !replace(&mut self.likened, true) {
+            let _ = tcsetattr(&self.master, SetArg::TCSANOW, &self.before);
+        }
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
         if self.shares_output {
@@ -112,7 +126,7 @@ impl Terminal {
 
     /// Takes it back, as it was.
     pub fn take_back(&mut self) {
-        if std::mem::take(&mut self.raw) {
+        if take(&mut self.raw) {
             let _ = tcsetattr(&self.user, SetArg::TCSADRAIN, &self.before);
         }
     }
@@ -189,6 +203,10 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.take_back();
     }
+}
+
+fn in_foreground(terminal: &File) -> bool {
+    tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
 }
 
 /// Opened anew: not to block is a property of the open file, which is shared with the shell.
