@@ -299,11 +299,11 @@ impl Client {
             }
             Event::Stopped { signal } => self.stop_likewise(Signal::try_from(signal)?),
             Event::Exited { code } => {
-                self.finish();
+                self.flush();
                 return Ok(Some(Ending::Exited(u8::try_from(code)?)));
             }
             Event::Killed { signal } => {
-                self.finish();
+                self.flush();
                 return Ok(Some(Ending::Killed(Signal::try_from(signal)?)));
             }
         }
@@ -322,6 +322,7 @@ impl Client {
     fn stop_likewise(&mut self, signal: Signal) {
         let wants_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU);
         if !(wants_terminal && self.may_have_terminal()) {
+            self.flush();
             self.terminal.iter_mut().for_each(Terminal::take_back);
             stop_self(signal);
         }
@@ -345,8 +346,8 @@ impl Client {
         }
     }
 
-    fn finish(&mut self) {
-        self.terminal.iter_mut().for_each(Terminal::finish);
+    fn flush(&mut self) {
+        self.terminal.iter_mut().for_each(Terminal::flush);
     }
 
     /// A session that has just ended does not listen; what it said last is still to be read.

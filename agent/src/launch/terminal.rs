@@ -26,9 +26,9 @@ use super::sys;
 
 /// What is relayed at once.
 const CHUNK: usize = 16 << 10;
-/// How often what is left is moved after the command has ended: more than a pty holds, and an end to what its children go
+/// How often what is left is moved after the command has ended or stopped: more than a pty holds, and an end to what its children go
 /// on printing.
-const LAST_ROUNDS: usize = 64;
+const FLUSH_ROUNDS: usize = 64;
 
 /// Both terminals and what is under way between them.
 #[derive(Debug)]
@@ -182,9 +182,9 @@ impl Terminal {
         relayed
     }
 
-    /// Prints what the command has printed before it ended.
-    pub fn finish(&mut self) {
-        for _ in 0..LAST_ROUNDS {
+    /// Prints what the command has printed before it ended or stopped.
+    pub fn flush(&mut self) {
+        for _ in 0..FLUSH_ROUNDS {
             let waiting = if self.printed.is_empty() {
                 PollTimeout::ZERO
             } else {
