@@ -26,12 +26,12 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{
-    environment, sys,
+    caller::ProcessState,
+    environment,
+    message::{self, Event, Octets, Order, Request, TerminalUse, Token},
+    sys,
     terminal::{Relayed, Terminal},
-    wire::{
-        self, Event, MESSAGE_LIMIT, Octets, Order, REQUEST_LIMIT, Request, TerminalUse, Token,
-        WireError,
-    },
+    wire::{self, MESSAGE_LIMIT, REQUEST_LIMIT, WireError},
 };
 
 /// Signals that are passed on or acted upon; SIGTTOU is only blocked, so that terminal settings can always be put back.
@@ -153,7 +153,7 @@ fn ask(
     foreground: bool,
 ) -> anyhow::Result<()> {
     let request = Request {
-        version: wire::VERSION,
+        version: message::VERSION,
         command: invocation
             .command
             .iter()
@@ -378,56 +378,4 @@ fn stop_self(signal: Signal) {
     let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&only), Some(&mut before));
     let _ = kill(Pid::from_raw(0), signal);
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-}
-
-/// What only `/proc/self/status` tells without changing it.
-struct ProcessState {
-    umask: u32,
-    ignored: u64,
-}
-
-impl ProcessState {
-    fn read() -> anyhow::Result<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/self/status")?)
-            .context("/proc/self/status has an unknown form")
-    }
-
-    fn parse(status: &str) -> Option<Self> {
-        let value = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        Some(Self {
-            umask: u32::from_str_radix(value("Umask:")?, 8).ok()?,
-            ignored: u64::from_str_radix(value("SigIgn:")?, 16).ok()?,
-        })
-    }
-
-    fn ignores(&self, signal: Signal) -> bool {
-        self.ignored >> (signal as u32 - 1) & 1 == 1
-    }
-
-    /// Without SIGPIPE, which Rust's runtime has set.
-    fn ignored(&self) -> Vec<i32> {
-        Signal::iterator()
-            .filter(|signal| *signal != Signal::SIGPIPE && self.ignores(*signal))
-            .map(|signal| signal as i32)
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ignored_signals_are_told_but_for_rusts_own() {
-        let state = ProcessState::parse("Name:\tx\nUmask:\t0027\nSigIgn:\t0000000000001001\n")
-            .expect("parses");
-        assert_eq!(state.umask, 0o27);
-        assert_eq!(state.ignored(), [Signal::SIGHUP as i32]);
-        assert!(ProcessState::parse("Name:\tx\n").is_none());
-    }
 }

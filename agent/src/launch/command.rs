@@ -20,8 +20,8 @@ use nix::{
 use super::{
     credentials, environment,
     filter::Filter,
+    message::{Directory, Event, Octets, Start},
     sys,
-    wire::{Directory, Event, Octets, Start},
 };
 
 /// Exit code of a command that does not exist (POSIX shell, 2.8.2).

@@ -2,7 +2,7 @@
 
 use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
-use super::wire::Octets;
+use super::message::Octets;
 
 /// Where the OIDC token may be; also the one variable that is never to be sent.
 pub const TOKEN: &str = "HOLDPOINT_TOKEN";

@@ -27,8 +27,9 @@ use nix::{
 
 use super::{
     command::{Command, OWN_FAILURE},
+    message::{Event, Order},
     mounts, sys,
-    wire::{self, Event, MESSAGE_LIMIT, Order, WireError},
+    wire::{self, MESSAGE_LIMIT, WireError},
 };
 
 /// Capabilities the init keeps: to signal the caller's processes (`CAP_KILL`, 5).

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::sys::stat::{SFlag, fstat, major};
 
 use super::{
+    message::{Directory, Octets},
     sys,
-    wire::{Directory, Octets},
 };
 
 /// Major number of /dev/null, zero, full, random and urandom (Documentation/admin-guide/devices.txt).
