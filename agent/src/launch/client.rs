@@ -26,12 +26,12 @@ use nix::{
 use zeroize::Zeroizing;
 
 use super::{
-    environment, sys,
+    caller::ProcessState,
+    environment,
+    message::{self, Event, Octets, Order, Request, TerminalUse, Token},
+    sys,
     terminal::{Relayed, Terminal},
-    wire::{
-        self, Event, MESSAGE_LIMIT, Octets, Order, REQUEST_LIMIT, Request, TerminalUse, Token,
-        WireError,
-    },
+    wire::{self, MESSAGE_LIMIT, REQUEST_LIMIT, WireError},
 };
 
 /// Signals that are passed on or acted upon; SIGTTOU is only blocked, so that terminal settings can always be put back.
@@ -79,6 +79,7 @@ impl Ending {
             Self::Killed(signal) => {
                 // A core dump would be this program's.
                 let _ = sys::set_limit((libc::RLIMIT_CORE, 0, 0));
+                sys::reset_disposition(signal);
                 let _ = raise(signal);
                 let _ = sigprocmask(
                     SigmaskHow::SIG_UNBLOCK,
@@ -152,7 +153,7 @@ fn ask(
     foreground: bool,
 ) -> anyhow::Result<()> {
     let request = Request {
-        version: wire::VERSION,
+        version: message::VERSION,
         command: invocation
             .command
             .iter()
@@ -219,6 +220,13 @@ impl Client {
     fn attend(mut self) -> anyhow::Result<Ending> {
         loop {
             let (signalled, spoken) = self.wait()?;
+            // Messages first: that the command has started is known before anything it did is acted upon or shown.
+            if spoken && let Some(ending) = self.listen()? {
+                return Ok(ending);
+            }
+            if signalled && let Some(ending) = self.pass_signals_on()? {
+                return Ok(ending);
+            }
             if let Some(terminal) = &mut self.terminal
                 && terminal.relay() == Relayed::Lost
             {
@@ -226,12 +234,6 @@ impl Client {
                     number: Signal::SIGHUP as i32,
                     group: true,
                 });
-            }
-            if signalled && let Some(ending) = self.pass_signals_on()? {
-                return Ok(ending);
-            }
-            if spoken && let Some(ending) = self.listen()? {
-                return Ok(ending);
             }
         }
     }
@@ -264,6 +266,7 @@ impl Client {
                 }
                 Signal::SIGTTOU => {}
                 Signal::SIGCONT => self.resume(self.foreground),
+                Signal::SIGTSTP if !self.started => stop_self(signal),
                 Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT
                     if !self.started =>
                 {
@@ -296,11 +299,11 @@ impl Client {
             }
             Event::Stopped { signal } => self.stop_likewise(Signal::try_from(signal)?),
             Event::Exited { code } => {
-                self.finish();
+                self.flush();
                 return Ok(Some(Ending::Exited(u8::try_from(code)?)));
             }
             Event::Killed { signal } => {
-                self.finish();
+                self.flush();
                 return Ok(Some(Ending::Killed(Signal::try_from(signal)?)));
             }
         }
@@ -319,6 +322,7 @@ impl Client {
     fn stop_likewise(&mut self, signal: Signal) {
         let wants_terminal = matches!(signal, Signal::SIGTTIN | Signal::SIGTTOU);
         if !(wants_terminal && self.may_have_terminal()) {
+            self.flush();
             self.terminal.iter_mut().for_each(Terminal::take_back);
             stop_self(signal);
         }
@@ -342,8 +346,8 @@ impl Client {
         }
     }
 
-    fn finish(&mut self) {
-        self.terminal.iter_mut().for_each(Terminal::finish);
+    fn flush(&mut self) {
+        self.terminal.iter_mut().for_each(Terminal::flush);
     }
 
     /// A session that has just ended does not listen; what it said last is still to be read.
@@ -374,56 +378,4 @@ fn stop_self(signal: Signal) {
     let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&only), Some(&mut before));
     let _ = kill(Pid::from_raw(0), signal);
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&before), None);
-}
-
-/// What only `/proc/self/status` tells without changing it.
-struct ProcessState {
-    umask: u32,
-    ignored: u64,
-}
-
-impl ProcessState {
-    fn read() -> anyhow::Result<Self> {
-        Self::parse(&std::fs::read_to_string("/proc/self/status")?)
-            .context("/proc/self/status has an unknown form")
-    }
-
-    fn parse(status: &str) -> Option<Self> {
-        let value = |name: &str| {
-            status
-                .lines()
-                .find_map(|line| line.strip_prefix(name))
-                .map(str::trim)
-        };
-        Some(Self {
-            umask: u32::from_str_radix(value("Umask:")?, 8).ok()?,
-            ignored: u64::from_str_radix(value("SigIgn:")?, 16).ok()?,
-        })
-    }
-
-    fn ignores(&self, signal: Signal) -> bool {
-        self.ignored >> (signal as u32 - 1) & 1 == 1
-    }
-
-    /// Without SIGPIPE, which Rust's runtime has set.
-    fn ignored(&self) -> Vec<i32> {
-        Signal::iterator()
-            .filter(|signal| *signal != Signal::SIGPIPE && self.ignores(*signal))
-            .map(|signal| signal as i32)
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ignored_signals_are_told_but_for_rusts_own() {
-        let state = ProcessState::parse("Name:\tx\nUmask:\t0027\nSigIgn:\t0000000000001001\n")
-            .expect("parses");
-        assert_eq!(state.umask, 0o27);
-        assert_eq!(state.ignored(), [Signal::SIGHUP as i32]);
-        assert!(ProcessState::parse("Name:\tx\n").is_none());
-    }
 }

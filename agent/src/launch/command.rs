@@ -20,8 +20,8 @@ use nix::{
 use super::{
     credentials, environment,
     filter::Filter,
+    message::{Directory, Event, Octets, Start},
     sys,
-    wire::{Directory, Event, Octets, Start},
 };
 
 /// Exit code of a command that does not exist (POSIX shell, 2.8.2).
@@ -229,21 +229,12 @@ fn enter_directory(directory: &Directory) -> anyhow::Result<()> {
 }
 
 fn reset_signals(ignored: &[i32]) -> anyhow::Result<()> {
-    let (default, ignore) = (
-        SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty()),
-        SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty()),
-    );
-    for signal in Signal::iterator() {
-        if matches!(signal, Signal::SIGKILL | Signal::SIGSTOP) {
-            continue;
-        }
-        let action = if ignored.contains(&(signal as i32)) {
-            &ignore
-        } else {
-            &default
-        };
+    sys::reset_all_dispositions();
+    let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
+    for signal in ignored {
         // SAFETY: sets no handler.
-        unsafe { sigaction(signal, action) }.context("cannot reset signals")?;
+        unsafe { sigaction(Signal::try_from(*signal)?, &ignore) }
+            .context("cannot ignore a signal")?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .context("cannot reset signals")

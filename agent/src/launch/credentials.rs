@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 
-use super::{sys, wire::Start};
+use super::{message::Start, sys};
 
 /// Makes the calling process the caller's: its resource limits, its groups, its user; no capability in any set.
 ///

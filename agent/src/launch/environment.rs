@@ -2,7 +2,7 @@
 
 use std::{os::unix::ffi::OsStrExt as _, path::Path};
 
-use super::wire::Octets;
+use super::message::Octets;
 
 /// Where the OIDC token may be; also the one variable that is never to be sent.
 pub const TOKEN: &str = "HOLDPOINT_TOKEN";
@@ -122,8 +122,8 @@ fn entry(name: &str, value: &[u8]) -> Octets {
 fn kept(name: &[u8]) -> bool {
     let is = |other: &&str| other.as_bytes() == name;
     let upper = name.to_ascii_uppercase();
-    !CA_BUNDLE.iter().any(|other| is(other))
-        && !REMOVED.iter().any(|other| is(other))
+    !CA_BUNDLE.iter().any(is)
+        && !REMOVED.iter().any(is)
         && !REMOVED_PREFIXES
             .iter()
             .any(|prefix| name.starts_with(prefix.as_bytes()))

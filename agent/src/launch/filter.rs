@@ -56,7 +56,7 @@ const FORBIDDEN: [i64; 20] = [
 ];
 
 /// Terminal requests forbidden with EPERM: both type into a terminal as if its user had.
-const FORBIDDEN_IOCTLS: [u64; 2] = [libc::TIOCSTI as u64, libc::TIOCLINUX as u64];
+const FORBIDDEN_IOCTLS: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 
 /// The compiled filter. Every part is asked about every call; the most severe answer counts (seccomp(2)).
 pub struct Filter(Vec<BpfProgram>);

@@ -27,8 +27,9 @@ use nix::{
 
 use super::{
     command::{Command, OWN_FAILURE},
+    message::{Event, Order},
     mounts, sys,
-    wire::{self, Event, MESSAGE_LIMIT, Order, WireError},
+    wire::{self, MESSAGE_LIMIT, WireError},
 };
 
 /// Capabilities the init keeps: to signal the caller's processes (`CAP_KILL`, 5).
@@ -62,35 +63,31 @@ impl Init {
     }
 
     fn serve(mut self) -> anyhow::Result<()> {
-        let signals = match self
-            .become_init()
-            .and_then(|signals| Ok((signals, self.launch()?)))
-        {
-            Ok((signals, Ok(command))) => {
-                let session = self.command.start().session.clone();
-                self.tell(&Event::Started { session })?;
-                Some((signals, command))
-            }
-            Ok((_, Err(not_started))) => {
-                self.tell(&not_started)?;
-                None
-            }
-            Err(error) => {
-                self.tell(&Event::NotStarted {
-                    code: OWN_FAILURE,
-                    message: format!("{error:#}"),
-                })?;
-                None
-            }
+        let last = match self.start() {
+            Ok(Ok((signals, command))) => match self.attend(&signals, command)? {
+                Some(last) => last,
+                None => return Ok(()),
+            },
+            Ok(Err(not_started)) => not_started,
+            Err(error) => Event::NotStarted {
+                code: OWN_FAILURE,
+                message: format!("{error:#}"),
+            },
         };
-        if let Some((signals, command)) = signals
-            && let Some(last) = self.attend(&signals, command)?
-        {
-            self.tell(&last)?;
+        // A client that is gone by now has ended its session.
+        if self.tell(&last).is_ok() {
             drop(self);
             reap_the_rest();
         }
         Ok(())
+    }
+
+    /// The client is told before the command can show a sign of life, so that it never takes a signal for one too early.
+    fn start(&mut self) -> anyhow::Result<Result<(SignalFd, Pid), Event>> {
+        let signals = self.become_init()?;
+        let session = self.command.start().session.clone();
+        self.tell(&Event::Started { session })?;
+        Ok(self.launch()?.map(|command| (signals, command)))
     }
 
     fn become_init(&mut self) -> anyhow::Result<SignalFd> {

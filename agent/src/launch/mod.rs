@@ -2,7 +2,7 @@
 //!
 //! Four processes take part, in the order a command passes through them:
 //!
-//! 1. the **client** ([`client`], `holdpoint run`): the caller's own process. Sends one [`wire::Request`] with its
+//! 1. the **client** ([`client`], `holdpoint run`): the caller's own process. Sends one [`message::Request`] with its
 //!    stdio and working directory, then relays its terminal and signals;
 //! 2. the **daemon** ([`RunListener`], [`RunRequest`], [`Prepared`], [`Running`]): decides, makes the cgroup;
 //! 3. the **shim** ([`shim`], root, one per session): makes the network and mount namespaces and the listeners in
@@ -13,6 +13,7 @@
 //! Shim and init outlive the daemon: its sockets are gone then, and with them every way out, but the command goes on and
 //! its exit code arrives.
 
+mod caller;
 mod cgroup;
 pub mod client;
 mod command;
@@ -22,6 +23,7 @@ mod filter;
 mod init;
 mod limits;
 mod listener;
+mod message;
 mod mountinfo;
 mod mounts;
 mod network;

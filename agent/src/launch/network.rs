@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context as _;
 use nix::sys::socket::{Backlog, listen};
 
-use super::{DNS_PORT, PROXY_PORT, sys, wire::Service};
+use super::{DNS_PORT, PROXY_PORT, message::Service, sys};
 
 /// What a proxy must take before it comes to accept: an agent's build opens connections by the hundred.
 const BACKLOG: i32 = 4096;

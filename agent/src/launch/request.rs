@@ -1,6 +1,7 @@
 //! What a client asks for, from arrival to the point where all is ready for the command.
 
 use std::{
+    fmt,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     time::Duration,
@@ -12,12 +13,12 @@ use tokio::net::UnixStream;
 use zeroize::Zeroizing;
 
 use super::{
-    Prepared, Site, environment, limits, mountinfo, running,
+    Prepared, Site, environment, limits,
+    message::{self, Event, Octets, Request, Start, TerminalUse},
+    mountinfo, running,
     stdio::Stdio,
     sys::{self, Limit},
-    wire::{
-        self, Event, MESSAGE_LIMIT, Octets, REQUEST_LIMIT, Request, Start, TerminalUse, nonblocking,
-    },
+    wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
 };
 use crate::session::{SessionId, User};
 
@@ -29,7 +30,6 @@ const ROOT_REFUSED: &str = "root is not taken into a session, because root can l
     run this as an ordinary user (for example: runuser -u USER -- holdpoint run ...)";
 
 /// A request to run a command in a session: complete and checked, nothing granted.
-#[derive(Debug)]
 pub struct RunRequest {
     /// The caller, as the kernel knows it.
     pub user: User,
@@ -44,7 +44,6 @@ pub struct RunRequest {
 }
 
 /// The parts that only matter once the command starts.
-#[derive(Debug)]
 pub(super) struct Wish {
     groups: Vec<u32>,
     limits: Vec<Limit>,
@@ -89,10 +88,10 @@ impl RunRequest {
         let (request, fds) =
             nonblocking::receive::<Request>(stream, REQUEST_LIMIT, PATIENCE).await?;
         anyhow::ensure!(
-            request.version == wire::VERSION,
+            request.version == message::VERSION,
             "the client speaks version {} and the daemon {}: install the same version of both",
             request.version,
-            wire::VERSION
+            message::VERSION
         );
         anyhow::ensure!(!request.command.is_empty(), "no command to run");
         let strings = request.command.iter().chain(&request.environment);
@@ -113,7 +112,7 @@ impl RunRequest {
         let (uid, gid) = (peer.uid(), peer.gid());
         // The user database may be a directory service far away.
         let name = tokio::task::spawn_blocking(move || name_of(uid)).await?;
-        let token = request.token.map(wire::Token::reveal);
+        let token = request.token.map(message::Token::reveal);
         Ok((User { uid, gid, name }, pid, token, wish))
     }
 
@@ -146,6 +145,17 @@ impl RunRequest {
             "this is already a session, and sessions do not nest: run the command directly"
         );
         running::Made::make(id, site).await
+    }
+}
+
+/// Without the token and the environment, where people keep secrets.
+impl fmt::Debug for RunRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunRequest")
+            .field("user", &self.user)
+            .field("pid", &self.pid)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
     }
 }
 

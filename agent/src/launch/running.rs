@@ -1,6 +1,7 @@
 //! A session from the daemon's side: made, prepared, running.
 
 use std::{
+    fmt,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     process::Stdio,
@@ -16,8 +17,9 @@ use tokio::{
 use super::{
     Site,
     cgroup::SessionCgroup,
+    message::{Octets, Prepare, Reply, Service, Start},
     request,
-    wire::{MESSAGE_LIMIT, Octets, Prepare, Reply, START_LIMIT, Service, Start, nonblocking},
+    wire::{MESSAGE_LIMIT, START_LIMIT, nonblocking},
 };
 use crate::session::SessionId;
 
@@ -46,7 +48,6 @@ pub(super) struct Made {
 }
 
 /// A session in which nothing runs yet. Dropped, nothing of it remains and the client is left without an answer.
-#[derive(Debug)]
 pub struct Prepared {
     /// The id of the session's cgroup: what the BPF programs know it by.
     pub cgroup_id: u64,
@@ -61,7 +62,8 @@ pub struct Prepared {
     terminal: Option<OwnedFd>,
 }
 
-/// A session with processes in it. Dropped, they are killed; that does not happen when the daemon itself is killed.
+/// A session with processes in it. Dropped, they are killed (what is left of its cgroup goes with [`super::end_leftovers`]); that does
+/// not happen when the daemon itself is killed.
 #[derive(Debug)]
 pub struct Running {
     shim: Child,
@@ -153,6 +155,15 @@ fn tcp(socket: OwnedFd) -> std::io::Result<TcpListener> {
     let socket = std::net::TcpListener::from(socket);
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket)
+}
+
+/// Without the environment, where people keep secrets.
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared")
+            .field("cgroup", &self.cgroup)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Prepared {

@@ -27,8 +27,9 @@ use nix::{
 use super::{
     command::Command,
     init::Init,
+    message::{Prepare, Reply, Start},
     mounts, network, sys,
-    wire::{self, MESSAGE_LIMIT, Prepare, Reply, START_LIMIT, Start, WireError},
+    wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
 
 /// `holdpoint shim`: only ever started by the daemon.

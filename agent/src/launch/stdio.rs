@@ -5,8 +5,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use nix::sys::stat::{SFlag, fstat, major};
 
 use super::{
+    message::{Directory, Octets},
     sys,
-    wire::{Directory, Octets},
 };
 
 /// Major number of /dev/null, zero, full, random and urandom (Documentation/admin-guide/devices.txt).
@@ -102,17 +102,12 @@ fn allowed(fd: BorrowedFd<'_>, name: &'static str) -> Result<(), StdioError> {
     let Ok(stat) = fstat(fd) else {
         return Err(other);
     };
-    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
-    if kind == SFlag::S_IFSOCK {
-        Err(StdioError::Socket { name })
-    } else if kind == SFlag::S_IFREG || kind == SFlag::S_IFIFO {
-        Ok(())
-    } else if kind == SFlag::S_IFCHR
-        && (major(stat.st_rdev) == MEM_MAJOR || sys::terminal_device(fd).is_some())
-    {
-        Ok(())
-    } else {
-        Err(other)
+    match SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits()) {
+        SFlag::S_IFREG | SFlag::S_IFIFO => Ok(()),
+        SFlag::S_IFCHR if major(stat.st_rdev) == MEM_MAJOR => Ok(()),
+        SFlag::S_IFCHR if sys::terminal_device(fd).is_some() => Ok(()),
+        SFlag::S_IFSOCK => Err(StdioError::Socket { name }),
+        _ => Err(other),
     }
 }
 

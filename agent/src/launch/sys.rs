@@ -6,7 +6,10 @@ use std::{
     ptr,
 };
 
-use nix::unistd::Pid;
+use nix::{
+    sys::signal::{SigHandler, Signal},
+    unistd::Pid,
+};
 
 /// `CLONE_INTO_CGROUP` of `linux/sched.h`; libc's constant has lost its bits to a 32-bit type.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -325,4 +328,28 @@ pub fn move_to(fd: OwnedFd, number: RawFd) -> OwnedFd {
         .expect("the descriptor's number is below the limit");
     // SAFETY: dup3 has just made it, closing what was there.
     unsafe { OwnedFd::from_raw_fd(number) }
+}
+
+/// Gives a signal its default effect again (SIGPIPE has none in a Rust program).
+pub fn reset_disposition(signal: Signal) {
+    // SAFETY: sets no handler. Fails only for SIGKILL and SIGSTOP, which have no other effect.
+    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+}
+
+/// Gives every signal its default effect again, those that glibc keeps for itself and hides included.
+pub fn reset_all_dispositions() {
+    // The kernel's own struct sigaction (handler, flags, restorer, mask), all zero: SIG_DFL.
+    let default = [0_u64; 4];
+    for signal in 1..=64_i64 {
+        // SAFETY: reads 32 bytes, sets no handler. Fails only for SIGKILL and SIGSTOP.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                ptr::null_mut::<u8>(),
+                size_of::<u64>(),
+            )
+        };
+    }
 }

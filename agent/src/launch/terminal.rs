@@ -7,6 +7,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read, Write},
+    mem::{replace, take},
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::fs::OpenOptionsExt as _,
@@ -25,8 +26,9 @@ use super::sys;
 
 /// What is relayed at once.
 const CHUNK: usize = 16 << 10;
-/// The most that is printed after the command has ended: more than a pty holds, and an end to what its children go on printing.
-const LAST_WORDS: usize = 1 << 20;
+/// How often what is left is moved after the command has ended or stopped: more than a pty holds, and an end to what its children go
+/// on printing.
+const FLUSH_ROUNDS: usize = 64;
 
 /// Both terminals and what is under way between them.
 #[derive(Debug)]
@@ -35,6 +37,10 @@ pub struct Terminal {
     device: u32,
     before: Termios,
     raw: bool,
+    /// The pty has been given the settings of the user's terminal, which in the background are another program's.
+    likened: bool,
+    /// Another process of the pipeline prints to the user's terminal, and counts on its output settings.
+    shares_output: bool,
     master: File,
     /// Nobody in the session has the pty open any more.
     hung_up: bool,
@@ -67,13 +73,17 @@ impl Terminal {
             return Ok(None);
         };
         let before = tcgetattr(&user)?;
-        let pty = openpty(&sys::window_size(user.as_fd())?, &before)?;
+        let likened = in_foreground(&user);
+        let size = sys::window_size(user.as_fd())?;
+        let pty = openpty(&size, likened.then_some(&before))?;
         fcntl(&pty.master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         let terminal = Self {
             user,
             device,
             before,
             raw: false,
+            likened,
+            shares_output: sys::terminal_device(io::stdout().as_fd()) != Some(device),
             master: pty.master.into(),
             hung_up: false,
             lost: false,
@@ -90,13 +100,24 @@ impl Terminal {
 
     /// Whether this process may use the user's terminal now. One that controls nobody is anybody's.
     pub fn in_foreground(&self) -> bool {
-        tcgetpgrp(&self.user).map_or(true, |group| group == getpgrp())
+        in_foreground(&self.user)
     }
 
     /// Gives the terminal to the command: raw, and what is typed goes to the pty.
     pub fn give(&mut self) {
+        if !self.raw
+            && let Ok(now) = tcgetattr(&self.user)
+        {
+            self.before = now;
+        }
+        if !replace(&mut self.likened, true) {
+            let _ = tcsetattr(&self.master, SetArg::TCSANOW, &self.before);
+        }
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);
+        if self.shares_output {
+            raw.output_flags = self.before.output_flags;
+        }
         // A terminal that is gone is noticed when it is read.
         let _ = tcsetattr(&self.user, SetArg::TCSADRAIN, &raw);
         self.raw = true;
@@ -105,7 +126,7 @@ impl Terminal {
 
     /// Takes it back, as it was.
     pub fn take_back(&mut self) {
-        if std::mem::take(&mut self.raw) {
+        if take(&mut self.raw) {
             let _ = tcsetattr(&self.user, SetArg::TCSADRAIN, &self.before);
         }
     }
@@ -149,9 +170,11 @@ impl Terminal {
         if self.typed.drain(&mut self.master).is_err() {
             self.typed.clear();
         }
-        if !self.hung_up && self.printed.is_empty() && self.printed.fill(&mut self.master).is_err()
-        {
-            self.hung_up = true;
+        if !self.hung_up && self.printed.is_empty() {
+            self.hung_up = self.printed.fill(&mut self.master).is_err();
+            if !self.raw || self.shares_output {
+                self.printed.unix_lines();
+            }
         }
         if self.printed.drain(&mut self.user).is_err() {
             self.printed.clear();
@@ -159,25 +182,19 @@ impl Terminal {
         relayed
     }
 
-    /// Prints what the command has printed before it ended.
-    pub fn finish(&mut self) {
-        let mut left = LAST_WORDS;
-        while left > 0 && !self.lost && !self.hung_up {
-            let mut interests = self.interests();
+    /// Prints what the command has printed before it ended or stopped.
+    pub fn flush(&mut self) {
+        for _ in 0..FLUSH_ROUNDS {
             let waiting = if self.printed.is_empty() {
                 PollTimeout::ZERO
             } else {
                 PollTimeout::from(1000_u16)
             };
             // The kernel brings what is still on its way through the pty to an end before it answers.
-            match poll(&mut interests, waiting) {
+            match poll(&mut self.interests(), waiting) {
                 Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            self.typed.clear();
-            let before = self.printed.len();
-            self.relay();
-            left = left.saturating_sub(self.printed.len().max(before).max(1));
+                Ok(_) => self.relay(),
+            };
         }
     }
 }
@@ -186,6 +203,10 @@ impl Drop for Terminal {
     fn drop(&mut self) {
         self.take_back();
     }
+}
+
+fn in_foreground(terminal: &File) -> bool {
+    tcgetpgrp(terminal).map_or(true, |group| group == getpgrp())
 }
 
 /// Opened anew: not to block is a property of the open file, which is shared with the shell.
@@ -243,6 +264,13 @@ impl Buffer {
         }
     }
 
+    /// The pty has made CR LF of line ends; a terminal that processes output itself would make CR CR LF of that.
+    fn unix_lines(&mut self) {
+        let ends: Vec<bool> = self.bytes.windows(2).map(|pair| pair == b"\r\n").collect();
+        let mut ends = ends.into_iter();
+        self.bytes.retain(|_| !ends.next().unwrap_or(false));
+    }
+
     /// Writes once.
     fn drain(&mut self, to: &mut impl Write) -> io::Result<()> {
         if self.is_empty() {
@@ -264,4 +292,19 @@ fn passing(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_carriage_returns_before_line_feeds_go() {
+        let mut buffer = Buffer {
+            bytes: b"a\r\nb\rc\n\r\r\n\r".to_vec(),
+            done: 0,
+        };
+        buffer.unix_lines();
+        assert_eq!(buffer.bytes, b"a\nb\rc\n\r\n\r");
+    }
 }
