@@ -188,8 +188,11 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
+        if let CredentialSource::ServiceAccountKey { file } = &mut config.google.credential {
+            *file = in_credentials_directory(file)?;
+        }
         anyhow::ensure!(
             !config.issuers.is_empty(),
             "{}: no [[issuer]]: no session could be opened",
@@ -221,6 +224,20 @@ impl Config {
     pub fn record_dir(&self) -> PathBuf {
         self.state_dir.join("record")
     }
+}
+
+/// `${CREDENTIALS_DIRECTORY}` at the start of a path stands for the directory systemd names (systemd.exec(5), "Credentials").
+fn in_credentials_directory(file: &Path) -> anyhow::Result<PathBuf> {
+    let Ok(rest) = file.strip_prefix("${CREDENTIALS_DIRECTORY}") else {
+        return Ok(file.to_owned());
+    };
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").with_context(|| {
+        format!(
+            "{} is to be read from systemd's credentials, and CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit",
+            file.display()
+        )
+    })?;
+    Ok(Path::new(&directory).join(rest))
 }
 
 fn default_state_dir() -> PathBuf {

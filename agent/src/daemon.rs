@@ -113,7 +113,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
     );
     prepare_dirs(&config)?;
-    let policies = load_policies(&config.policies)?;
+    let policies = load_policies(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
@@ -207,7 +207,7 @@ async fn serve(
                 ended.context("the control API panicked")??;
                 anyhow::bail!("the control API ended");
             }
-            _ = reload.recv() => reload_policies(house, &config.policies),
+            _ = reload.recv() => reload_policies(house, config),
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
         }
@@ -223,26 +223,30 @@ async fn log_drops(house: Arc<House>) {
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
 }
 
-fn reload_policies(house: &House, dir: &Path) {
-    match load_policies(dir) {
+fn reload_policies(house: &House, config: &Config) {
+    match load_policies(config) {
         Ok(policies) => {
             house.gate.replace_policies(policies);
-            tracing::info!(dir = %dir.display(), "policies reloaded");
+            tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
     }
 }
 
-fn load_policies(dir: &Path) -> anyhow::Result<Policies> {
-    let sources = policy_dir::read_policies(dir)?;
-    Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
+fn load_policies(config: &Config) -> anyhow::Result<Policies> {
+    let dir = config.policies.display();
+    let sources = policy_dir::read_policies(&config.policies)?;
+    let policies = Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!(
-            "the policies in {} are not valid:\n{}",
-            dir.display(),
-            lines.join("\n")
-        )
-    })
+        anyhow::anyhow!("the policies in {dir} are not valid:\n{}", lines.join("\n"))
+    })?;
+    for (group, policy) in policies.reviewer_groups() {
+        anyhow::ensure!(
+            config.reviewers.contains_key(group),
+            "policy {policy} in {dir} asks the reviewers of \"{group}\", and the configuration has no [reviewers.{group}]: nobody could ever approve"
+        );
+    }
+    Ok(policies)
 }
 
 /// Sessions of a daemon that died have had no network since, and their listeners are gone for good.

@@ -298,21 +298,47 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, size: libc::winsize) -> io::Res
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(drop)
 }
 
-/// Sets the loopback interface of the caller's network namespace up.
+/// Sets loopback up, with a second address, in the caller's network namespace.
 ///
 /// # Errors
 /// What socket(2) and ioctl(2) say.
 pub fn loopback_up() -> io::Result<()> {
     let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    let mut up = interface(b"lo");
+    up.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: SIOCSIFFLAGS reads one ifreq with a terminated name and its flags.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const up) })?;
+
+    let mut second = interface(b"lo:1");
+    second.ifr_ifru.ifru_addr = address(SECOND_LOOPBACK);
+    // SAFETY: SIOCSIFADDR reads one ifreq with a terminated name and its address.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFADDR, &raw const second) })
+        .map(drop)
+}
+
+/// glibc's getaddrinfo with AI_ADDRCONFIG finds no IPv4 addresses on a host that has none but 127.0.0.1 itself.
+const SECOND_LOOPBACK: std::net::Ipv4Addr = std::net::Ipv4Addr::new(127, 0, 0, 2);
+
+fn interface(name: &[u8]) -> libc::ifreq {
     // SAFETY: all zero is a valid ifreq.
     let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+    for (to, from) in request.ifr_name.iter_mut().zip(name) {
         *to = *from as libc::c_char;
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: SIOCSIFFLAGS reads one ifreq with a terminated name.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) })
-        .map(drop)
+    request
+}
+
+fn address(ip: std::net::Ipv4Addr) -> libc::sockaddr {
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: 0,
+        sin_addr: libc::in_addr {
+            s_addr: u32::from(ip).to_be(),
+        },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: both are 16 bytes, and any bytes are a valid sockaddr.
+    unsafe { mem::transmute(address) }
 }
 
 /// Makes `fd` the descriptor `number`, close-on-exec, replacing what was there.
