@@ -105,7 +105,7 @@ impl Record {
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
         self.queue
-            .send(Call::Append(append))
+            .send(Call::Append(Box::new(append)))
             .await
             .map_err(|_| RecordError::Closed)?;
         answer.await.map_err(|_| RecordError::Closed)?

@@ -38,7 +38,7 @@ pub(super) enum Until {
 
 /// What the writer is asked for.
 pub(super) enum Call {
-    Append(Append),
+    Append(Box<Append>),
     /// To sync what is written, and to say when that is done.
     Sync(oneshot::Sender<()>),
 }
@@ -116,7 +116,7 @@ impl Writer {
         let (mut appends, mut syncs) = (Vec::with_capacity(group.len()), Vec::new());
         for call in group {
             match call {
-                Call::Append(append) => appends.push(append),
+                Call::Append(append) => appends.push(*append),
                 Call::Sync(done) => syncs.push(done),
             }
         }
