@@ -1,6 +1,7 @@
 //! What this host must have before a daemon can be tried on it, said in one line where it has not.
 
 use std::{
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -60,8 +61,13 @@ pub fn cgroup2_root() -> anyhow::Result<PathBuf> {
 /// Finds a program in `PATH`.
 #[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut places = std::env::split_paths(&path).map(|dir| dir.join(name));
+    program_in(std::env::var_os("PATH")?, name)
+}
+
+/// Finds a program in one of the directories of `path`.
+#[must_use]
+pub fn program_in(path: impl AsRef<OsStr>, name: &str) -> Option<PathBuf> {
+    let mut places = std::env::split_paths(path.as_ref()).map(|dir| dir.join(name));
     places.find(|place| place.is_file())
 }
 

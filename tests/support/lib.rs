@@ -5,6 +5,7 @@ mod configuration;
 pub mod daemon;
 pub mod files;
 pub mod host;
+pub mod interrupts;
 pub mod issuer;
 pub mod python;
 pub mod reviewer;

@@ -29,8 +29,8 @@ pub const AGENT_GID: u32 = 65534;
 /// How long a command may take, where a test does not say.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What a fresh login finds programs in.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+/// What an agent finds programs in, as after a fresh login.
+pub const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 

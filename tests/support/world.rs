@@ -13,6 +13,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -278,10 +282,11 @@ impl World {
             .join(&self.name)
     }
 
-    /// What [`Drop`] removes, for whoever may not get that far.
+    /// What [`Drop`] ends and removes, for whoever may not get that far.
     #[must_use]
     pub fn remnants(&self) -> Remnants {
         Remnants {
+            daemon: self.daemon().as_ref().map(Daemon::pid),
             agents: self.agents_cgroup(),
             pins: Path::new("/sys/fs/bpf").join(&self.name),
             dir: self.dir.path().to_owned(),
@@ -307,9 +312,10 @@ impl Drop for World {
     }
 }
 
-/// What outlives a daemon by design: sessions and pins. A world's end with it.
+/// A daemon, and what outlives it by design: sessions and pins. A world's end with it.
 #[derive(Clone, Debug)]
 pub struct Remnants {
+    daemon: Option<u32>,
     agents: PathBuf,
     pins: PathBuf,
     dir: PathBuf,
@@ -318,6 +324,9 @@ pub struct Remnants {
 impl Remnants {
     /// Ends the sessions, detaches the programs, deletes the files. What is gone already is no error.
     pub fn remove(&self) {
+        if let Some(pid) = self.daemon {
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
         let _ = fs::write(self.agents.join("cgroup.kill"), "1");
         let _ = remove_cgroup(&self.agents);
         let _ = fs::remove_dir_all(&self.pins);

@@ -2,14 +2,13 @@
 
 use std::process::ExitCode;
 
-use crate::setup;
+use crate::{host, setup};
 
-/// Options.
+/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Passed on: `--seconds N`, `--rounds N`, `--connections 1,16,64`.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    options: Vec<String>,
+    #[command(flatten)]
+    to_bench: setup::PassedOn,
 }
 
 /// Runs the task.
@@ -17,6 +16,7 @@ pub struct Args {
 /// # Errors
 /// When this host lacks something, or Holdpoint does not build.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    setup::require_host()?;
-    setup::build_and_run("release", "bench", &args.options)
+    host::require()?;
+    host::require_program("nginx", "nginx")?;
+    setup::build_and_become("release", "bench", &args.to_bench.options)
 }

@@ -1,8 +1,15 @@
 //! `cargo xtask demo`: the main job, once, for everyone to see.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    io::{IsTerminal as _, stdin},
+    path::PathBuf,
+    process::ExitCode,
+};
 
-use crate::setup;
+use anyhow::ensure;
+
+use crate::{host, setup};
 
 /// Options.
 #[derive(clap::Args)]
@@ -20,14 +27,18 @@ pub struct Args {
 /// # Errors
 /// When this host lacks something, or Holdpoint does not build.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    setup::require_host()?;
-    let mut passed_on = Vec::new();
+    host::require()?;
+    setup::require_gcloud_in_ci()?;
+    ensure!(
+        args.yes || stdin().is_terminal(),
+        "the demo asks you for an approval, and there is no terminal to ask on: run it in one, or with --yes"
+    );
+    let mut options: Vec<OsString> = Vec::new();
     if args.yes {
-        passed_on.push("--yes".to_owned());
+        options.push("--yes".into());
     }
     if let Some(dir) = &args.evidence {
-        let dir = std::path::absolute(dir)?;
-        passed_on.push(format!("--evidence={}", dir.display()));
+        options.extend(["--evidence".into(), std::path::absolute(dir)?.into()]);
     }
-    setup::build_and_run("debug", "demo", &passed_on)
+    setup::build_and_become("debug", "demo", &options)
 }

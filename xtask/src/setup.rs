@@ -1,32 +1,38 @@
-//! What the tasks need of the host, and how they call cargo.
+//! How the tasks call cargo and what it builds.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    io,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, ensure};
 
+use crate::host;
+
+/// Options of the program that does the work.
+#[derive(clap::Args)]
+pub struct PassedOn {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<OsString>,
+}
+
 /// Whether this is a CI run, where nothing may be left out.
 pub fn in_ci() -> bool {
     env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
 }
 
-/// Says in one line what is missing, before minutes go into a build.
+/// CI proves that the real client works, so there it has to be installed.
 ///
 /// # Errors
-/// When this host cannot run Holdpoint.
-pub fn require_host() -> anyhow::Result<()> {
-    ensure!(
-        nix::unistd::geteuid().is_root(),
-        "needs root (BPF programs, namespaces, another user): run it as root"
-    );
-    let mounts = fs::read_to_string("/proc/self/mountinfo").context("needs Linux")?;
-    ensure!(
-        mounts.contains(" - cgroup2 "),
-        "needs cgroup2, and it is not mounted: mount -t cgroup2 none /sys/fs/cgroup/unified"
-    );
+/// When it is not.
+pub fn require_gcloud_in_ci() -> anyhow::Result<()> {
+    if in_ci() {
+        host::require_program("gcloud", "google-cloud-cli")?;
+    }
     Ok(())
 }
 
@@ -59,22 +65,36 @@ pub fn built(profile: &str) -> PathBuf {
     repository().join(target).join(profile)
 }
 
-/// Builds the binaries and becomes one of them, as far as the exit code goes.
+/// Builds the binaries and becomes one of them, so that Ctrl-C reaches whoever has something to clean up.
 ///
 /// # Errors
 /// When they do not build.
-pub fn build_and_run(profile: &str, program: &str, args: &[String]) -> anyhow::Result<ExitCode> {
+pub fn build_and_become(
+    profile: &str,
+    program: &str,
+    options: &[OsString],
+) -> anyhow::Result<ExitCode> {
     let mut build = cargo("build --quiet -p holdpoint -p holdpoint-tests --bins");
     if profile == "release" {
         build.arg("--release");
     }
-    eprintln!("building Holdpoint ({profile}) ...");
+    eprintln!("building Holdpoint ({profile}); the first time this takes some minutes ...");
     ensure!(build.status()?.success(), "it does not build");
     let program = built(profile).join(program);
-    let status = Command::new(&program)
-        .args(args)
-        .status()
-        .with_context(|| format!("cannot start {}", program.display()))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(ExitCode::from(code.unwrap_or(1)))
+    become_it(Command::new(&program).args(options))
+        .with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// `cargo xtask catalog` again, with what it takes: nothing else here needs Holdpoint itself.
+///
+/// # Errors
+/// When cargo cannot be started.
+#[cfg(not(feature = "catalog"))]
+pub fn with_catalog(args: &PassedOn) -> anyhow::Result<ExitCode> {
+    let mut run = cargo("run --quiet --package xtask --features catalog -- catalog");
+    become_it(run.args(&args.options)).context("cannot run cargo")
+}
+
+fn become_it(command: &mut Command) -> io::Result<ExitCode> {
+    Err(command.exec())
 }

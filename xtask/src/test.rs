@@ -6,7 +6,10 @@ use std::process::{Command, ExitCode};
 
 use report::Report;
 
-use crate::setup::{self, cargo};
+use crate::{
+    host,
+    setup::{self, cargo},
+};
 
 /// End-to-end tests mostly wait; this many at once keep two cores busy.
 const E2E_THREADS: &str = "--test-threads=6";
@@ -27,20 +30,28 @@ pub struct Args {
 /// # Errors
 /// When this host lacks something; a test that fails is not an error but the exit code.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    setup::require_host()?;
+    host::require()?;
+    setup::require_gcloud_in_ci()?;
     let mut report = Report::start();
     if !args.only.is_empty() {
-        if report.run("build", cargo("build --workspace --bins"))? {
+        if report.run(
+            "build",
+            cargo("build --workspace --all-targets --all-features"),
+        )? {
             let named = args.only.iter().map(|name| format!("--test={name}"));
             end_to_end(&mut report, &named.collect::<Vec<_>>())?;
         }
         return Ok(report.close());
     }
     sources(&mut report)?;
-    if report.run("build", cargo("build --workspace --all-targets"))? {
+    if report.run(
+        "build",
+        cargo("build --workspace --all-targets --all-features"),
+    )? {
         unit_tests(&mut report)?;
         object(&mut report, args.ebpf || setup::in_ci())?;
         policies(&mut report)?;
+        demo(&mut report)?;
         end_to_end(&mut report, &["--test=*".to_owned()])?;
     }
     Ok(report.close())
@@ -50,17 +61,17 @@ fn sources(report: &mut Report) -> anyhow::Result<()> {
     report.run("format", cargo("fmt --all --check"))?;
     let ebpf = "fmt --manifest-path agent-ebpf/Cargo.toml --check";
     report.run("format of the BPF programs", cargo(ebpf))?;
-    let clippy = "clippy --workspace --all-targets -- -D warnings";
+    let clippy = "clippy --workspace --all-targets --all-features -- -D warnings";
     report.run("clippy", cargo(clippy))?;
     Ok(())
 }
 
-// Always the whole workspace: a smaller choice has other features and builds much of it twice.
+// Always the whole workspace with all features: a smaller choice would build much of it twice.
 
 fn unit_tests(report: &mut Report) -> anyhow::Result<()> {
-    let inside = "test --workspace --lib --bins --no-fail-fast";
+    let inside = "test --workspace --all-features --lib --bins --no-fail-fast";
     report.tests("unit tests", cargo(inside))?;
-    let examples = "test --workspace --doc";
+    let examples = "test --workspace --all-features --doc";
     report.tests("examples in the documentation", cargo(examples))
 }
 
@@ -89,8 +100,15 @@ fn policies(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn demo(report: &mut Report) -> anyhow::Result<()> {
+    let mut demo = Command::new(setup::built("debug").join("demo"));
+    demo.arg("--yes");
+    report.run("demo", demo)?;
+    Ok(())
+}
+
 fn end_to_end(report: &mut Report, which: &[String]) -> anyhow::Result<()> {
-    let mut command = cargo("test --workspace --no-fail-fast");
+    let mut command = cargo("test --workspace --all-features --no-fail-fast");
     command.args(which).args(["--", E2E_THREADS]);
     report.tests("end-to-end tests", command)
 }

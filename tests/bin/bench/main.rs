@@ -9,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use clap::Parser;
 use holdpoint_tests::{
     host,
+    interrupts::Interrupts,
     world::{INSTANCES_URL, Settings, World},
 };
 use nginx::Nginx;
@@ -47,10 +48,12 @@ fn main() {
 fn run(args: &Args) -> anyhow::Result<()> {
     host::require()?;
     host::require_program("nginx", "nginx")?;
+    let interrupts = Interrupts::block()?;
     let world = World::with(&Settings {
         silent: true,
         ..Settings::default()
     })?;
+    interrupts.clean_up(&world);
     let bench = Bench {
         nginx: Nginx::start(&world)?,
         generator: install_generator(&world)?,

@@ -26,7 +26,8 @@ fn approvals(world: &World) -> anyhow::Result<Value> {
     Ok(all.into())
 }
 
-fn links(world: &World) -> anyhow::Result<Value> {
+/// The pinned BPF links, all of which are there.
+pub fn links(world: &World) -> anyhow::Result<Value> {
     let links = world.holdpoint_json(&["status"])?["links"].take();
     let list = links
         .as_array()
