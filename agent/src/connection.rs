@@ -330,9 +330,7 @@ impl Caller {
         refusal: &Refusal,
         http2: bool,
     ) {
-        let refusal = refusal
-            .clone()
-            .with("session", self.room.session.id.as_str());
+        let refusal = refusal.clone().in_session(self.room.session.id.as_str());
         let service = service_fn(move |_: Request<Incoming>| {
             let response: Response<_> = relay::render(&refusal, Dress::Json);
             async move { Ok::<_, Infallible>(response) }

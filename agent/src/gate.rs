@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use holdpoint_core::{
     operation::Operation,
     policy::{Decision, Denial, Hold, Policies, Terms},
-    refusal::{Kind, Refusal},
+    refusal::{Kind, Refusal, describe},
 };
 use http::HeaderMap;
 use tokio::time::Instant;
@@ -138,7 +138,7 @@ impl Gate {
             Ok(permits) => Ok(Permits { permits, outcome }),
             Err(refusal) => {
                 outcome.refused().await;
-                Err(refusal.with("session", asker.session.id.as_str()))
+                Err(refusal)
             }
         }
     }
@@ -174,18 +174,25 @@ impl Gate {
     }
 
     fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
+        let deny = |why: &str| {
+            let reason = format!("{} {why}", describe(operation));
+            Decision::Deny(Denial {
+                reason,
+                policies: Vec::new(),
+            })
+        };
         let decision = match self
             .policies
             .load()
             .decide(&asker.session.principal, operation)
         {
             Decision::Hold(_) if !operation.is_complete() => {
-                deny("a reviewer would have to approve it, and it is too large to be read whole")
+                deny("needs the approval of a reviewer, and is too large to be shown to one")
             }
             Decision::Allow(terms) | Decision::Hold(Hold { terms, .. })
                 if !terms.masks.is_empty() =>
             {
-                deny("policy wants its reply masked (@mask), which this version cannot do yet")
+                deny("has a reply that policy wants masked (@mask), which this version cannot do")
             }
             decision => decision,
         };
@@ -366,13 +373,6 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
-}
-
-fn deny(reason: &str) -> Decision {
-    Decision::Deny(Denial {
-        reason: reason.to_owned(),
-        policies: Vec::new(),
-    })
 }
 
 fn not_recorded(error: &RecordError) -> Refusal {

@@ -66,7 +66,7 @@ pub async fn answer(
                 visit.record_malformed(&head, &refusal).await;
             }
             asked.drain().await;
-            render(&refusal, dress)
+            render(&refusal.in_session(visit.room.session.id.as_str()), dress)
         }
     };
     Ok(response)

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     operation::Operation,
-    policy::{Denial, HoldRule, PolicyRef},
+    policy::{Denial, HoldRule},
 };
 
 /// Why an operation did not happen.
@@ -85,12 +85,13 @@ impl Refusal {
     #[must_use]
     pub fn denied(operation: &Operation, denial: &Denial) -> Self {
         let message = format!(
-            "Holdpoint denied {}: {}{} Trying again does not help; ask the owners of the policy if this should be possible.",
-            describe(operation),
+            "Holdpoint denied this: {} Trying again does not help; ask the owners of the policy if this should be possible.",
             sentence(&denial.reason),
-            decided_by(&denial.policies),
         );
-        Self::new(Kind::Denied, message).about(operation)
+        let policies: Vec<String> = denial.policies.iter().map(ToString::to_string).collect();
+        Self::new(Kind::Denied, message)
+            .about(operation)
+            .with("policies", policies.join(", "))
     }
 
     /// The request cannot be judged.
@@ -173,6 +174,13 @@ impl Refusal {
         Self::new(Kind::Denied, message)
             .about(operation)
             .with("approval", approval)
+    }
+
+    /// Adds whose request it was: to the message too, because many clients print nothing else.
+    #[must_use]
+    pub fn in_session(mut self, session: &str) -> Self {
+        self.message = format!("{} (Holdpoint session {session})", self.message);
+        self.with("session", session)
     }
 
     /// Adds what the operation is.
@@ -283,15 +291,6 @@ pub fn describe(operation: &Operation) -> String {
     }
 }
 
-fn decided_by(policies: &[PolicyRef]) -> String {
-    let names: Vec<String> = policies.iter().map(ToString::to_string).collect();
-    match names.len() {
-        0 => String::new(),
-        1 => format!(" Decided by policy {}.", names[0]),
-        _ => format!(" Decided by policies {}.", names.join(", ")),
-    }
-}
-
 fn who_approves(rules: &[HoldRule]) -> String {
     let mut parts: Vec<String> = rules
         .iter()
@@ -336,6 +335,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::policy::PolicyRef;
 
     fn operation() -> Operation {
         Operation::on_host("net.connect", "example.com", Some(443))
@@ -361,20 +361,21 @@ mod tests {
     #[test]
     fn json_error_has_message_and_error_info() {
         let denial = Denial {
-            reason: "no firewall may admit the whole internet".into(),
+            reason: "net.connect on example.com is forbidden by policy open (40-denies.cedar:7)"
+                .into(),
             policies: vec![PolicyRef {
                 id: "open".into(),
                 file: "40-denies.cedar".into(),
                 line: 7,
             }],
         };
-        let refusal = Refusal::denied(&operation(), &denial).with("session", "s-1");
+        let refusal = Refusal::denied(&operation(), &denial).in_session("s-1");
         let json: serde_json::Value = serde_json::from_str(&refusal.to_json()).expect("valid JSON");
         let error = &json["error"];
         assert_eq!(error["code"], 403);
         assert!(error["message"].as_str().is_some_and(|text| {
-            text.contains("net.connect")
-                && text.contains("whole internet. Decided by policy open (40-denies.cedar:7).")
+            text.contains("forbidden by policy open (40-denies.cedar:7). ")
+                && text.ends_with("(Holdpoint session s-1)")
         }));
         assert_eq!(error["details"][0]["metadata"]["session"], "s-1");
     }
