@@ -98,6 +98,13 @@ struct Judged<'a> {
     decision: Decision,
 }
 
+impl Judged<'_> {
+    /// Before anything goes on: the intent to change something, and what people are asked about.
+    fn must_be_on_disk(&self) -> bool {
+        self.operation.action.mutates() || matches!(self.decision, Decision::Hold(_))
+    }
+}
+
 impl Gate {
     /// A gate with these policies.
     #[must_use]
@@ -123,7 +130,8 @@ impl Gate {
     /// Lets pass what one request asks for, all of it or nothing.
     ///
     /// In this order: decide, record the intent and the decision (on disk before anything that can change something
-    /// goes on), refuse what is denied, wait for people where they are asked.
+    /// goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
+    /// opinion after that.
     ///
     /// # Errors
     /// What the client is to be told when it may not pass.
@@ -132,6 +140,9 @@ impl Gate {
         asker: &mut Asker<'_>,
         operations: &[Operation],
     ) -> Result<Permits, Refusal> {
+        if operations.is_empty() {
+            return Err(Refusal::malformed("it asks for nothing at all"));
+        }
         let judged: Vec<_> = operations.iter().map(|op| self.judge(asker, op)).collect();
         let outcome = self.record_intents(asker, &judged).await?;
         match self.pass(asker, &judged).await {
@@ -149,7 +160,9 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
-        self.wait_for_people(asker, judged).await
+        let permits = self.wait_for_people(asker, judged).await?;
+        self.refuse_overtaken(asker, judged)?;
+        Ok(permits)
     }
 
     /// Whether people would be asked about one of these, so that all of its content is needed.
@@ -174,6 +187,15 @@ impl Gate {
     }
 
     fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
+        let decision = self.decide(&asker.session, operation);
+        Judged {
+            id: OperationId::random(),
+            operation,
+            decision,
+        }
+    }
+
+    fn decide(&self, session: &Session, operation: &Operation) -> Decision {
         let deny = |why: &str| {
             let reason = format!("{} {why}", describe(operation));
             Decision::Deny(Denial {
@@ -181,11 +203,7 @@ impl Gate {
                 policies: Vec::new(),
             })
         };
-        let decision = match self
-            .policies
-            .load()
-            .decide(&asker.session.principal, operation)
-        {
+        match self.policies.load().decide(&session.principal, operation) {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")
             }
@@ -195,25 +213,25 @@ impl Gate {
                 deny("has a reply that policy wants masked (@mask), which this version cannot do")
             }
             decision => decision,
-        };
-        Judged {
-            id: OperationId::random(),
-            operation,
-            decision,
         }
     }
 
+    /// The record is synced in the order it is written, so the last intent that has to be on disk takes the others along.
     async fn record_intents(
         &self,
         asker: &Asker<'_>,
         judged: &[Judged<'_>],
     ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::new(self.record.clone(), asker.session.id.clone());
-        for Judged {
-            id,
-            operation,
-            decision,
-        } in judged
+        let last_to_sync = judged.iter().rposition(Judged::must_be_on_disk);
+        for (
+            place,
+            Judged {
+                id,
+                operation,
+                decision,
+            },
+        ) in judged.iter().enumerate()
         {
             let event = Event::Intent {
                 session: asker.session.id.clone(),
@@ -221,7 +239,7 @@ impl Gate {
                 operation: OperationRecord::new(id.clone(), operation),
                 decision: DecisionRecord::from(decision),
             };
-            let written = if operation.action.mutates() || matches!(decision, Decision::Hold(_)) {
+            let written = if Some(place) == last_to_sync {
                 self.record.append(event).await
             } else {
                 self.record.append_unsynced(event).await
@@ -230,6 +248,23 @@ impl Gate {
             outcome.add(id.clone());
         }
         Ok(outcome)
+    }
+
+    /// Policies may have been replaced while people thought.
+    fn refuse_overtaken(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Result<(), Refusal> {
+        for Judged {
+            operation,
+            decision,
+            ..
+        } in judged
+        {
+            if matches!(decision, Decision::Hold(_))
+                && self.decide(&asker.session, operation) != *decision
+            {
+                return Err(Refusal::overtaken(operation));
+            }
+        }
+        Ok(())
     }
 
     async fn wait_for_people(

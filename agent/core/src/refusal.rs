@@ -164,6 +164,16 @@ impl Refusal {
             .with("approval", approval)
     }
 
+    /// Policy was replaced while people were asked, and no longer says the same.
+    #[must_use]
+    pub fn overtaken(operation: &Operation) -> Self {
+        let message = format!(
+            "The policy about {} changed while Holdpoint held it, so its approval no longer counts. Nothing was sent to Google; run the command again to have it decided anew.",
+            describe(operation),
+        );
+        Self::new(Kind::Denied, message).about(operation)
+    }
+
     /// The question is void: the daemon ends.
     #[must_use]
     pub fn withdrawn(operation: &Operation, approval: &str) -> Self {

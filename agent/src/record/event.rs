@@ -206,13 +206,6 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
-    /// An admitted operation is about to be sent.
-    Forwarded {
-        /// The session.
-        session: SessionId,
-        /// The operation.
-        operation: OperationId,
-    },
     /// How an operation ended.
     Outcome {
         /// The session.
@@ -263,7 +256,6 @@ impl Event {
             | Self::ApprovalExpired { session, .. }
             | Self::ApprovalLapsed { session, .. }
             | Self::ApprovalWithdrawn { session, .. }
-            | Self::Forwarded { session, .. }
             | Self::Outcome { session, .. } => Some(session),
         }
     }

@@ -90,7 +90,6 @@ pub(super) fn described(event: &Event) -> String {
         Event::ApprovalWithdrawn {
             approval, reason, ..
         } => format!("approval    {approval} withdrawn: {reason}"),
-        Event::Forwarded { operation, .. } => format!("forwarded   {operation}"),
         Event::Outcome {
             operation,
             status,
