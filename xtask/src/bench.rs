@@ -18,5 +18,6 @@ pub struct Args {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     host::require()?;
     host::require_program("nginx", "nginx")?;
-    setup::build_and_become("release", "bench", &args.to_bench.options)
+    let programs = ["bench", "load-generator", "holdpoint"];
+    setup::build_and_become("release", &programs, &args.to_bench.options)
 }

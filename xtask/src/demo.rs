@@ -40,5 +40,5 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if let Some(dir) = &args.evidence {
         options.extend(["--evidence".into(), std::path::absolute(dir)?.into()]);
     }
-    setup::build_and_become("debug", "demo", &options)
+    setup::build_and_become("debug", &["demo", "holdpoint"], &options)
 }

@@ -65,22 +65,25 @@ pub fn built(profile: &str) -> PathBuf {
     repository().join(target).join(profile)
 }
 
-/// Builds the binaries and becomes one of them, so that Ctrl-C reaches whoever has something to clean up.
+/// Builds `programs` and becomes the first of them, so that Ctrl-C reaches whoever has something to clean up.
 ///
 /// # Errors
 /// When they do not build.
 pub fn build_and_become(
     profile: &str,
-    program: &str,
+    programs: &[&str],
     options: &[OsString],
 ) -> anyhow::Result<ExitCode> {
-    let mut build = cargo("build --quiet -p holdpoint -p holdpoint-tests --bins");
+    let mut build = cargo("build --quiet -p holdpoint -p holdpoint-tests");
     if profile == "release" {
         build.arg("--release");
     }
+    for program in programs {
+        build.args(["--bin", program]);
+    }
     eprintln!("building Holdpoint ({profile}); the first time this takes some minutes ...");
     ensure!(build.status()?.success(), "it does not build");
-    let program = built(profile).join(program);
+    let program = built(profile).join(programs[0]);
     become_it(Command::new(&program).args(options))
         .with_context(|| format!("cannot start {}", program.display()))
 }

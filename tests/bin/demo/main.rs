@@ -23,7 +23,6 @@ const PROD_DB: &str = "/sql/v1beta4/projects/lab-project/instances/prod-db";
 const FIREWALLS: &str = "/compute/v1/projects/lab-project/global/firewalls";
 /// As long as anybody may think about the question; longer than the shipped policies hold a request.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
-const COMMENT: &str = "prod-db is retired, see OPS-7";
 
 /// Runs the main job once: a real client in a sandbox on this kernel, a stand-in for Google.
 #[derive(Parser)]
@@ -128,10 +127,14 @@ impl Demo<'_> {
         story::tell("... and waits.");
         self.tell_arrivals();
         self.reviewer(&["approvals", "show", hold.id()])?;
-        self.answer(&hold, &mut running, yes)?;
+        let approved = self.answer(&hold, &mut running, yes)?;
         let ran = running.finish();
         story::output(&ran);
         self.tell_arrivals();
+        ensure!(
+            approved,
+            "you denied it, and nothing was deleted; say y to see the rest"
+        );
         ensure!(ran.status.success(), "the approved delete failed");
         let delete = self.only_delete()?;
         let decided_at = self.decided_at(&hold)?;
@@ -149,8 +152,8 @@ impl Demo<'_> {
         Ok(session.to_owned())
     }
 
-    /// Approves, or denies if that is what the person at the terminal wants, which ends the demo.
-    fn answer(&self, hold: &Approval, running: &mut Running, yes: bool) -> anyhow::Result<()> {
+    /// Approves, or denies if that is what the person at the terminal wants.
+    fn answer(&self, hold: &Approval, running: &mut Running, yes: bool) -> anyhow::Result<bool> {
         let approved = if yes {
             // As long as the shortest of looks, so that the order of things can be told from their times.
             std::thread::sleep(Duration::from_secs(2));
@@ -163,11 +166,12 @@ impl Demo<'_> {
             self.world.count("DELETE", PROD_DB) == 0,
             "the DELETE left before the approval"
         );
-        if approved {
-            return self.reviewer(&["approvals", "approve", hold.id(), "--comment", COMMENT]);
-        }
-        self.reviewer(&["approvals", "deny", hold.id(), "--comment", "not today"])?;
-        bail!("you denied it, and nothing was deleted; say y to see the rest");
+        let (verb, comment) = match approved {
+            true => ("approve", "prod-db is retired, see OPS-7"),
+            false => ("deny", "not today"),
+        };
+        self.reviewer(&["approvals", verb, hold.id(), "--comment", comment])?;
+        Ok(approved)
     }
 
     fn only_delete(&self) -> anyhow::Result<Arrival> {

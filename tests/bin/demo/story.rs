@@ -17,29 +17,28 @@ pub fn chapter(title: &str) {
     } else {
         ("", "")
     };
-    println!("\n{bold}{title}{plain}");
+    say(format_args!("\n{bold}{title}{plain}"));
 }
 
 /// The narrator.
 pub fn tell(sentence: impl Display) {
-    println!("           {sentence}");
+    say(format_args!("           {sentence}"));
 }
 
 /// Somebody types a command.
 pub fn types(who: &str, command: impl Display) {
-    println!("  {who:>8} $ {command}");
+    say(format_args!("  {who:>8} $ {command}"));
 }
 
 /// Somebody sees this.
 pub fn sees(who: &str, line: impl Display) {
-    println!("  {who:>8} | {line}");
+    say(format_args!("  {who:>8} | {line}"));
 }
 
 /// What the agent's terminal shows.
 pub fn output(ran: &Ran) {
-    for line in ran.stdout.lines().chain(ran.stderr.lines()) {
-        wrap(line).into_iter().for_each(|line| sees("agent", line));
-    }
+    let lines = ran.stdout.lines().chain(ran.stderr.lines());
+    lines.for_each(|line| wrapped(line).for_each(|piece| sees("agent", piece)));
     let seconds = ran.took.as_secs_f64();
     match ran.status.code() {
         Some(code) => tell(format!("(exit code {code}, after {seconds:.1} s)")),
@@ -47,11 +46,11 @@ pub fn output(ran: &Ran) {
     }
 }
 
-/// What `holdpoint` shows. Long lines are cut, and what repeats is told once.
+/// What `holdpoint` shows. What repeats is told once.
 pub fn screen(who: &str, text: &str) {
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        sees(who, clip(line));
+        wrapped(line).for_each(|piece| sees(who, piece));
         let mut more = 0;
         while lines.next_if(|next| is_like(line, next)).is_some() {
             more += 1;
@@ -68,8 +67,13 @@ pub fn ask(question: &str) -> anyhow::Result<bool> {
     stdout().flush()?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
-    println!();
+    say("");
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// Whoever stops reading does not stop the demo.
+fn say(line: impl Display) {
+    let _ = writeln!(stdout(), "{line}");
 }
 
 /// Whether two lines of the record tell of connections to the same place.
@@ -81,29 +85,20 @@ fn is_like(line: &str, next: &str) -> bool {
     place(line).is_some() && place(line) == place(next)
 }
 
-fn clip(line: &str) -> String {
-    let mut clipped: String = line.chars().take(WIDTH).collect();
-    if line.chars().nth(WIDTH).is_some() {
-        clipped.push_str(" ...");
-    }
-    clipped
-}
-
-fn wrap(line: &str) -> Vec<String> {
-    if line.chars().count() <= WIDTH {
-        return vec![line.to_owned()];
-    }
-    let mut wrapped = vec![String::new()];
-    for word in line.split(' ') {
-        let full = wrapped.last().map_or(0, |last| last.chars().count());
-        if full > 0 && full + word.chars().count() >= WIDTH {
-            wrapped.push("   ".to_owned());
+/// A line in pieces of [`WIDTH`], broken between words; what is longer than that without a blank is cut.
+fn wrapped(line: &str) -> impl Iterator<Item = String> {
+    let mut pieces = vec![String::new()];
+    for word in line.split_inclusive(' ') {
+        let mut fitting: String = word.chars().take(WIDTH).collect();
+        if fitting.len() < word.len() {
+            fitting.push_str(" ... ");
         }
-        let last = wrapped.last_mut().expect("it begins with one");
-        if !last.is_empty() {
-            last.push(' ');
+        let last = pieces.last_mut().expect("it begins with one");
+        if last.is_empty() || last.chars().count() + word.trim_end().chars().count() <= WIDTH {
+            last.push_str(&fitting);
+        } else {
+            pieces.push(format!("    {fitting}"));
         }
-        last.push_str(word);
     }
-    wrapped
+    pieces.into_iter().map(|piece| piece.trim_end().to_owned())
 }
