@@ -9,7 +9,10 @@ use crate::{
 };
 
 /// All that `settings` ask for; every file lies in `dir`, every kernel object is called `name`.
-pub(crate) fn text(
+///
+/// # Errors
+/// When the policies in `dir` cannot be read.
+pub fn text(
     dir: &Path,
     name: &str,
     google: &StandIn,

@@ -45,8 +45,11 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// Copies the shipped policies, subdirectories and all.
-pub(crate) fn copy_policies(to: &Path, extra: &str) -> anyhow::Result<()> {
+/// Copies the shipped policies, subdirectories and all, and adds `extra`.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn copy_policies(to: &Path, extra: &str) -> anyhow::Result<()> {
     let from = repository().join("policies");
     ensure!(from.is_dir(), "{} is missing", from.display());
     copy_tree(&from, to)?;

@@ -1,7 +1,7 @@
 //! What the end-to-end tests share: a stand-in Google, an OIDC issuer, a daemon under test.
 
 pub mod canary;
-mod configuration;
+pub mod configuration;
 pub mod daemon;
 pub mod files;
 pub mod host;
