@@ -3,7 +3,6 @@
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -34,6 +33,7 @@ use crate::{
     kernel::{self, AgentsCgroup, Kernel},
     launch::{self, RunListener},
     metadata::MetadataView,
+    notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
     record::{Event, Record},
@@ -188,6 +188,7 @@ async fn serve(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
+    let mut watchdog = Watchdog::from_environment();
     let mut sessions = JoinSet::new();
     let mut control = control;
     let reason = loop {
@@ -207,6 +208,7 @@ async fn serve(
                 ended.context("the control API panicked")??;
                 anyhow::bail!("the control API ended");
             }
+            () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
@@ -360,17 +362,5 @@ async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, place
             },
             Some(_) = connections.join_next() => {}
         }
-    }
-}
-
-/// `sd_notify(3)`: one datagram to the socket systemd named.
-fn notify(state: &str) {
-    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
-        return;
-    };
-    let sent = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|socket| socket.send_to(state.as_bytes(), Path::new(&path)));
-    if let Err(error) = sent {
-        tracing::warn!(%error, state, "systemd could not be notified");
     }
 }

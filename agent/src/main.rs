@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
-use holdpoint::{cli, config::Config, daemon, launch};
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use holdpoint::{cli, config::Config, daemon, detach, launch};
 use tracing_subscriber::EnvFilter;
 
 /// Puts hold points on what AI coding agents do to Google Cloud from this machine.
@@ -39,6 +40,19 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Writes the manual pages, for packages.
+    #[command(hide = true)]
+    ManPages {
+        /// The directory they go to.
+        dir: PathBuf,
+    },
+    /// Ends what a stopped daemon left in the kernel, before the package is removed.
+    #[command(hide = true)]
+    Detach {
+        /// The configuration file.
+        #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
+        config: PathBuf,
+    },
     /// One per session; the daemon starts it.
     #[command(hide = true)]
     Shim,
@@ -54,9 +68,13 @@ fn main() -> ExitCode {
         Command::Policy(args) => told(cli::policy::run(&args)),
         Command::Recognise(args) => told(cli::recognise::run(&args)),
         Command::Completions { shell } => {
-            let mut command = <Holdpoint as clap::CommandFactory>::command();
+            let mut command = Holdpoint::command();
             clap_complete::generate(shell, &mut command, "holdpoint", &mut std::io::stdout());
             ExitCode::SUCCESS
+        }
+        Command::ManPages { dir } => told(man_pages(&dir)),
+        Command::Detach { config } => {
+            told(Config::load(&config).and_then(|config| detach::run(&config)))
         }
         Command::Shim => launch::shim::main(),
     }
@@ -74,6 +92,11 @@ fn run_daemon(config: &std::path::Path) -> anyhow::Result<()> {
         .enable_all()
         .build()?
         .block_on(daemon::run(config))
+}
+
+fn man_pages(dir: &std::path::Path) -> anyhow::Result<()> {
+    clap_mangen::generate_to(Holdpoint::command(), dir)
+        .with_context(|| format!("cannot write manual pages to {}", dir.display()))
 }
 
 fn block_on(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

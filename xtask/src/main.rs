@@ -5,6 +5,7 @@ mod build_ebpf;
 #[cfg(feature = "catalog")]
 mod catalog;
 mod demo;
+mod dist;
 #[path = "../../tests/support/host.rs"]
 mod host;
 mod setup;
@@ -32,6 +33,8 @@ enum Task {
     Test(test::Args),
     /// Measures what Holdpoint costs.
     Bench(bench::Args),
+    /// Builds the Debian package.
+    Dist(dist::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Dist(args) => dist::run(&args),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -1,0 +1,132 @@
+//! What lies where once the package is installed.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
+
+use super::{done, file_names, stdout_of};
+use crate::setup::repository;
+
+/// From the repository, as they are.
+const FILES: [(&str, &str); 6] = [
+    ("systemd/holdpoint.service", "usr/lib/systemd/system"),
+    ("systemd/holdpoint.toml", "usr/share/holdpoint"),
+    ("README.md", "usr/share/doc/holdpoint"),
+    ("SECURITY.md", "usr/share/doc/holdpoint"),
+    ("ARCHITECTURE.md", "usr/share/doc/holdpoint"),
+    ("systemd/debian/copyright", "usr/share/doc/holdpoint"),
+];
+
+/// From the repository, under another name.
+const RENAMED: [(&str, &str); 3] = [
+    (
+        "systemd/holdpoint.sysusers",
+        "usr/lib/sysusers.d/holdpoint.conf",
+    ),
+    ("policies/README.md", "usr/share/doc/holdpoint/policies.md"),
+    ("CHANGELOG.md", "usr/share/doc/holdpoint/changelog"),
+];
+
+/// Where shells look for completions.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/holdpoint"),
+    ("zsh", "usr/share/zsh/vendor-completions/_holdpoint"),
+    ("fish", "usr/share/fish/vendor_completions.d/holdpoint.fish"),
+];
+
+/// The policies: the administrator's to change.
+pub const POLICIES: &str = "etc/holdpoint/policies";
+
+/// Makes the tree below `root`.
+///
+/// # Errors
+/// When a file cannot be read or written, or `binary` does not do its part.
+pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
+    // The directory is the package's root, and the builder's umask is none of its business.
+    fs::set_permissions(root, Permissions::from_mode(0o755))?;
+    program(binary, root)?;
+    for (source, dir) in FILES {
+        let source = repository().join(source);
+        let name = source.file_name().context("a file")?.to_owned();
+        put(&source, &root.join(dir).join(name))?;
+    }
+    for (source, target) in RENAMED {
+        put(&repository().join(source), &root.join(target))?;
+    }
+    compress(&root.join("usr/share/doc/holdpoint/changelog"))?;
+    for policy in file_names(&repository().join("policies"))? {
+        let name = policy.file_name().context("a file")?.to_owned();
+        if name != "README.md" {
+            put(&policy, &root.join(POLICIES).join(name))?;
+        }
+    }
+    for (shell, target) in COMPLETIONS {
+        let script = stdout_of(Command::new(binary).args(["completions", shell]))?;
+        write(&root.join(target), &script)?;
+    }
+    manual(binary, &root.join("usr/share/man/man1"))
+}
+
+fn program(binary: &Path, root: &Path) -> anyhow::Result<()> {
+    let program = root.join("usr/bin/holdpoint");
+    put(binary, &program)?;
+    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+    // As dh_strip(1) does it.
+    done(
+        Command::new("strip")
+            .args(["--strip-unneeded", "--remove-section=.comment"])
+            .args(["--remove-section=.note", "--enable-deterministic-archives"])
+            .arg(&program),
+    )
+}
+
+fn manual(binary: &Path, dir: &Path) -> anyhow::Result<()> {
+    make_dirs(dir)?;
+    done(Command::new(binary).arg("man-pages").arg(dir))?;
+    for page in file_names(dir)? {
+        fs::set_permissions(&page, Permissions::from_mode(0o644))?;
+        compress(&page)?;
+    }
+    Ok(())
+}
+
+/// Copies a file, readable by all.
+fn put(source: &Path, target: &Path) -> anyhow::Result<()> {
+    make_dirs(target.parent().context("a file in a directory")?)?;
+    fs::copy(source, target)
+        .and_then(|_| fs::set_permissions(target, Permissions::from_mode(0o644)))
+        .with_context(|| format!("cannot copy {} to {}", source.display(), target.display()))
+}
+
+/// Writes a file, readable by all.
+pub fn write(target: &Path, text: &str) -> anyhow::Result<()> {
+    make_dirs(target.parent().context("a file in a directory")?)?;
+    fs::write(target, text)
+        .and_then(|()| fs::set_permissions(target, Permissions::from_mode(0o644)))
+        .with_context(|| format!("cannot write {}", target.display()))
+}
+
+/// Whatever the umask.
+fn make_dirs(dir: &Path) -> anyhow::Result<()> {
+    let missing: Vec<PathBuf> = dir
+        .ancestors()
+        .take_while(|dir| !dir.exists())
+        .map(Path::to_owned)
+        .collect();
+    for dir in missing.iter().rev() {
+        fs::create_dir(dir)
+            .and_then(|()| fs::set_permissions(dir, Permissions::from_mode(0o755)))
+            .with_context(|| format!("cannot make {}", dir.display()))?;
+    }
+    Ok(())
+}
+
+/// Without name and time, so that the same text gives the same bytes.
+pub fn compress(file: &Path) -> anyhow::Result<()> {
+    done(Command::new("gzip").args(["-9", "-n"]).arg(file))
+}
