@@ -1,14 +1,15 @@
 //! The program of the package.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, ensure};
 
-use super::{done, stdout_of};
+use super::{done, file_names, stdout_of};
 use crate::{
     host,
     setup::{self, cargo},
@@ -17,15 +18,15 @@ use crate::{
 /// The oldest Debian with a kernel that Holdpoint runs on: what is linked with its C library runs on all later ones.
 /// (Not a static one: people and groups are looked up by the host's own NSS modules.)
 const OLDEST_DEBIAN: &str = "bullseye";
+const OLDEST_GLIBC: Glibc = Glibc(2, 31);
 
-/// The debug build.
+/// The debug build. (Of the whole workspace with all features, as the tests have it: a smaller choice would build much of it twice.)
 ///
 /// # Errors
 /// When it does not build.
 pub fn debug() -> anyhow::Result<PathBuf> {
-    done(&mut cargo(
-        "build --quiet --locked -p holdpoint --bin holdpoint",
-    ))?;
+    let line = "build --quiet --locked --workspace --all-features --bin holdpoint";
+    done(&mut cargo(line))?;
     Ok(setup::built("debug").join("holdpoint"))
 }
 
@@ -37,34 +38,54 @@ pub fn release() -> anyhow::Result<PathBuf> {
     let triple = triple()?;
     let place = setup::built("dist");
     let sysroot = sysroot(&place.join(format!("sysroot-{OLDEST_DEBIAN}")))?;
-    let (sysroot, here) = (sysroot.display(), setup::repository().display());
-    let cargo_home = cargo_home()?;
-    let cargo_home = cargo_home.display();
-    let rust = [
+    let libraries = sysroot.join("usr/lib").join(multiarch()?);
+    let (sysroot, libraries) = (sysroot.display(), libraries.display());
+    let link = [
         format!("-Clink-arg=--sysroot={sysroot}"),
-        format!("--remap-path-prefix={here}=/holdpoint"),
-        format!("--remap-path-prefix={cargo_home}=/cargo"),
+        // gcc looks beside itself first, and only then in the sysroot.
+        format!("-Clink-arg=-B{libraries}"),
+        // The compiler's own libgcc_s asks this host's C library for more. The one on the target will not.
+        "-Clink-arg=-Wl,--allow-shlib-undefined".to_owned(),
     ];
-    let c = [
-        format!("--sysroot={sysroot}"),
-        format!("-ffile-prefix-map={here}=/holdpoint"),
-        format!("-ffile-prefix-map={cargo_home}=/cargo"),
+    let places = [
+        (setup::repository().to_owned(), "/holdpoint"),
+        (cargo_home()?, "/cargo"),
     ];
+    let remap = |option: &str| {
+        let options = places
+            .iter()
+            .map(|(place, name)| format!("{option}={}={name}", place.display()));
+        options.collect::<Vec<_>>().join(" ")
+    };
+    let c = format!("--sysroot={sysroot} {}", remap("-ffile-prefix-map"));
     let build = place.join("build");
     let name = triple.replace('-', "_");
-    // With --target, these flags are the program's only, not those of build scripts and macros.
+    let flags = format!("CARGO_TARGET_{}_RUSTFLAGS", name.to_uppercase());
+    // With --target, the flags are for what goes into the program, not for build scripts and macros.
     done(
-        cargo("build --quiet --locked --release -p holdpoint --bin holdpoint")
+        cargo("rustc --quiet --locked --release -p holdpoint --bin holdpoint")
             .args(["--target", &triple, "--target-dir"])
             .arg(&build)
+            .arg("--")
+            .args(link)
             .env_remove("RUSTFLAGS")
-            .env(
-                format!("CARGO_TARGET_{}_RUSTFLAGS", name.to_uppercase()),
-                rust.join(" "),
-            )
-            .env(format!("CFLAGS_{name}"), c.join(" ")),
+            .env(flags, remap("--remap-path-prefix"))
+            .env(format!("CFLAGS_{name}"), c),
     )?;
-    Ok(build.join(triple).join("release/holdpoint"))
+    let binary = build.join(triple).join("release/holdpoint");
+    let needed = glibc_needed(&binary)?;
+    ensure!(
+        needed <= OLDEST_GLIBC,
+        "{} needs glibc {needed}, and Debian {OLDEST_DEBIAN} has {OLDEST_GLIBC}",
+        binary.display()
+    );
+    Ok(binary)
+}
+
+/// Debian's name of the architecture in paths.
+fn multiarch() -> anyhow::Result<String> {
+    let name = stdout_of(Command::new("dpkg-architecture").arg("-qDEB_HOST_MULTIARCH"))?;
+    Ok(name.trim().to_owned())
 }
 
 fn triple() -> anyhow::Result<String> {
@@ -98,30 +119,57 @@ fn sysroot(place: &Path) -> anyhow::Result<PathBuf> {
             .arg(&next),
     )
     .with_context(|| format!("cannot fetch the C library of Debian {OLDEST_DEBIAN}"))?;
+    stay_inside(&next.join("lib64"), place)?;
+    stay_inside(&next.join("usr/lib"), place)?;
     fs::rename(&next, place)?;
     Ok(place.to_owned())
+}
+
+/// Absolute links would lead out of it, to this host's own libraries.
+fn stay_inside(dir: &Path, sysroot: &Path) -> anyhow::Result<()> {
+    for path in file_names(dir)? {
+        if path.is_symlink() {
+            let target = fs::read_link(&path)?;
+            let Ok(below) = target.strip_prefix("/") else {
+                continue;
+            };
+            fs::remove_file(&path)?;
+            symlink(sysroot.join(below), &path)?;
+        } else if path.is_dir() {
+            stay_inside(&path, sysroot)?;
+        }
+    }
+    Ok(())
+}
+
+/// A version of the GNU C library.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Glibc(u32, u32);
+
+impl Glibc {
+    /// At the start of the rest of a symbol's version.
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split([')', ' ']).next()?.split('.').map(str::parse);
+        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
+impl fmt::Display for Glibc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
 }
 
 /// The version of glibc that has all symbols the program asks for.
 ///
 /// # Errors
 /// When it cannot be told.
-pub fn glibc_needed(binary: &Path) -> anyhow::Result<String> {
+pub fn glibc_needed(binary: &Path) -> anyhow::Result<Glibc> {
     let symbols = stdout_of(Command::new("objdump").arg("-T").arg(binary))?;
-    let newest = symbols
-        .split("GLIBC_")
-        .skip(1)
-        .filter_map(version)
+    let versions = symbols.split("GLIBC_").skip(1).filter_map(Glibc::parse);
+    versions
         .max()
-        .context("it asks for no versioned symbol of glibc")?;
-    ensure!(newest >= (2, 0), "glibc {newest:?}?");
-    Ok(format!("{}.{}", newest.0, newest.1))
-}
-
-fn version(text: &str) -> Option<(u32, u32)> {
-    let text = text.split([')', ' ']).next()?;
-    let (major, minor) = text.split_once('.')?;
-    Some((major.parse().ok()?, minor.split('.').next()?.parse().ok()?))
+        .context("it asks for no versioned symbol of glibc")
 }
 
 #[cfg(test)]
@@ -130,9 +178,9 @@ mod tests {
 
     #[test]
     fn versions_compare_as_numbers() {
-        assert_eq!(version("2.34) pthread_create"), Some((2, 34)));
-        assert_eq!(version("2.2.5) read"), Some((2, 2)));
-        assert!(version("2.9) x") < version("2.31) y"));
-        assert_eq!(version("PRIVATE) z"), None);
+        assert_eq!(Glibc::parse("2.34) pthread_create"), Some(Glibc(2, 34)));
+        assert_eq!(Glibc::parse("2.2.5) read"), Some(Glibc(2, 2)));
+        assert!(Glibc::parse("2.9) x") < Glibc::parse("2.31) y"));
+        assert_eq!(Glibc::parse("PRIVATE) z"), None);
     }
 }

@@ -23,13 +23,17 @@ const FILES: [(&str, &str); 6] = [
 ];
 
 /// From the repository, under another name.
-const RENAMED: [(&str, &str); 3] = [
+const RENAMED: [(&str, &str); 4] = [
     (
         "systemd/holdpoint.sysusers",
         "usr/lib/sysusers.d/holdpoint.conf",
     ),
     ("policies/README.md", "usr/share/doc/holdpoint/policies.md"),
     ("CHANGELOG.md", "usr/share/doc/holdpoint/changelog"),
+    (
+        "systemd/debian/lintian-overrides",
+        "usr/share/lintian/overrides/holdpoint",
+    ),
 ];
 
 /// Where shells look for completions.
