@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -43,6 +43,7 @@ pub struct Container {
     /// Also what the parent of its sessions' cgroups is to be called: the hierarchy is the host's.
     pub name: String,
     nspawn: Child,
+    log: File,
     leader: Pid,
 }
 
@@ -61,16 +62,19 @@ impl Container {
         let root = root_file_system()?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("holdpoint-nspawn-{}-{count}", std::process::id());
+        let log = tempfile::tempfile()?;
         let nspawn = Command::new("unshare")
             .args(["--mount", "--propagation", "private"])
             .args(["sh", "-euc", BOOT, "sh", &name])
             .arg(root)
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log.try_clone()?)
             .spawn()?;
         let mut container = Self {
             name,
             nspawn,
+            log,
             leader: Pid::from_raw(0),
         };
         container.leader = container.wait_for_init()?;
@@ -93,7 +97,10 @@ impl Container {
                 }
             }
             if let Some(status) = self.nspawn.try_wait()? {
-                anyhow::bail!("systemd-nspawn has ended: {status}");
+                let mut said = String::new();
+                self.log.rewind()?;
+                self.log.read_to_string(&mut said)?;
+                anyhow::bail!("systemd-nspawn has ended: {status}\n{said}");
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -145,7 +152,11 @@ impl Container {
             ran.status,
             text(&ran.stdout),
             text(&ran.stderr),
-            text(&self.run("journalctl --no-pager --lines=60").stdout),
+            text(
+                &self
+                    .run("journalctl --no-pager --unit=holdpoint --lines=60")
+                    .stdout
+            ),
         );
         text(&ran.stdout)
     }

@@ -149,7 +149,11 @@ fn removed_it_leaves_no_session_and_purged_nothing() {
         .expect("nsenter can be run");
     host.eventually("test -e /home/agent/running", Duration::from_secs(20));
     // The daemon dies and may not come back: its session stays, and its programs.
-    host.ok("systemctl mask --runtime --quiet holdpoint");
+    host.write(
+        "/etc/systemd/system/holdpoint.service.d/once.conf",
+        "[Service]\nRestart=no\n",
+    );
+    host.ok("systemctl daemon-reload");
     host.ok("systemctl kill --kill-whom=main --signal=KILL holdpoint");
     host.eventually(
         "! systemctl is-active --quiet holdpoint",
@@ -165,7 +169,6 @@ fn removed_it_leaves_no_session_and_purged_nothing() {
     assert_eq!(host.ok("ls -A /sys/fs/bpf"), "");
     host.ok("test -e /etc/holdpoint/holdpoint.toml -a -d /var/lib/holdpoint/record");
 
-    host.ok("systemctl unmask --runtime --quiet holdpoint");
     host.ok("dpkg --purge holdpoint 2>&1");
     // The administrator's own drop-ins excepted, and the group.
     let left = host.ok(

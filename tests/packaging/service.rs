@@ -107,7 +107,8 @@ impl Service {
             ran.status,
             text(&ran.stdout),
             text(&ran.stderr),
-            self.container.ok("journalctl --no-pager --lines=60"),
+            self.container
+                .ok("journalctl --no-pager --unit=holdpoint --lines=60"),
         );
         text(&ran.stdout)
     }
