@@ -17,6 +17,7 @@ use std::{
 };
 
 use clap::Parser as _;
+use nix::sys::signal::{SigHandler, Signal};
 use world::World;
 
 /// A test: its name and what it does.
@@ -43,6 +44,11 @@ fn test(arguments: &[String]) -> ExitCode {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("these tests make namespaces and cgroups: run them as root");
         return ExitCode::FAILURE;
+    }
+    // A script that runs this in its background has it ignore these, and whatever is started here with it.
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGHUP] {
+        // SAFETY: sets no handler.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("can be reset");
     }
     let filters: Vec<_> = arguments[1..]
         .iter()

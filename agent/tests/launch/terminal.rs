@@ -352,8 +352,8 @@ fn job_control(world: &World) {
         .expect("Stopped")
         .expect("$ ");
     screen
-        .type_in("kill -9 %1\r")
-        .expect("Killed")
+        .type_in("exit 5\r")
+        .expect("stopped jobs")
         .type_in("exit 5\r")
         .expect("exit\r\n")
         .expect("$ ")
