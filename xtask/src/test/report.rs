@@ -126,7 +126,7 @@ impl Counts {
 
     /// From a line about one test, as libtest and the harnesses of our own write it.
     fn read(line: &str) -> Option<Self> {
-        let (_, result) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+        let (_, result) = line.strip_prefix("test ")?.split_once(" ... ")?;
         let mut counts = Self::default();
         let count = match result.split([' ', ',', ':']).next()? {
             "ok" => &mut counts.passed,
