@@ -81,7 +81,8 @@ fn object(report: &mut Report, wanted: bool) -> anyhow::Result<()> {
         report.note("the BPF object was not rebuilt: CI does it, or --ebpf");
         return Ok(());
     }
-    let mut check = Command::new(std::env::current_exe()?);
+    // Not the running program: the build may have replaced its file.
+    let mut check = Command::new(setup::built("debug").join("xtask"));
     check
         .args(["build-ebpf", "--check"])
         .current_dir(setup::repository());

@@ -201,7 +201,7 @@ impl Demo<'_> {
         self.tell_arrivals();
         ensure!(!ran.status.success(), "it was not denied");
         ensure!(
-            ran.says("Holdpoint denied compute.firewalls.insert"),
+            ran.says("Holdpoint denied this: compute.firewalls.insert"),
             "the client did not print our message"
         );
         ensure!(
