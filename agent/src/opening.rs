@@ -78,6 +78,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         session: session.clone(),
         book: Arc::default(),
         metadata,
+        allowance: house.memory.session(),
     });
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {
