@@ -101,7 +101,11 @@ fn a_header_that_decides_is_not_taken_away_after_the_decision() {
             "a list for policy, an insert for Google",
             COMPUTE,
             &format!("POST {FIREWALLS}"),
-            &[get, form, "Connection: X-HTTP-Method-Override, Content-Type"],
+            &[
+                get,
+                form,
+                "Connection: X-HTTP-Method-Override, Content-Type",
+            ],
             OPEN_FIREWALL,
         ),
         attempt(

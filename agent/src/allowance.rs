@@ -53,9 +53,11 @@ impl Allowance {
     /// When there is none.
     pub fn request(&self) -> Result<Place, Refusal> {
         let place = self.requests.clone().try_acquire_owned();
-        place
-            .map(Place)
-            .map_err(|_| full(&format!("{REQUESTS} requests of this session are under way already")))
+        place.map(Place).map_err(|_| {
+            full(&format!(
+                "{REQUESTS} requests of this session are under way already"
+            ))
+        })
     }
 
     /// An account of the memory one request takes up, empty at first.
@@ -92,7 +94,9 @@ impl Charge {
         let missing = u32::try_from(missing).map_err(|_| no_room())?;
         let more = |held: &OwnedSemaphorePermit| {
             let semaphore = held.semaphore().clone();
-            semaphore.try_acquire_many_owned(missing).map_err(|_| no_room())
+            semaphore
+                .try_acquire_many_owned(missing)
+                .map_err(|_| no_room())
         };
         let (own, shared) = (more(&self.own)?, more(&self.shared)?);
         self.own.merge(own);

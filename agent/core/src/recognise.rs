@@ -32,7 +32,7 @@ use crate::{
     catalog::{Catalog, normal_host},
     digest::Digest,
     groups,
-    operation::{Action, Content, Operation, Resource},
+    operation::{Action, Operation, Resource},
 };
 
 /// More header lines than this are refused.
@@ -240,29 +240,18 @@ impl<'a> Route<'a> {
     fn body(&self, payload: Payload<'_>) -> Result<Body, Malformed> {
         let (media_type, headers) = (self.media_type.as_ref(), self.head.headers);
         if self.verb.form_is_query {
-            let body = Body::whole(payload, media_type, headers)?;
-            let is_form = media_type.is_some_and(MediaType::is_form);
-            return match body.content {
-                Content::Empty => Ok(body),
-                Content::Fields(_) if is_form => Ok(Body {
-                    content: Content::Empty,
-                    ..body
-                }),
-                _ => Err(Malformed(
-                    "a GET in a POST has no body but its query".into(),
-                )),
-            };
+            return Body::query(payload, media_type, headers);
         }
         let upload = match &self.target {
             Target::Method(call) => call.upload,
             Target::Xml(asked) if asked.is_media => Some(Upload::Simple),
             _ => None,
         };
-        match upload {
-            Some(Upload::Simple | Upload::Chunk) => Ok(Body::media(payload)),
-            Some(Upload::Multipart) => Ok(Body::multipart(payload, media_type, headers)),
+        Ok(match upload {
+            Some(Upload::Simple | Upload::Chunk) => Body::media(payload),
+            Some(Upload::Multipart) => Body::multipart(payload, media_type, headers),
             Some(Upload::Start) | None => Body::whole(payload, media_type, headers),
-        }
+        })
     }
 
     /// The action, what it is on, and the raw segments that hold the variables.
