@@ -163,6 +163,12 @@ pub fn is_credential_header(name: &str) -> bool {
         .any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// What a body says once `Content-Encoding` is undone, as it is judged; `None` where it cannot be read.
+#[must_use]
+pub fn decoded(body: &[u8], headers: &HeaderMap) -> Option<Vec<u8>> {
+    content::decode(body, headers).ok()
+}
+
 impl<'a> Route<'a> {
     /// How much of the body [`Route::complete`] wants to see.
     #[must_use]

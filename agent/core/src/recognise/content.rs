@@ -210,7 +210,7 @@ fn part(part: &[u8]) -> Result<(Option<MediaType>, &[u8]), String> {
 }
 
 /// Undoes `Content-Encoding`, within [`MAX_CONTENT`].
-fn decode(raw: &[u8], headers: &HeaderMap) -> Result<Vec<u8>, String> {
+pub(super) fn decode(raw: &[u8], headers: &HeaderMap) -> Result<Vec<u8>, String> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     let coding = codings
         .next()
