@@ -40,6 +40,7 @@ use crate::{
     record::{Event, Record},
     session::{Session, Sessions},
     tls::{self, Authority},
+    uploads::Uploads,
     upstream::Upstream,
 };
 
@@ -106,6 +107,8 @@ pub struct Room {
     pub metadata: MetadataView,
     /// How much of the daemon it may take up.
     pub allowance: Allowance,
+    /// The resumable uploads it has begun.
+    pub uploads: Uploads,
 }
 
 /// Runs until it is told to stop.

@@ -27,4 +27,5 @@ pub mod relay;
 pub mod replay;
 pub mod session;
 pub mod tls;
+pub mod uploads;
 pub mod upstream;

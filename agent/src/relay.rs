@@ -9,7 +9,7 @@ use bytes::Bytes;
 use holdpoint_core::{
     catalog::Catalog,
     operation::Operation,
-    recognise::{self, BodyPlan, Head, Recognised},
+    recognise::{self, BodyPlan, Head, Recognised, UploadStep},
     refusal::{Dress, Kind, Refusal},
 };
 use http::{
@@ -91,6 +91,13 @@ async fn relay(
         headers: &head.headers,
     };
     let route = recognise::route(Catalog::built_in(), view).map_err(malformed)?;
+    if let Some(UploadStep::GoesOn(id)) = route.upload()
+        && !visit.room.uploads.knows(view.path, id)
+    {
+        return Err(Refusal::malformed(
+            "it goes on with an upload that this session has not begun at this path; begin the upload anew",
+        ));
+    }
     asked
         .read(if route.body_plan() == BodyPlan::Media {
             MEDIA_LIMIT
@@ -125,7 +132,8 @@ async fn relay(
         Recognised::One(_) => None,
     };
     let request = Outgoing::new(&visit.host, head, authorization, asked, instead)?;
-    let forwarding = forward(visit.house.clone(), permits, request, place);
+    let begins_upload = route.upload() == Some(UploadStep::Begins);
+    let forwarding = forward(visit.clone(), permits, request, begins_upload, place);
     // A client that goes away must not take the answer with it: the outcome belongs in the record.
     tokio::spawn(forwarding).await.unwrap_or_else(|error| {
         Err(Refusal::new(
@@ -137,19 +145,23 @@ async fn relay(
 
 /// Sends an admitted request. The permits are given up here and nowhere else.
 async fn forward(
-    house: Arc<House>,
+    visit: Arc<Visit>,
     permits: Permits,
     request: Outgoing,
+    begins_upload: bool,
     place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let mut outcome = permits.spend();
     outcome.sending();
-    let result = house.upstream.send(request.request).await;
+    let result = visit.house.upstream.send(request.request).await;
     outcome.request_bytes = request.sent.load(Ordering::Relaxed);
     match result {
         Ok(response) => {
             outcome.answered(response.status().as_u16());
             let (mut head, body) = response.into_parts();
+            if begins_upload && head.status.is_success() {
+                visit.room.uploads.begun(&head.headers);
+            }
             strip_hop_by_hop(&mut head.headers);
             head.headers.remove(header::ALT_SVC);
             Ok(Response::from_parts(

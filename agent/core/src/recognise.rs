@@ -62,6 +62,15 @@ pub enum BodyPlan {
     Media,
 }
 
+/// What a request has to do with a resumable upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadStep<'r> {
+    /// It begins one; the answer names its id.
+    Begins,
+    /// It goes on with the one of this id, which alone says where the media goes: the path does not.
+    GoesOn(&'r str),
+}
+
 /// As much of a body as was read.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
@@ -180,6 +189,19 @@ impl<'a> Route<'a> {
             }) => BodyPlan::Media,
             Target::Xml(asked) if asked.is_media => BodyPlan::Media,
             _ => BodyPlan::Whole,
+        }
+    }
+
+    /// What it has to do with a resumable upload, if anything.
+    #[must_use]
+    pub fn upload(&self) -> Option<UploadStep<'_>> {
+        let Target::Method(call) = &self.target else {
+            return None;
+        };
+        match call.upload? {
+            Upload::Start => Some(UploadStep::Begins),
+            Upload::Chunk => self.query.value("upload_id").map(UploadStep::GoesOn),
+            Upload::Simple | Upload::Multipart => None,
         }
     }
 

@@ -675,6 +675,12 @@ fn uploads() {
             headers: &HeaderMap::new(),
         };
         let route = route(Catalog::built_in(), head).expect("it is well formed");
+        let step = match query.contains("upload_id=U") {
+            true => Some(UploadStep::GoesOn("U")),
+            false if query.contains("resumable") => Some(UploadStep::Begins),
+            false => None,
+        };
+        assert_eq!(route.upload(), step, "{query}");
         assert_eq!(route.body_plan() == BodyPlan::Media, media, "{query}");
         let Ok(Recognised::One(operation)) = route.complete(Payload::Whole(b"")) else {
             panic!("{query} is one operation");
