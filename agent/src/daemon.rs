@@ -24,6 +24,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    allowance::{Allowance, Memory},
     approvals::Approvals,
     config::{self, Config, SessionLimits},
     connection,
@@ -39,11 +40,12 @@ use crate::{
     record::{Event, Record},
     session::{Session, Sessions},
     tls::{self, Authority},
+    uploads::Uploads,
     upstream::Upstream,
 };
 
 /// Connections one session may have open at once.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 512;
 
 /// The parts of a running daemon that sessions and connections use.
 pub struct House {
@@ -67,6 +69,8 @@ pub struct House {
     pub verifier: Verifier,
     /// After how long an HTTP/2 request that waits for people is answered "pending".
     pub http2_answer: Duration,
+    /// The memory that requests of all sessions may take up.
+    pub memory: Memory,
     /// Limits of a session.
     pub limits: SessionLimits,
     /// Where sessions are made.
@@ -101,6 +105,10 @@ pub struct Room {
     pub book: Arc<AddressBook>,
     /// What its metadata server says.
     pub metadata: MetadataView,
+    /// How much of the daemon it may take up.
+    pub allowance: Allowance,
+    /// The resumable uploads it has begun.
+    pub uploads: Uploads,
 }
 
 /// Runs until it is told to stop.
@@ -139,6 +147,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
         upstream,
         http2_answer: config.hold.http2_answer(),
+        memory: Memory::default(),
         limits: config.session.clone(),
         site: launch::Site {
             agents_cgroup: agents.path.clone(),

@@ -3,8 +3,8 @@
 //! The way through the code is two straight functions: [`connection::serve`], once per connection, and
 //! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
 
+pub mod allowance;
 pub mod approvals;
-
 pub mod body;
 pub mod cli;
 pub mod config;
@@ -27,4 +27,5 @@ pub mod relay;
 pub mod replay;
 pub mod session;
 pub mod tls;
+pub mod uploads;
 pub mod upstream;

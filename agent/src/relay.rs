@@ -9,7 +9,7 @@ use bytes::Bytes;
 use holdpoint_core::{
     catalog::Catalog,
     operation::Operation,
-    recognise::{self, BodyPlan, Head, Recognised},
+    recognise::{self, BodyPlan, Head, Recognised, UploadStep},
     refusal::{Dress, Kind, Refusal},
 };
 use http::{
@@ -19,6 +19,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 
 use crate::{
+    allowance::Place,
     body::{Asked, Watched},
     daemon::{House, Room},
     gate::{Asker, Patience, Permits},
@@ -56,10 +57,10 @@ pub async fn answer(
     visit: Arc<Visit>,
     request: Request<Incoming>,
 ) -> Result<Response<ProxyBody>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let dress = Dress::of(&visit.host, head.uri.path(), &head.headers);
-    let mut asked = Asked::new(body);
-    let response = match relay(&visit, &head, &mut asked).await {
+    let mut asked = Asked::new(body, visit.room.allowance.charge());
+    let response = match relay(&visit, &mut head, &mut asked).await {
         Ok(response) => response,
         Err(refusal) => {
             if !matches!(refusal.kind, Kind::Upstream) {
@@ -74,10 +75,14 @@ pub async fn answer(
 
 async fn relay(
     visit: &Arc<Visit>,
-    head: &request::Parts,
+    head: &mut request::Parts,
     asked: &mut Asked,
 ) -> Result<Response<ProxyBody>, Refusal> {
+    let place = visit.room.allowance.request()?;
     check_head(head, &visit.host)?;
+    // First of all: what is judged is what is sent. A header that decides what a request means must not go after that.
+    strip_what_stays_here(&mut head.headers);
+    let head = &*head;
     let view = Head {
         method: head.method.as_str(),
         authority: &visit.host,
@@ -86,6 +91,13 @@ async fn relay(
         headers: &head.headers,
     };
     let route = recognise::route(Catalog::built_in(), view).map_err(malformed)?;
+    if let Some(UploadStep::GoesOn(id)) = route.upload()
+        && !visit.room.uploads.knows(view.path, id)
+    {
+        return Err(Refusal::malformed(
+            "it goes on with an upload that this session has not begun at this path; begin the upload anew",
+        ));
+    }
     asked
         .read(if route.body_plan() == BodyPlan::Media {
             MEDIA_LIMIT
@@ -120,7 +132,8 @@ async fn relay(
         Recognised::One(_) => None,
     };
     let request = Outgoing::new(&visit.host, head, authorization, asked, instead)?;
-    let forwarding = forward(visit.house.clone(), permits, request);
+    let begins_upload = route.upload() == Some(UploadStep::Begins);
+    let forwarding = forward(visit.clone(), permits, request, begins_upload, place);
     // A client that goes away must not take the answer with it: the outcome belongs in the record.
     tokio::spawn(forwarding).await.unwrap_or_else(|error| {
         Err(Refusal::new(
@@ -132,23 +145,28 @@ async fn relay(
 
 /// Sends an admitted request. The permits are given up here and nowhere else.
 async fn forward(
-    house: Arc<House>,
+    visit: Arc<Visit>,
     permits: Permits,
     request: Outgoing,
+    begins_upload: bool,
+    place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let mut outcome = permits.spend();
     outcome.sending();
-    let result = house.upstream.send(request.request).await;
+    let result = visit.house.upstream.send(request.request).await;
     outcome.request_bytes = request.sent.load(Ordering::Relaxed);
     match result {
         Ok(response) => {
             outcome.answered(response.status().as_u16());
             let (mut head, body) = response.into_parts();
+            if begins_upload && head.status.is_success() {
+                visit.room.uploads.begun(&head.headers);
+            }
             strip_hop_by_hop(&mut head.headers);
             head.headers.remove(header::ALT_SVC);
             Ok(Response::from_parts(
                 head,
-                Watched::new(body, outcome).boxed(),
+                Watched::new(body, outcome, place).boxed(),
             ))
         }
         Err(error @ SendError::NotSent { .. }) => {
@@ -189,10 +207,6 @@ impl Outgoing {
             .build();
         let uri = uri.map_err(|error| Refusal::malformed(&error.to_string()))?;
         let mut headers = head.headers.clone();
-        strip_hop_by_hop(&mut headers);
-        for name in CREDENTIALS {
-            headers.remove(name);
-        }
         headers.remove(header::HOST);
         headers.remove(header::EXPECT);
         if asked.is_whole() {
@@ -200,7 +214,7 @@ impl Outgoing {
             headers.remove(header::CONTENT_LENGTH);
         }
         headers.insert(header::AUTHORIZATION, authorization);
-        let (body, sent) = asked.take().replay(instead);
+        let (body, sent) = asked.replay(instead);
         let mut request = Request::new(body.boxed());
         *request.method_mut() = head.method.clone();
         *request.uri_mut() = uri;
@@ -209,16 +223,19 @@ impl Outgoing {
     }
 }
 
-/// Credentials an agent may have brought along. What it sends is replaced or removed, never passed on.
-const CREDENTIALS: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
-    header::COOKIE,
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("x-goog-iam-authorization-token"),
-    HeaderName::from_static("x-goog-iam-authority-selector"),
-    HeaderName::from_static("x-serverless-authorization"),
-];
+/// Removes what concerns this connection only, and credentials an agent brought along: they are replaced, never passed on.
+fn strip_what_stays_here(headers: &mut HeaderMap) {
+    strip_hop_by_hop(headers);
+    headers.remove(header::TRAILER);
+    let credentials: Vec<_> = headers
+        .keys()
+        .filter(|name| recognise::is_credential_header(name.as_str()))
+        .cloned()
+        .collect();
+    for name in credentials {
+        headers.remove(name);
+    }
+}
 
 /// RFC 9110, section 7.6.1, and what older clients send.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {

@@ -133,7 +133,11 @@ async fn refused_connections_and_clear_text_are_not_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         listener.local_addr().expect("bound")
     };
-    let upstream = Upstream::new(&config::Upstream::default()).expect("a client");
+    let settings = config::Upstream {
+        addresses: [("nobody.example".to_owned(), nobody)].into(),
+        ..config::Upstream::default()
+    };
+    let upstream = Upstream::new(&settings).expect("a client");
     for (uri, hint) in [
         (format!("http://{nobody}/"), "nothing listens there"),
         ("http://example.com/".to_owned(), "use https"),
@@ -144,12 +148,12 @@ async fn refused_connections_and_clear_text_are_not_sent() {
         }
     }
     let text = upstream
-        .dial("127.0.0.1", nobody.port())
+        .dial("nobody.example", nobody.port())
         .await
         .expect_err("nobody listens")
         .to_string();
     assert!(
-        text.contains(&nobody.to_string()) && text.contains("nothing listens"),
+        text.contains("nobody.example") && text.contains("nothing listens"),
         "{text}"
     );
 }
