@@ -527,3 +527,16 @@ fn storage_gives_nothing_away_by_another_door() {
     ];
     assert_stopped(&world, &attempts);
 }
+
+#[test]
+fn a_crowd_is_kept_small() {
+    let world = World::start();
+    let ran = world
+        .sandbox()
+        .python("crowd.py", &["connections"])
+        .succeeded();
+    assert!(ran.says("alive: 512"), "{ran}");
+    let ran = world.sandbox().python("crowd.py", &["resets"]).succeeded();
+    assert!(ran.says("stopped after"), "{ran}");
+    world.assert_daemon_works("a crowd");
+}

@@ -240,3 +240,57 @@ impl Body for Watched {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Request, Response, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::mpsc,
+    };
+
+    use super::*;
+    use crate::allowance::Memory;
+
+    /// What goes upstream of this chunked body, when `limit` bytes of it are read first: frames of data, and of others.
+    async fn replayed(limit: usize) -> (Vec<u8>, usize) {
+        const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
+            Trailer: x-http-method-override\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n\
+            0\r\nx-http-method-override: DELETE\r\n\r\n";
+        let (mut near, far) = tokio::io::duplex(4096);
+        let (seen, mut found) = mpsc::channel(1);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let seen = seen.clone();
+            async move {
+                let mut asked =
+                    Asked::new(request.into_body(), Memory::default().session().charge());
+                asked.read(limit).await.expect("it all comes");
+                let (mut body, _) = asked.replay(None);
+                let (mut data, mut others) = (Vec::new(), 0);
+                while let Some(frame) = body.frame().await {
+                    match frame.expect("it all comes").into_data() {
+                        Ok(piece) => data.extend_from_slice(&piece),
+                        Err(_) => others += 1,
+                    }
+                }
+                let _ = seen.send((data, others)).await;
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(far), service));
+        near.write_all(REQUEST).await.expect("it reads");
+        let found = found.recv().await.expect("a request");
+        let _ = near.read(&mut [0; 100]).await;
+        found
+    }
+
+    #[tokio::test]
+    async fn trailers_do_not_travel() {
+        for limit in [0, 3, 100] {
+            assert_eq!(replayed(limit).await, (b"abcdef".to_vec(), 0), "{limit}");
+        }
+    }
+}

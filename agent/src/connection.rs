@@ -28,6 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -469,8 +470,16 @@ fn refused_by_hyper(error: hyper::Error) -> Result<(), Refused> {
 /// keep for long: not on a thread that serves others, and not without end.
 async fn process(pid: u32) -> Option<Process> {
     const PATIENCE: Duration = Duration::from_secs(1);
-    let reading = tokio::task::spawn_blocking(move || read_process(pid));
-    timeout(PATIENCE, reading).await.ok()?.ok()?
+    static READERS: Semaphore = Semaphore::const_new(8);
+    let reading = async {
+        let turn = READERS.acquire().await.ok()?;
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read_process(pid)
+        });
+        read.await.ok()?
+    };
+    timeout(PATIENCE, reading).await.ok()?
 }
 
 fn read_process(pid: u32) -> Option<Process> {

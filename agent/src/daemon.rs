@@ -14,6 +14,7 @@ use holdpoint_core::{
     operation::{Action, Operation},
     policy::Policies,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -125,7 +126,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
+    let lost = record.finish_leftovers().await?;
+    if lost > 0 {
+        tracing::warn!(lost, "operations of the daemon before had no outcome");
+    }
     end_leftovers(&agents, &record).await?;
+    raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
 
     let authority = Authority::open(&config.state_dir)?;
@@ -256,6 +262,12 @@ fn load_policies(config: &Config) -> anyhow::Result<Policies> {
         );
     }
     Ok(policies)
+}
+
+/// Two descriptors for every connection of every session take more than the soft limit that programs which use select(2) need.
+fn raise_descriptor_limit() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
 /// Sessions of a daemon that died have had no network since, and their listeners are gone for good.

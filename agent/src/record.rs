@@ -101,6 +101,27 @@ impl Record {
         }
     }
 
+    /// Records an outcome for every operation that has none. To be called before there are new ones: a daemon that was killed has
+    /// left them, and nobody else can tell any more what has become of them.
+    ///
+    /// # Errors
+    /// When they may not be on disk.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn finish_leftovers(&self) -> Result<usize, RecordError> {
+        let unfinished = {
+            let index = self.index.read().expect("no panic while locked");
+            index.unfinished()
+        };
+        let count = unfinished.len();
+        for outcome in unfinished {
+            self.append_unsynced(outcome).await?;
+        }
+        self.settled().await;
+        Ok(count)
+    }
+
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
