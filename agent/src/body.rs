@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 
 use crate::{
     allowance::{Charge, Place},
-    outcome::Outcome,
+    gate::Outcome,
 };
 
 /// A client that sends nothing for this long is not waited for.

@@ -41,6 +41,7 @@ use crate::{
     record::{Event, Process},
     relay::{self, Visit},
     replay::Replay,
+    reply,
     tls::{self, Hello, HelloReader},
 };
 
@@ -286,17 +287,9 @@ impl Caller {
             Err(refusal) => return Err(Refused(refusal.message)),
         };
         let mut outcome = permits.spend();
-        let dialled = self.house.upstream.dial(name, port).await;
-        let mut upstream = match dialled {
-            Ok(upstream) => upstream,
-            Err(error) => {
-                outcome.not_sent();
-                return Err(Refused(format!(
-                    "{name}:{port} could not be reached: {error}"
-                )));
-            }
-        };
-        outcome.sending();
+        let dialled = self.house.upstream.dial(&mut outcome, name, port).await;
+        let mut upstream = dialled
+            .map_err(|error| Refused(format!("{name}:{port} could not be reached: {error}")))?;
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
@@ -333,7 +326,7 @@ impl Caller {
     ) {
         let refusal = refusal.clone().in_session(self.room.session.id.as_str());
         let service = service_fn(move |_: Request<Incoming>| {
-            let response: Response<_> = relay::render(&refusal, Dress::Json);
+            let response: Response<_> = reply::render(&refusal, Dress::Json);
             async move { Ok::<_, Infallible>(response) }
         });
         let io = TokioIo::new(io);

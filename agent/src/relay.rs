@@ -5,17 +5,14 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use bytes::Bytes;
 use holdpoint_core::{
     catalog::Catalog,
     operation::Operation,
     recognise::{self, BodyPlan, Head, Recognised, UploadStep},
     refusal::{Dress, Kind, Refusal},
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, request,
-};
-use http_body_util::{BodyExt as _, Full};
+use http::{HeaderValue, Request, Response, Uri, Version, header, request};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::{
@@ -23,8 +20,10 @@ use crate::{
     body::{Asked, Watched},
     daemon::{House, Room},
     gate::{Asker, Patience, Permits},
+    head,
     interim::Interims,
     record::Event,
+    reply,
     upstream::{ProxyBody, SendError},
 };
 
@@ -67,7 +66,7 @@ pub async fn answer(
                 visit.record_malformed(&head, &refusal).await;
             }
             asked.drain().await;
-            render(&refusal.in_session(visit.room.session.id.as_str()), dress)
+            reply::render(&refusal.in_session(visit.room.session.id.as_str()), dress)
         }
     };
     Ok(response)
@@ -79,9 +78,9 @@ async fn relay(
     asked: &mut Asked,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let place = visit.room.allowance.request()?;
-    check_head(head, &visit.host)?;
+    head::check(head, &visit.host)?;
     // First of all: what is judged is what is sent. A header that decides what a request means must not go after that.
-    strip_what_stays_here(&mut head.headers);
+    head::strip_what_stays_here(&mut head.headers);
     let head = &*head;
     let view = Head {
         method: head.method.as_str(),
@@ -152,37 +151,34 @@ async fn forward(
     place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let mut outcome = permits.spend();
-    outcome.sending();
-    let result = visit.house.upstream.send(request.request).await;
+    let result = visit
+        .house
+        .upstream
+        .send(&mut outcome, request.request)
+        .await;
     outcome.request_bytes = request.sent.load(Ordering::Relaxed);
-    match result {
-        Ok(response) => {
-            outcome.answered(response.status().as_u16());
-            let (mut head, body) = response.into_parts();
-            if begins_upload && head.status.is_success() {
-                visit.room.uploads.begun(&head.headers);
-            }
-            strip_hop_by_hop(&mut head.headers);
-            head.headers.remove(header::ALT_SVC);
-            Ok(Response::from_parts(
-                head,
-                Watched::new(body, outcome, place).boxed(),
-            ))
-        }
-        Err(error @ SendError::NotSent { .. }) => {
-            outcome.not_sent();
-            Err(Refusal::new(
-                Kind::Upstream,
-                format!("Holdpoint allowed this and could not send it: {error}"),
-            ))
-        }
-        Err(error @ SendError::Unknown { .. }) => Err(Refusal::new(
+    let told = |what: &str, error: SendError| {
+        Refusal::new(
             Kind::Upstream,
-            format!(
-                "Holdpoint allowed this and sent it: {error}. Holdpoint does not send it again."
-            ),
-        )),
+            format!("Holdpoint allowed this and {what}: {error}"),
+        )
+    };
+    let (mut head, body) = match result {
+        Ok(response) => response.into_parts(),
+        Err(error @ SendError::NotSent { .. }) => return Err(told("could not send it", error)),
+        Err(error @ SendError::Unknown { .. }) => {
+            return Err(told("sent it, and does not send it again", error));
+        }
+    };
+    if begins_upload && head.status.is_success() {
+        visit.room.uploads.begun(&head.headers);
     }
+    head::strip_hop_by_hop(&mut head.headers);
+    head.headers.remove(header::ALT_SVC);
+    Ok(Response::from_parts(
+        head,
+        Watched::new(body, outcome, place).boxed(),
+    ))
 }
 
 /// A request as it goes to Google.
@@ -221,105 +217,6 @@ impl Outgoing {
         *request.headers_mut() = headers;
         Ok(Self { request, sent })
     }
-}
-
-/// Removes what concerns this connection only, and credentials an agent brought along: they are replaced, never passed on.
-fn strip_what_stays_here(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    headers.remove(header::TRAILER);
-    let credentials: Vec<_> = headers
-        .keys()
-        .filter(|name| recognise::is_credential_header(name.as_str()))
-        .cloned()
-        .collect();
-    for name in credentials {
-        headers.remove(name);
-    }
-}
-
-/// RFC 9110, section 7.6.1, and what older clients send.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
-        headers.remove(name);
-    }
-}
-
-/// Refuses what is not a plain request to the host of this connection.
-fn check_head(head: &request::Parts, host: &str) -> Result<(), Refusal> {
-    let no = |problem: &str| Err(Refusal::malformed(problem));
-    if head.method == Method::CONNECT {
-        return no(
-            "CONNECT is not possible here: Holdpoint is no proxy that clients address; connect to the host itself",
-        );
-    }
-    let upgrade = head.headers.contains_key(header::UPGRADE)
-        || head
-            .headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .any(|value| {
-                value
-                    .as_bytes()
-                    .split(|byte| *byte == b',')
-                    .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-            });
-    if upgrade {
-        return no(
-            "protocol upgrades (WebSocket, h2c) would leave the protocol that Holdpoint can judge",
-        );
-    }
-    let http2 = head.version == Version::HTTP_2;
-    if !http2 && head.uri.authority().is_some() {
-        return no("the request line holds an absolute URI; it has to hold a path only");
-    }
-    let mut authorities: Vec<&str> = Vec::new();
-    for value in head.headers.get_all(header::HOST) {
-        match value.to_str() {
-            Ok(value) => authorities.push(value),
-            Err(_) => return no("its Host header is not text"),
-        }
-    }
-    if authorities.len() > 1 {
-        return no("it has more than one Host header");
-    }
-    authorities.extend(head.uri.authority().map(http::uri::Authority::as_str));
-    if authorities.is_empty() {
-        return no("it names no host");
-    }
-    for authority in authorities {
-        if !is_host(authority, host) {
-            return no(&format!(
-                "it asks for the host \"{authority}\" on a connection that was opened to {host}; TLS server name, Host and :authority have to agree"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether this authority is that host, spelled with the port and the trailing dot that clients add.
-fn is_host(authority: &str, host: &str) -> bool {
-    let name = authority.strip_suffix(":443").unwrap_or(authority);
-    name.strip_suffix('.')
-        .unwrap_or(name)
-        .eq_ignore_ascii_case(host)
 }
 
 impl Visit {
@@ -374,108 +271,4 @@ fn operations(recognised: &Recognised) -> &[Operation] {
 
 fn malformed(problem: recognise::Malformed) -> Refusal {
     Refusal::malformed(&problem.0)
-}
-
-/// The response that tells a client of a refusal.
-#[must_use]
-pub fn render(refusal: &Refusal, dress: Dress) -> Response<ProxyBody> {
-    let mut response = Response::new(full(Bytes::new()));
-    let headers = response.headers_mut();
-    let (content_type, body) = match dress {
-        Dress::Grpc => {
-            let (status, message) = refusal.to_grpc();
-            for (name, text) in [("grpc-status", status), ("grpc-message", message)] {
-                if let Ok(value) = text.parse() {
-                    headers.insert(name, value);
-                }
-            }
-            ("application/grpc", String::new())
-        }
-        Dress::Json => ("application/json; charset=UTF-8", refusal.to_json()),
-        Dress::Xml => ("application/xml; charset=UTF-8", refusal.to_xml()),
-    };
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if dress != Dress::Grpc {
-        *response.status_mut() = http::StatusCode::from_u16(refusal.kind.status())
-            .unwrap_or(http::StatusCode::FORBIDDEN);
-        *response.body_mut() = full(body.into());
-    }
-    response
-}
-
-fn full(bytes: Bytes) -> ProxyBody {
-    Full::new(bytes).map_err(|never| match never {}).boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(request: request::Builder) -> request::Parts {
-        request.body(()).expect("a request").into_parts().0
-    }
-
-    const HOST: &str = "sqladmin.googleapis.com";
-
-    #[test]
-    fn host_and_server_name_have_to_agree() {
-        for good in [
-            HOST,
-            "SqlAdmin.googleapis.com:443",
-            "sqladmin.googleapis.com.",
-        ] {
-            let request = Request::get("/x").header("host", good);
-            assert!(check_head(&head(request), HOST).is_ok(), "{good}");
-        }
-        for bad in [
-            "storage.googleapis.com",
-            "sqladmin.googleapis.com:8443",
-            "",
-            "sqladmin.googleapis.com@evil",
-        ] {
-            let request = Request::get("/x").header("host", bad);
-            assert!(check_head(&head(request), HOST).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn odd_requests_are_refused() {
-        let plain = || Request::get("/x").header("host", HOST);
-        let odd = [
-            Request::get("/x"),
-            plain().header("host", HOST),
-            plain().header("upgrade", "websocket"),
-            plain().header("connection", "keep-alive, Upgrade"),
-            Request::get("https://sqladmin.googleapis.com/x").header("host", HOST),
-            Request::builder()
-                .method("CONNECT")
-                .uri("sqladmin.googleapis.com:443")
-                .header("host", HOST),
-        ];
-        for request in odd {
-            let head = head(request);
-            assert!(check_head(&head, HOST).is_err(), "{head:?}");
-        }
-    }
-
-    #[test]
-    fn http2_authority_is_checked_too() {
-        let request = |uri: &str| head(Request::get(uri).version(Version::HTTP_2));
-        assert!(check_head(&request("https://sqladmin.googleapis.com:443/x"), HOST).is_ok());
-        assert!(check_head(&request("https://storage.googleapis.com/x"), HOST).is_err());
-        let both = Request::get("https://sqladmin.googleapis.com/x")
-            .version(Version::HTTP_2)
-            .header("host", "storage.googleapis.com");
-        assert!(check_head(&head(both), HOST).is_err());
-    }
-
-    #[test]
-    fn headers_that_connection_names_do_not_travel() {
-        let mut headers = HeaderMap::new();
-        headers.insert("connection", HeaderValue::from_static("x-secret, close"));
-        headers.insert("x-secret", HeaderValue::from_static("1"));
-        headers.insert("x-kept", HeaderValue::from_static("1"));
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.len(), 1);
-    }
 }

@@ -5,7 +5,8 @@ use crate::{
     session::SessionId,
 };
 
-/// The open end of one request's operations. Dropped before anything was sent, they are recorded as not sent; dropped
+/// The open end of one request's operations, and the right to send it: only [`Permits::spend`](super::Permits::spend) gives
+/// one out, and [`Upstream`](crate::upstream::Upstream) sends nothing of an agent's without. Dropped before anything was sent, they are recorded as not sent; dropped
 /// after that without a response, their outcome is unknown, and nobody tries again.
 pub struct Outcome {
     record: Record,
@@ -20,7 +21,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(record: Record, session: SessionId) -> Self {
+    pub(super) fn new(record: Record, session: SessionId) -> Self {
         Self {
             record,
             session,
@@ -32,7 +33,7 @@ impl Outcome {
         }
     }
 
-    pub(crate) fn add(&mut self, operation: OperationId) {
+    pub(super) fn add(&mut self, operation: OperationId) {
         self.operations.push(operation);
     }
 
@@ -42,7 +43,7 @@ impl Outcome {
     }
 
     /// It is certain that no byte has left.
-    pub fn not_sent(mut self) {
+    pub fn not_sent(&mut self) {
         self.result = OutcomeResult::NotSent;
     }
 
@@ -58,7 +59,7 @@ impl Outcome {
     }
 
     /// They were refused.
-    pub(crate) async fn refused(mut self) {
+    pub(super) async fn refused(mut self) {
         self.result = OutcomeResult::Refused;
         for event in self.events() {
             if let Err(error) = self.record.append_unsynced(event).await {
