@@ -151,7 +151,7 @@ impl Gate {
         match self.pass(asker, &judged).await {
             Ok(permits) => Ok(Permits { permits, outcome }),
             Err(refusal) => {
-                outcome.refused().await;
+                outcome.refused();
                 Err(refusal)
             }
         }

@@ -16,7 +16,10 @@ use std::{
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 pub use chain::Link;
 pub use event::{Event, OperationId};
@@ -90,6 +93,23 @@ impl Record {
     /// When it could not be written.
     pub async fn append_unsynced(&self, event: Event) -> Result<u64, RecordError> {
         self.send(event, Until::Written).await
+    }
+
+    /// Records an event that nobody waits for. It is synced within 50 ms, or reported in the log.
+    pub fn note(&self, event: Event) {
+        match self.queue.try_send(Call::Note(Box::new(event))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(call)) => {
+                let queue = self.queue.clone();
+                // Without a runtime the daemon is gone, and the next one reports what has no outcome.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(async move { queue.send(call).await });
+                }
+            }
+            Err(TrySendError::Closed(_)) => {
+                tracing::error!("an event is missing in the record: it is closed");
+            }
+        }
     }
 
     /// Returns when everything recorded before has been synced, and so is to be seen by readers; at once when the writer

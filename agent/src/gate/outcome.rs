@@ -59,47 +59,22 @@ impl Outcome {
     }
 
     /// They were refused.
-    pub(super) async fn refused(mut self) {
+    pub(super) fn refused(mut self) {
         self.result = OutcomeResult::Refused;
-        for event in self.events() {
-            if let Err(error) = self.record.append_unsynced(event).await {
-                tracing::error!(%error, "a refusal is missing in the record");
-            }
-        }
     }
+}
 
-    fn events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.operations)
-            .into_iter()
-            .map(|operation| Event::Outcome {
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        for operation in std::mem::take(&mut self.operations) {
+            self.record.note(Event::Outcome {
                 session: self.session.clone(),
                 operation,
                 status: self.status,
                 result: self.result,
                 request_bytes: self.request_bytes,
                 response_bytes: self.response_bytes,
-            })
-            .collect()
-    }
-}
-
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        let events = self.events();
-        if events.is_empty() {
-            return;
+            });
         }
-        let record = self.record.clone();
-        // Without a runtime the daemon is gone, and the next one reports what has no outcome.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
-            for event in events {
-                if let Err(error) = record.append_unsynced(event).await {
-                    tracing::error!(%error, "an outcome is missing in the record");
-                }
-            }
-        });
     }
 }
