@@ -540,3 +540,38 @@ fn a_crowd_is_kept_small() {
     assert!(ran.says("stopped after"), "{ran}");
     world.assert_daemon_works("a crowd");
 }
+
+/// An upload's id says by itself where the bytes go, whatever bucket the path names.
+#[test]
+fn an_upload_goes_on_where_it_was_begun_and_nowhere_else() {
+    const SCRIPT: &str = r#"
+        set -e
+        base=https://storage.googleapis.com/upload/storage/v1/b
+        url=$(curl -sS --fail -X POST "$base/prod-bucket/o?uploadType=resumable&name=begun" \
+            -o /dev/null -D - | tr -d '\r' | sed -n 's/^location: //Ip')
+        echo "$url"
+        put() { curl -sS -o /dev/null -w '%{http_code}\n' -T /etc/hostname "$1"; }
+        put "$base/other-bucket/o?${url#*\?}"
+        put "$url"
+    "#;
+    let world = World::start();
+    let ran = world.sandbox().run(&["bash", "-c", SCRIPT]).succeeded();
+    let said: Vec<&str> = ran.stdout.lines().collect();
+    let [url, elsewhere, there] = said[..] else {
+        panic!("{ran}")
+    };
+    assert_eq!((elsewhere, there), ("400", "200"), "{ran}");
+    let put = [
+        "curl",
+        "-sS",
+        "-w",
+        "%{http_code}",
+        "-T",
+        "/etc/hostname",
+        url,
+    ];
+    let ran = world.sandbox().run(&put);
+    assert!(ran.stdout.ends_with("400"), "another session: {ran}");
+    let bucket = "/upload/storage/v1/b/prod-bucket/o";
+    assert_eq!(world.count("PUT", bucket), 1, "{:#?}", world.arrivals());
+}
