@@ -114,6 +114,38 @@ fn a_header_that_decides_is_not_taken_away_after_the_decision() {
     assert_stopped(&world, &attempts);
 }
 
+/// What is sent is what was judged, also to a service that does not know the override.
+#[test]
+fn an_overridden_verb_is_sent_as_itself() {
+    let world = World::start();
+    let verb = |line: &str, headers: &[&str], body: &str| {
+        let attempts = [attempt("an override", SQL, line, headers, body)];
+        let answer = send(&world, &attempts).remove(0);
+        let arrived = world.arrivals();
+        let last = arrived.last().unwrap_or_else(|| panic!("{answer}"));
+        let header = |it: &&(String, String)| it.0 == "x-http-method-override";
+        (
+            last.method.clone(),
+            last.headers.iter().any(|it| header(&it)),
+        )
+    };
+    let list = "POST /sql/v1beta4/projects/lab-project/instances";
+    let get = "X-HTTP-Method-Override: GET";
+    assert_eq!(verb(list, &[get], ""), ("GET".to_owned(), false));
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let in_form = verb(list, &[get, form], "maxResults=5");
+    assert_eq!(in_form, ("POST".to_owned(), true));
+    let patch = verb(
+        &format!("POST {DATABASE}"),
+        &[
+            "X-HTTP-Method-Override: PATCH",
+            "Content-Type: application/json",
+        ],
+        "{}",
+    );
+    assert_eq!(patch, ("PATCH".to_owned(), false));
+}
+
 #[test]
 fn a_process_that_calls_all_its_memory_its_arguments_does_not_fill_the_daemons() {
     let world = World::start();
