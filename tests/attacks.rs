@@ -114,6 +114,38 @@ fn a_header_that_decides_is_not_taken_away_after_the_decision() {
     assert_stopped(&world, &attempts);
 }
 
+/// What is sent is what was judged, also to a service that does not know the override.
+#[test]
+fn an_overridden_verb_is_sent_as_itself() {
+    let world = World::start();
+    let verb = |line: &str, headers: &[&str], body: &str| {
+        let attempts = [attempt("an override", SQL, line, headers, body)];
+        let answer = send(&world, &attempts).remove(0);
+        let arrived = world.arrivals();
+        let last = arrived.last().unwrap_or_else(|| panic!("{answer}"));
+        let header = |it: &&(String, String)| it.0 == "x-http-method-override";
+        (
+            last.method.clone(),
+            last.headers.iter().any(|it| header(&it)),
+        )
+    };
+    let list = "POST /sql/v1beta4/projects/lab-project/instances";
+    let get = "X-HTTP-Method-Override: GET";
+    assert_eq!(verb(list, &[get], ""), ("GET".to_owned(), false));
+    let form = "Content-Type: application/x-www-form-urlencoded";
+    let in_form = verb(list, &[get, form], "maxResults=5");
+    assert_eq!(in_form, ("POST".to_owned(), true));
+    let patch = verb(
+        &format!("POST {DATABASE}"),
+        &[
+            "X-HTTP-Method-Override: PATCH",
+            "Content-Type: application/json",
+        ],
+        "{}",
+    );
+    assert_eq!(patch, ("PATCH".to_owned(), false));
+}
+
 #[test]
 fn a_process_that_calls_all_its_memory_its_arguments_does_not_fill_the_daemons() {
     let world = World::start();
@@ -539,4 +571,39 @@ fn a_crowd_is_kept_small() {
     let ran = world.sandbox().python("crowd.py", &["resets"]).succeeded();
     assert!(ran.says("stopped after"), "{ran}");
     world.assert_daemon_works("a crowd");
+}
+
+/// An upload's id says by itself where the bytes go, whatever bucket the path names.
+#[test]
+fn an_upload_goes_on_where_it_was_begun_and_nowhere_else() {
+    const SCRIPT: &str = r#"
+        set -e
+        base=https://storage.googleapis.com/upload/storage/v1/b
+        url=$(curl -sS --fail -X POST "$base/prod-bucket/o?uploadType=resumable&name=begun" \
+            -o /dev/null -D - | tr -d '\r' | sed -n 's/^location: //Ip')
+        echo "$url"
+        put() { curl -sS -o /dev/null -w '%{http_code}\n' -T /etc/hostname "$1"; }
+        put "$base/other-bucket/o?${url#*\?}"
+        put "$url"
+    "#;
+    let world = World::start();
+    let ran = world.sandbox().run(&["bash", "-c", SCRIPT]).succeeded();
+    let said: Vec<&str> = ran.stdout.lines().collect();
+    let [url, elsewhere, there] = said[..] else {
+        panic!("{ran}")
+    };
+    assert_eq!((elsewhere, there), ("400", "200"), "{ran}");
+    let put = [
+        "curl",
+        "-sS",
+        "-w",
+        "%{http_code}",
+        "-T",
+        "/etc/hostname",
+        url,
+    ];
+    let ran = world.sandbox().run(&put);
+    assert!(ran.stdout.ends_with("400"), "another session: {ran}");
+    let bucket = "/upload/storage/v1/b/prod-bucket/o";
+    assert_eq!(world.count("PUT", bucket), 1, "{:#?}", world.arrivals());
 }

@@ -11,7 +11,7 @@ use holdpoint_core::{
     recognise::{self, BodyPlan, Head, Recognised, UploadStep},
     refusal::{Dress, Kind, Refusal},
 };
-use http::{HeaderValue, Request, Response, Uri, Version, header, request};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
@@ -126,11 +126,7 @@ async fn relay(
         .await?;
     let authorization = visit.authorization().await?;
 
-    let instead = match recognised {
-        Recognised::Batch(batch) => Some(batch.body),
-        Recognised::One(_) => None,
-    };
-    let request = Outgoing::new(&visit.host, head, authorization, asked, instead)?;
+    let request = Outgoing::new(&visit.host, head, authorization, asked, recognised)?;
     let begins_upload = route.upload() == Some(UploadStep::Begins);
     let forwarding = forward(visit.clone(), permits, request, begins_upload, place);
     // A client that goes away must not take the answer with it: the outcome belongs in the record.
@@ -193,7 +189,7 @@ impl Outgoing {
         head: &request::Parts,
         authorization: HeaderValue,
         asked: &mut Asked,
-        instead: Option<Vec<u8>>,
+        recognised: Recognised,
     ) -> Result<Self, Refusal> {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let uri = Uri::builder()
@@ -210,9 +206,25 @@ impl Outgoing {
             headers.remove(header::CONTENT_LENGTH);
         }
         headers.insert(header::AUTHORIZATION, authorization);
+        let (method, instead) = match recognised {
+            Recognised::Batch(batch) => (head.method.clone(), Some(batch.body)),
+            // Its query is in the body, and may be too long for anywhere else.
+            Recognised::One(it) if it.method == "GET" && !asked.bytes().is_empty() => {
+                (head.method.clone(), None)
+            }
+            // The verb that was judged, and no override that some service may not know.
+            Recognised::One(it) => {
+                headers.remove("x-http-method-override");
+                let verb = Method::from_bytes(it.method.as_bytes());
+                (
+                    verb.map_err(|error| Refusal::malformed(&error.to_string()))?,
+                    None,
+                )
+            }
+        };
         let (body, sent) = asked.replay(instead);
         let mut request = Request::new(body.boxed());
-        *request.method_mut() = head.method.clone();
+        *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(Self { request, sent })
