@@ -16,12 +16,12 @@ use super::{
 /// # Errors
 /// When the stage cannot be set, or attacks cannot be run on it.
 pub fn attack_all(person: Person, without: Option<&str>) -> anyhow::Result<Vec<Row>> {
-    let stage = Stage::set(person)?;
+    let mut stage = Stage::set(person)?;
     if let Some(program) = without {
         stage.detach(program)?;
     }
     let all: Vec<_> = attack::all().map(|attack| attack.name).collect();
-    let user = trials(&stage, Place::Outside, &all)?;
+    let user = trials(&mut stage, Place::Outside, &all)?;
     let failed: Vec<_> = attack::all()
         .filter(|attack| {
             user.get(attack.name)
@@ -29,8 +29,8 @@ pub fn attack_all(person: Person, without: Option<&str>) -> anyhow::Result<Vec<R
         })
         .map(|attack| attack.name)
         .collect();
-    let root = trials(&stage, Place::OutsideAsRoot, &failed)?;
-    let inside = trials(&stage, Place::Inside, &all)?;
+    let root = trials(&mut stage, Place::OutsideAsRoot, &failed)?;
+    let inside = trials(&mut stage, Place::Inside, &all)?;
     let rows = attack::all().map(|attack| {
         let of = |trials: &HashMap<String, Trial>| trials.get(attack.name).cloned();
         judge(
@@ -43,7 +43,11 @@ pub fn attack_all(person: Person, without: Option<&str>) -> anyhow::Result<Vec<R
     Ok(rows.collect())
 }
 
-fn trials(stage: &Stage, place: Place, attacks: &[&str]) -> anyhow::Result<HashMap<String, Trial>> {
+fn trials(
+    stage: &mut Stage,
+    place: Place,
+    attacks: &[&str],
+) -> anyhow::Result<HashMap<String, Trial>> {
     let trials = stage.attempt(place, attacks)?.into_iter();
     Ok(trials
         .map(|trial| (trial.tried.attack.clone(), trial))

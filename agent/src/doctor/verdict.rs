@@ -107,7 +107,10 @@ pub fn judge(
     Row {
         attack: attack.name,
         what: attack.what,
-        inside: inside.map_or_else(|| "it left no result".to_owned(), in_words),
+        inside: inside.map_or_else(
+            || "it left no result".to_owned(),
+            |trial| in_words(attack.goal, trial),
+        ),
         ms: inside.map_or(0, |trial| trial.tried.ms),
         baseline,
         verdict,
@@ -123,8 +126,8 @@ fn baseline(goal: Goal, user: Option<&Trial>, root: Option<&Trial>) -> Baseline 
         return Baseline::WorksAsRoot;
     }
     match root.or(user) {
-        Some(trial) if is_lacking(&trial.tried.outcome) => Baseline::Lacking(in_words(trial)),
-        Some(trial) => Baseline::Fails(in_words(trial)),
+        Some(trial) if is_lacking(&trial.tried.outcome) => Baseline::Lacking(in_words(goal, trial)),
+        Some(trial) => Baseline::Fails(in_words(goal, trial)),
         None => Baseline::Fails("it left no result".into()),
     }
 }
@@ -159,10 +162,11 @@ fn is_lacking(outcome: &Outcome) -> bool {
     }
 }
 
-fn in_words(trial: &Trial) -> String {
+fn in_words(goal: Goal, trial: &Trial) -> String {
     match &trial.tried.outcome {
-        Outcome::Done if trial.arrived => "done, and it arrived".into(),
-        Outcome::Done => "done".into(),
+        Outcome::Done if trial.arrived => "it arrived".into(),
+        Outcome::Done if goal == Goal::Succeed => "done".into(),
+        Outcome::Done => "nothing arrived".into(),
         Outcome::Failed { why, .. } => {
             let why = why.split(" (os error").next().unwrap_or(why);
             match trial.arrived {

@@ -153,6 +153,9 @@ fn file_handle() -> io::Result<()> {
 
 /// In a terminal made for it: where it works there, it works in the user's.
 fn tiocsti(_: &Scene) -> io::Result<()> {
+    // A terminal that goes away hangs up on its leader.
+    // SAFETY: sets no handler.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
     // SAFETY: opens a device.
     let leader = check(unsafe { libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY) })?;
     // SAFETY: the kernel has just made it.

@@ -11,6 +11,9 @@ pub const ATTACKS: &[Attack] = &[
     succeed("sctp6", "an SCTP socket over IPv6", |_| {
         other(libc::AF_INET6, libc::SOCK_SEQPACKET, libc::IPPROTO_SCTP).map(drop)
     }),
+    succeed("mptcp-socket", "an MPTCP socket", |_| {
+        other(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP).map(drop)
+    }),
     succeed("dccp", "a DCCP socket", |_| {
         other(libc::AF_INET, SOCK_DCCP, libc::IPPROTO_DCCP).map(drop)
     }),

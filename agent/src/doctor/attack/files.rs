@@ -45,7 +45,7 @@ pub const ATTACKS: &[Attack] = &[
         |_| writable(Path::new("/proc/sys/net/ipv4/ip_forward")),
     ),
     succeed("sysrq", "write to /proc/sysrq-trigger", |_| {
-        writable(Path::new("/proc/sysrq-trigger"))
+        writable(Path::new("/proc/sysrq-trigger")).map_err(missing)
     }),
     succeed("host-name", "rename the host", |_| {
         let name = nix::unistd::gethostname()?;
@@ -78,6 +78,14 @@ pub const ATTACKS: &[Attack] = &[
         File::open("/etc/shadow").map(drop)
     }),
 ];
+
+/// Where there is no such file, the kernel has no such thing.
+fn missing(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ENODEV),
+        _ => error,
+    }
+}
 
 /// Opened only: nothing is written.
 fn writable(path: &Path) -> io::Result<()> {

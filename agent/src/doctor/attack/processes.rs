@@ -7,6 +7,7 @@ use std::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::{fs::FileExt as _, net::UnixStream},
     },
+    path::Path,
 };
 
 use nix::{
@@ -22,6 +23,7 @@ use super::{
     Attack, Scene, arrive, check, lacking_if, no, succeed,
     victim::{SECRET, VARIABLE, is_secret, pidfd_open, read_secret},
 };
+use crate::doctor::stage::places::{QUEUE, QUEUES};
 
 pub const ATTACKS: &[Attack] = &[
     succeed("ptrace", "attach to a process outside", |scene| {
@@ -124,11 +126,18 @@ pub const ATTACKS: &[Attack] = &[
     ),
     succeed("message-queue", "open its POSIX message queue", |_| {
         // SAFETY: reads a terminated name.
-        check(unsafe {
-            libc::mq_open(crate::doctor::stage::places::QUEUE.as_ptr(), libc::O_RDONLY)
-        })
-        .map(drop)
+        check(unsafe { libc::mq_open(QUEUE.as_ptr(), libc::O_RDONLY) }).map(drop)
     }),
+    succeed(
+        "message-queue-file",
+        "the same where message queues are files",
+        |_| {
+            if !Path::new(QUEUES).exists() {
+                return Err(io::Error::from_raw_os_error(libc::ENODEV));
+            }
+            File::open(format!("{QUEUES}{}", QUEUE.to_string_lossy())).map(drop)
+        },
+    ),
 ];
 
 fn pid(scene: &Scene) -> Pid {

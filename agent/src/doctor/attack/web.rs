@@ -102,11 +102,8 @@ pub const ATTACKS: &[Attack] = &[
         "server-name",
         "data in the handshake's server name",
         |scene| {
-            tls(
-                far(FAR_V4, 443),
-                &format!("{}.tunnel.example", scene.mark()),
-                "",
-            )
+            let host = format!("{}.tunnel.example", scene.mark());
+            https(&host, &request("GET", "/", &host, ""))
         },
     ),
     arrive("doh", "DNS over HTTPS", |scene| {
@@ -115,11 +112,9 @@ pub const ATTACKS: &[Attack] = &[
         https(host, &request("GET", &path, host, ""))
     }),
     arrive("dot", "DNS over TLS", |scene| {
-        tls(
-            far(FAR_V4, 853),
-            &format!("{}.tunnel.example", scene.mark()),
-            "",
-        )
+        let host = format!("{}.tunnel.example", scene.mark());
+        // What is asked does not matter: the name is gone by then.
+        tls(far(FAR_V4, 853), &host, &request("GET", "/", &host, ""))
     }),
     arrive("plain-http", "HTTP in the clear", |scene| {
         let path = format!("/{}", scene.mark());

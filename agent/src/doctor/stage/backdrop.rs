@@ -16,7 +16,7 @@ use nix::{
     sys::stat::{Mode, umask},
 };
 
-use super::places::{self, FAR_V4, NEAR_V4, PINS, PROGRAM, ROOT, SETGID_ID, SETUID_ID};
+use super::places::{self, FAR_V4, NEAR_V4, PINS, PROGRAM, QUEUES, ROOT, SETGID_ID, SETUID_ID};
 use crate::doctor::attack::SECRET;
 
 /// The program that tells who it is.
@@ -58,6 +58,10 @@ pub fn put_up(owner: u32) -> anyhow::Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("bpf"), PINS, Some("bpf"), flags, Some("mode=0700"))
         .context("cannot mount a bpffs: is this a kernel with BPF?")?;
+    if Path::new(QUEUES).exists() {
+        mount(Some("mqueue"), QUEUES, Some("mqueue"), flags, nothing)
+            .context("cannot mount the message queues")?;
+    }
     set_id_programs()?;
     victims_file(owner)?;
     resolver(resolv_conf)
@@ -106,10 +110,13 @@ fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
 /// # Errors
 /// When the kernel refuses.
 pub fn network() -> anyhow::Result<()> {
-    super::cable::plug_in(places::NEAR, NEAR_V4, &[places::NEAR_V6])
+    // The link-local one at once, too: the kernel's own would come a second later.
+    let v6 = [places::NEAR_V6, places::NEAR_LINK_LOCAL];
+    super::cable::plug_in(places::NEAR, NEAR_V4, &v6)
         .context("cannot set the stage's interface up")?;
     super::cable::add_v4("lo:9", places::METADATA)?;
     super::cable::add_v6("lo", places::METADATA_V6, 128)?;
+    super::cable::settle();
     // Nobody may make ping sockets in a new namespace (icmp(7)), and root is not to be needed for them.
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
         .context("cannot allow ping sockets")

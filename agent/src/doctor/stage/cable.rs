@@ -4,6 +4,8 @@ use std::{
     fs, io, mem,
     net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::{AsRawFd as _, BorrowedFd},
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -142,6 +144,23 @@ pub fn add_v6(name: &str, address: Ipv6Addr, prefix: u32) -> io::Result<()> {
         ifr6_ifindex: if_nametoindex(name)? as i32,
     };
     ask(&socket, libc::SIOCSIFADDR, &raw const request)
+}
+
+/// Waits until addresses can be used: even those that nobody is asked about are made so by a worker of the kernel's.
+pub fn settle() {
+    /// `IFA_F_TENTATIVE` of linux/if_addr.h.
+    const TENTATIVE: u32 = 0x40;
+    for _ in 0..200 {
+        // Address, index, prefix length, scope, flags, name.
+        let addresses = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+        let flags = addresses
+            .lines()
+            .filter_map(|line| u32::from_str_radix(line.split_whitespace().nth(4)?, 16).ok());
+        if flags.fold(0, |all, flags| all | flags) & TENTATIVE == 0 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
 }
 
 fn ask<T>(socket: &impl std::os::fd::AsRawFd, what: u64, request: *const T) -> io::Result<()> {

@@ -22,6 +22,7 @@ use nix::sys::socket::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener},
+    task::AbortHandle,
 };
 
 use super::{
@@ -38,11 +39,12 @@ use crate::{
     launch::{PROXY_PORT, sys::send_with},
 };
 
-/// Opens all of it in the caller's namespaces, and returns once it listens.
+/// Opens all of it in the caller's namespaces, and returns once it listens. The proxy that is open to everybody closes when what is
+/// returned is dropped.
 ///
 /// # Errors
 /// When something cannot be opened.
-pub fn open(seen: &Seen, issuer: Issuer) -> anyhow::Result<()> {
+pub fn open(seen: &Seen, issuer: Issuer) -> anyhow::Result<OpenProxy> {
     let seen = seen.clone();
     let (ready, opened) = mpsc::channel();
     thread::Builder::new()
@@ -59,7 +61,16 @@ pub fn open(seen: &Seen, issuer: Issuer) -> anyhow::Result<()> {
     opened.recv().context("the stage's services ended")?
 }
 
-async fn services(seen: Seen, issuer: Issuer) -> anyhow::Result<()> {
+/// Only what is outside may find it: a session's own proxy is at the same port.
+pub struct OpenProxy(AbortHandle);
+
+impl Drop for OpenProxy {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+async fn services(seen: Seen, issuer: Issuer) -> anyhow::Result<OpenProxy> {
     for path in STAND_INS {
         tokio::spawn(listen::unix(unix_listener(path)?, seen.clone()));
     }
@@ -77,12 +88,12 @@ async fn services(seen: Seen, issuer: Issuer) -> anyhow::Result<()> {
         issuer,
     ));
     tokio::spawn(metadata(TcpListener::bind((METADATA, 80)).await?));
+    // Without IPv6 there is none.
     if let Ok(listener) = TcpListener::bind((METADATA_V6, 80)).await {
         tokio::spawn(metadata(listener));
     }
     let proxy = TcpListener::bind((Ipv4Addr::LOCALHOST, PROXY_PORT)).await?;
-    tokio::spawn(open_proxy(proxy));
-    Ok(())
+    Ok(OpenProxy(tokio::spawn(open_proxy(proxy)).abort_handle()))
 }
 
 fn unix_listener(path: &str) -> anyhow::Result<UnixListener> {

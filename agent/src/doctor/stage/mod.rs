@@ -71,6 +71,7 @@ pub struct Stage {
     seen: Seen,
     token: String,
     person: Person,
+    proxy: Option<host::OpenProxy>,
 }
 
 impl Stage {
@@ -89,7 +90,7 @@ impl Stage {
         backdrop::network()?;
         let issuer = Issuer::new()?;
         let token = issuer.token()?;
-        host::open(&seen, issuer)?;
+        let proxy = host::open(&seen, issuer)?;
         let shared_memory = shared_memory().context("cannot make shared memory")?;
         message_queue().context("cannot make a message queue")?;
         let (victim, found) = victim(&person)?;
@@ -110,6 +111,7 @@ impl Stage {
             seen,
             token,
             person,
+            proxy: Some(proxy),
         })
     }
 
@@ -126,7 +128,10 @@ impl Stage {
     ///
     /// # Errors
     /// When they cannot be run at all.
-    pub fn attempt(&self, place: Place, attacks: &[&str]) -> anyhow::Result<Vec<Trial>> {
+    pub fn attempt(&mut self, place: Place, attacks: &[&str]) -> anyhow::Result<Vec<Trial>> {
+        if place == Place::Inside {
+            self.proxy = None;
+        }
         let plan = Plan {
             mark: format!("{}{}", self.run, place.letter()),
             attacks: attacks.iter().map(|name| (*name).to_owned()).collect(),

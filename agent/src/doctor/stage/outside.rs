@@ -55,6 +55,7 @@ fn prepare(stage: &File, seen: &Seen) -> anyhow::Result<TlsAcceptor> {
     cable::lay(FAR, NEAR, stage.as_fd())?;
     cable::plug_in(FAR, FAR_V4, &[FAR_V6, FAR_LINK_LOCAL])
         .context("cannot set the outside's interface up")?;
+    cable::settle();
     let sniffer = sniffer().context("cannot watch the cable")?;
     let seen = seen.clone();
     thread::Builder::new()

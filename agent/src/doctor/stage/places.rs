@@ -10,6 +10,7 @@ pub const FAR: &str = "hpfar";
 /// The stage's addresses.
 pub const NEAR_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 pub const NEAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x686f, 0, 0, 0, 0, 1);
+pub const NEAR_LINK_LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x686f, 0, 0, 1);
 /// The outside world's.
 pub const FAR_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 pub const FAR_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x686f, 0, 0, 0, 0, 2);
@@ -49,6 +50,8 @@ pub const PINS: &str = "/mnt/bpf";
 pub const RUNTIME: &str = "/run/holdpoint";
 /// A name in the stage's abstract socket namespace.
 pub const ABSTRACT: &str = "holdpoint-doctor";
+/// Where message queues are files, on hosts that have it.
+pub const QUEUES: &str = "/dev/mqueue";
 /// A POSIX message queue.
 pub const QUEUE: &std::ffi::CStr = c"/holdpoint-doctor";
 
