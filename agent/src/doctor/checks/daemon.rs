@@ -1,5 +1,7 @@
 //! The daemon, asked over its control socket.
 
+use std::os::unix::net::UnixStream;
+
 use serde_json::Value;
 
 use super::Finding;
@@ -12,8 +14,8 @@ use crate::{
 pub async fn check(config: &Config) -> (Option<Value>, Vec<Finding>) {
     const SUBJECT: &str = "daemon";
     let socket = config.control_socket();
-    if !socket.exists() {
-        let says = format!("it does not run: there is no {}", socket.display());
+    if UnixStream::connect(&socket).is_err() {
+        let says = format!("it does not run: nobody listens on {}", socket.display());
         let advice = "start it (systemctl start holdpoint); what needs it was not looked at";
         return (None, vec![Finding::warn(SUBJECT, says, advice)]);
     }

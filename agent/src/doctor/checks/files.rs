@@ -21,7 +21,6 @@ pub fn check(config: &Config, runs: bool) -> Vec<Finding> {
         return findings;
     }
     findings.extend(strict("state", state, 0o077));
-    findings.extend(strict("record", &config.record_dir(), 0o077));
     findings.extend(authority(config, runs));
     if runs {
         findings.extend(owned_by_root("runtime", &config.runtime_dir, 0o022));

@@ -31,6 +31,9 @@ const POLICY: &str = r#"@id("reads")
 permit(principal, action in Action::"read", resource);
 "#;
 
+/// What the names of doctors' cgroups begin with; the process id follows.
+const CGROUP: &str = "holdpoint-doctor-";
+
 /// A running daemon.
 pub struct Daemon {
     child: Child,
@@ -44,7 +47,8 @@ impl Daemon {
     /// # Errors
     /// When it does not get there; with the end of its log.
     pub fn start(cgroup2: &Path) -> anyhow::Result<Self> {
-        let name = format!("holdpoint-doctor-{}", std::process::id());
+        remove_remnants(cgroup2);
+        let name = format!("{CGROUP}{}", std::process::id());
         let policies = Path::new(ROOT).join("policies");
         fs::create_dir(&policies)?;
         fs::write(policies.join("reads.cedar"), POLICY)?;
@@ -130,6 +134,21 @@ impl Drop for Daemon {
                 "holdpoint: the cgroup {} is left over: {error:#}",
                 self.agents.display()
             );
+        }
+    }
+}
+
+/// Of doctors that were killed. What lived there died with them.
+fn remove_remnants(cgroup2: &Path) {
+    for entry in fs::read_dir(cgroup2).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_string_lossy()
+            .strip_prefix(CGROUP)
+            .map(str::to_owned);
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = crate::launch::end_leftovers(&entry.path());
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }
