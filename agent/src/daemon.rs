@@ -248,7 +248,8 @@ fn reload_policies(house: &House, config: &Config) {
     }
 }
 
-fn load_policies(config: &Config) -> anyhow::Result<Policies> {
+/// The policies, with reviewers in the configuration for every hold.
+pub(crate) fn load_policies(config: &Config) -> anyhow::Result<Policies> {
     let dir = config.policies.display();
     let sources = policy_dir::read_policies(&config.policies)?;
     let policies = Policies::load(&sources, Catalog::built_in()).map_err(|problems| {

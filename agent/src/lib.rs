@@ -13,6 +13,7 @@ pub mod control;
 pub mod credential;
 pub mod daemon;
 pub mod dns;
+pub mod doctor;
 pub mod gate;
 pub mod head;
 pub mod interim;
