@@ -188,11 +188,8 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let mut config: Self = toml::from_str(&text)
+        let config: Self = toml::from_str(&text)
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
-        if let CredentialSource::ServiceAccountKey { file } = &mut config.google.credential {
-            *file = in_credentials_directory(file)?;
-        }
         anyhow::ensure!(
             !config.issuers.is_empty(),
             "{}: no [[issuer]]: no session could be opened",
@@ -226,8 +223,12 @@ impl Config {
     }
 }
 
-/// `${CREDENTIALS_DIRECTORY}` at the start of a path stands for the directory systemd names (systemd.exec(5), "Credentials").
-fn in_credentials_directory(file: &Path) -> anyhow::Result<PathBuf> {
+/// `${CREDENTIALS_DIRECTORY}` at the start of a path stands for the directory systemd names (systemd.exec(5), "Credentials"). Only the
+/// daemon is told of it: others that read the configuration have no use for the file.
+///
+/// # Errors
+/// When systemd has named none.
+pub(crate) fn in_credentials_directory(file: &Path) -> anyhow::Result<PathBuf> {
     let Ok(rest) = file.strip_prefix("${CREDENTIALS_DIRECTORY}") else {
         return Ok(file.to_owned());
     };

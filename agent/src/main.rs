@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use holdpoint::{cli, config::Config, daemon, detach, launch};
+use holdpoint::{cli, config::Config, daemon, detach, doctor, launch};
 use tracing_subscriber::EnvFilter;
 
 /// Puts hold points on what AI coding agents do to Google Cloud from this machine.
@@ -35,6 +35,8 @@ enum Command {
     Policy(cli::policy::Args),
     /// Says what captured requests would be taken for, offline.
     Recognise(cli::recognise::Args),
+    /// Looks at the host, and attacks a sandbox of its own.
+    Doctor(cli::doctor::Args),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -56,6 +58,12 @@ enum Command {
     /// One per session; the daemon starts it.
     #[command(hide = true)]
     Shim,
+    /// What the doctor runs, outside of a sandbox and inside.
+    #[command(hide = true)]
+    Attack {
+        /// The plan in JSON, or `victim`.
+        plan: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -67,6 +75,10 @@ fn main() -> ExitCode {
         Command::Status(args) => told(block_on(cli::status::run(&args))),
         Command::Policy(args) => told(cli::policy::run(&args)),
         Command::Recognise(args) => told(cli::recognise::run(&args)),
+        Command::Doctor(args) => cli::doctor::run(&args).unwrap_or_else(|error| {
+            eprintln!("holdpoint: {error:#}");
+            ExitCode::FAILURE
+        }),
         Command::Completions { shell } => {
             let mut command = Holdpoint::command();
             clap_complete::generate(shell, &mut command, "holdpoint", &mut std::io::stdout());
@@ -77,6 +89,7 @@ fn main() -> ExitCode {
             told(Config::load(&config).and_then(|config| detach::run(&config)))
         }
         Command::Shim => launch::shim::main(),
+        Command::Attack { plan } => doctor::attack::main(&plan),
     }
 }
 

@@ -59,6 +59,15 @@ impl Verifier {
         self.verify_at(token, Timestamp::now()).await
     }
 
+    /// Fetches every issuer's keys, and tells how many there are, or why there are none.
+    pub async fn reach(&self) -> Vec<(&str, Result<usize, String>)> {
+        let mut reached = Vec::new();
+        for issuer in &self.issuers {
+            reached.push((issuer.url(), issuer.reach().await));
+        }
+        reached
+    }
+
     async fn verify_at(&self, token: &str, now: Timestamp) -> Result<Principal, TokenError> {
         let token = Unverified::parse(token)?;
         let issuer = self

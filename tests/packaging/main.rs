@@ -57,6 +57,7 @@ fn a_session_works_and_does_not_feel_the_services_sandbox() {
     let host = &service.container;
     assert_eq!(service.property("ActiveState"), "active");
     service.assert_serves();
+    host.ok("holdpoint status && holdpoint approvals list && holdpoint sessions list");
 
     host.ok("install -d -o agent /usr/local/tools && echo mine > /tmp/of-the-host");
     // No bash: its `ulimit` would say what dash's says.

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod approvals;
+pub mod doctor;
 pub mod policy;
 pub mod recognise;
 pub mod run;

@@ -39,7 +39,7 @@ impl Source {
                 (Kind::Metadata(*address), metadata_uri(*address, ""))
             }
             CredentialSource::ServiceAccountKey { file } => {
-                let key = ServiceAccountKey::read(file)?;
+                let key = ServiceAccountKey::read(&config::in_credentials_directory(file)?)?;
                 let uri = key.token_uri.clone();
                 (Kind::Key(Box::new(key)), uri)
             }

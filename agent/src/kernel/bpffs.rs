@@ -45,7 +45,11 @@ pub fn require(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn is_bpffs(path: &Path) -> nix::Result<bool> {
+/// Whether it is on one.
+///
+/// # Errors
+/// When there is no such path.
+pub fn is_bpffs(path: &Path) -> nix::Result<bool> {
     Ok(statfs(path)?.filesystem_type() == BPF_FS_MAGIC)
 }
 

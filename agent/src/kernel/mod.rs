@@ -6,6 +6,7 @@
 
 mod bpffs;
 mod cgroup;
+pub mod inspect;
 mod pins;
 mod programs;
 mod prove;
@@ -33,6 +34,7 @@ use holdpoint_ebpf_common::{FlowKey, Origin, names};
 use serde::Serialize;
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub use bpffs::is_bpffs;
 pub use cgroup::{AgentsCgroup, cgroup2_root};
 pub use holdpoint_ebpf_common::{Refusal, SessionPorts};
 

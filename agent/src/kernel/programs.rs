@@ -16,7 +16,7 @@ use super::AgentsCgroup;
 static OBJECT: &[u8] = aya::include_bytes_aligned!("holdpoint.bpf.o");
 
 /// Every program in the object, and what `bpftool` calls its place.
-const PROGRAMS: [(&str, &str); 12] = [
+pub const PROGRAMS: [(&str, &str); 12] = [
     ("sock_create", "cgroup_inet_sock_create"),
     ("egress", "cgroup_inet_egress"),
     ("connect4", "cgroup_inet4_connect"),

@@ -16,17 +16,19 @@ const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
 /// io_uring makes sockets and connections without the system calls that are filtered here. Programs fall back on ENOSYS.
 /// The kernel's keyrings: a session would have the daemon's own at hand.
-const MISSING: [i64; 6] = [
+const MISSING: [i64; 7] = [
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
     libc::SYS_io_uring_register,
     libc::SYS_add_key,
     libc::SYS_request_key,
     libc::SYS_keyctl,
+    // Its flags are in memory, out of a filter's sight. C libraries fall back on clone(2).
+    libc::SYS_clone3,
 ];
 
 /// Forbidden with EPERM, as to any process without privileges.
-const FORBIDDEN: [i64; 20] = [
+const FORBIDDEN: [i64; 21] = [
     // The session's private mounts: an overlay or another procfs in a nested user namespace would look beneath them.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -47,6 +49,8 @@ const FORBIDDEN: [i64; 20] = [
     // Kernel programs, and what measures other processes.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
+    // Stops the kernel in the middle of a copy: of use to exploits of it, and to little else.
+    libc::SYS_userfaultfd,
     // The kernel itself. No capability allows them either; here against mistakes there.
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
@@ -156,6 +160,12 @@ fn forbidden() -> anyhow::Result<Rules> {
         })
         .collect::<anyhow::Result<_>>()?;
     rules.insert(libc::SYS_ioctl, ioctls);
+    // With a user namespace of its own a process has every capability in it, and all namespaces for the asking.
+    let new_user = libc::CLONE_NEWUSER as u64;
+    for call in [libc::SYS_unshare, libc::SYS_clone] {
+        let asked = compare(0, SeccompCmpOp::MaskedEq(new_user), new_user)?;
+        rules.insert(call, vec![SeccompRule::new(vec![asked])?]);
+    }
     Ok(rules)
 }
 

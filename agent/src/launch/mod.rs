@@ -31,7 +31,7 @@ mod request;
 mod running;
 pub mod shim;
 mod stdio;
-mod sys;
+pub(crate) mod sys;
 mod terminal;
 mod wire;
 

@@ -23,11 +23,12 @@ const SYSTEM_BUNDLES: [&str; 5] = [
 ];
 
 /// Services of the host behind Unix sockets that would resolve names past Holdpoint (nscd, resolved directly and over
-/// D-Bus, Avahi), or start processes outside of the session for whoever may connect (the user's systemd, container engines).
-const HIDDEN: [&str; 15] = [
+/// D-Bus, Avahi), or start processes outside of the session for whoever may connect (systemd, container engines).
+const HIDDEN: [&str; 17] = [
     "/run/nscd",
     "/var/run/nscd",
     "/run/systemd/resolve",
+    "/run/systemd/private",
     "/run/avahi-daemon",
     "/run/dbus",
     "/run/user",
@@ -40,6 +41,8 @@ const HIDDEN: [&str; 15] = [
     "/run/snapd.socket",
     "/var/lib/lxd",
     "/var/snap/lxd/common/lxd",
+    // Message queues of the host's IPC namespace, as files.
+    "/dev/mqueue",
 ];
 
 const RESOLV_CONF: &str = "# Holdpoint answers for this session.\nnameserver 127.0.0.1\n";

@@ -84,8 +84,14 @@ fn serve(daemon: &UnixStream) -> anyhow::Result<Pid> {
 
 fn prepare(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<()> {
     setsid().context("cannot leave the daemon's session")?;
-    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
-        .context("cannot make the session's namespaces")?;
+    // Shared memory and message queues of processes outside stay outside; a name of the host's own stays what it is.
+    unshare(
+        CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )
+    .context("cannot make the session's namespaces")?;
     mounts::isolate(&order.runtime_dir.to_path(), &order.ca_bundle.to_path())?;
     let (services, listeners): (Vec<_>, Vec<_>) = network::listeners()?.into_iter().unzip();
     let fds: Vec<_> = listeners.iter().map(OwnedFd::as_fd).collect();

@@ -92,6 +92,11 @@ impl Issuer {
             })
     }
 
+    /// How many keys it publishes now.
+    pub(super) async fn reach(&self) -> Result<usize, String> {
+        Ok(self.fetch_keys().await?.count())
+    }
+
     /// Lets time pass, as far as the cache can tell.
     #[cfg(test)]
     pub(super) async fn elapse(&self, time: Duration) {

@@ -28,6 +28,11 @@ impl Keys {
         Ok(Self(keys.filter_map(Result::ok).collect()))
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// The key `id` for `algorithm`. A token without a key id fits when there is just one key it can mean.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<DecodingKey> {
         let mut fitting = self.0.iter().filter(|key| fits(key, algorithm));

@@ -237,7 +237,7 @@ fn system_calls(world: &World) {
     let output = world.probe("calls");
     let text = String::from_utf8_lossy(&output.stdout);
     for line in text.lines() {
-        let missing = ["io_uring", "keyctl", "add_key"]
+        let missing = ["io_uring", "keyctl", "add_key", "clone3"]
             .iter()
             .any(|name| line.starts_with(name));
         assert!(
@@ -245,7 +245,7 @@ fn system_calls(world: &World) {
             "{text}"
         );
     }
-    assert_eq!(text.lines().count(), 13);
+    assert_eq!(text.lines().count(), 16);
 }
 
 fn foreign_abis(world: &World) {

@@ -78,6 +78,7 @@ fn calls() {
     let attempts = [
         ("io_uring_setup", libc::SYS_io_uring_setup),
         ("io_uring_enter", libc::SYS_io_uring_enter),
+        ("clone3", libc::SYS_clone3),
         ("keyctl", libc::SYS_keyctl),
         ("add_key", libc::SYS_add_key),
         ("mount", libc::SYS_mount),
@@ -85,6 +86,7 @@ fn calls() {
         ("setns", libc::SYS_setns),
         ("bpf", libc::SYS_bpf),
         ("perf_event_open", libc::SYS_perf_event_open),
+        ("userfaultfd", libc::SYS_userfaultfd),
         ("open_by_handle_at", libc::SYS_open_by_handle_at),
         ("pidfd_getfd", libc::SYS_pidfd_getfd),
         ("finit_module", libc::SYS_finit_module),
@@ -94,6 +96,9 @@ fn calls() {
         let done = unsafe { libc::syscall(number, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64, 0_i64) };
         println!("{name}: {}", outcome(done));
     }
+    // SAFETY: takes no memory.
+    let unshared = unsafe { libc::unshare(libc::CLONE_NEWUSER) };
+    println!("a user namespace: {}", outcome(unshared.into()));
     let byte = b'x';
     // SAFETY: TIOCSTI reads one byte.
     let typed = unsafe { libc::ioctl(0, libc::TIOCSTI, &raw const byte) };

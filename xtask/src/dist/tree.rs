@@ -43,8 +43,8 @@ const COMPLETIONS: [(&str, &str); 3] = [
     ("fish", "usr/share/fish/vendor_completions.d/holdpoint.fish"),
 ];
 
-/// The policies: the administrator's to change.
-pub const POLICIES: &str = "etc/holdpoint/policies";
+/// The policies: once for the administrator to change, once as they were.
+const POLICIES: [&str; 2] = ["etc/holdpoint/policies", "usr/share/holdpoint/policies"];
 
 /// Makes the tree below `root`.
 ///
@@ -66,7 +66,9 @@ pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
     for policy in file_names(&repository().join("policies"))? {
         let name = policy.file_name().context("a file")?.to_owned();
         if name != "README.md" {
-            put(&policy, &root.join(POLICIES).join(name))?;
+            for dir in POLICIES {
+                put(&policy, &root.join(dir).join(&name))?;
+            }
         }
     }
     for (shell, target) in COMPLETIONS {

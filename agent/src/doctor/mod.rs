@@ -1,0 +1,11 @@
+//! `holdpoint doctor`: looks at the host, and attacks its own sandbox.
+
+pub mod attack;
+pub mod checks;
+mod person;
+mod sandbox;
+mod stage;
+pub mod verdict;
+
+pub use person::Person;
+pub use sandbox::attack_all;

@@ -1,0 +1,126 @@
+//! What is pinned and attached, as the kernel tells, without loading anything.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
+};
+
+use super::{AgentsCgroup, programs::PROGRAMS, prove};
+
+/// A program that should be pinned, and what became of it.
+#[derive(Debug)]
+pub struct Inspected {
+    /// The program's name.
+    pub program: &'static str,
+    /// Where its link should be pinned.
+    pub pin: PathBuf,
+    /// The cgroup it is attached to. 0: it was detached by force.
+    pub cgroup: io::Result<u64>,
+}
+
+/// Looks at the pinned links of all programs.
+#[must_use]
+pub fn links(pin_dir: &Path) -> Vec<Inspected> {
+    let dir = pin_dir.join("links");
+    PROGRAMS
+        .iter()
+        .map(|(program, _)| {
+            let pin = dir.join(program);
+            let cgroup = attached_to(&pin);
+            Inspected {
+                program,
+                pin,
+                cgroup,
+            }
+        })
+        .collect()
+}
+
+/// Tries, in a child process below the agents' cgroup and in no session, what has to be refused there; tells how much that was.
+///
+/// # Errors
+/// When something is not refused, or cannot be tried.
+pub fn try_enforcement(agents: &AgentsCgroup) -> anyhow::Result<u64> {
+    prove::all_refused(agents)
+}
+
+/// `struct bpf_link_info` of linux/bpf.h, as far as it goes for cgroups.
+#[repr(C)]
+#[derive(Default)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    reserved: u32,
+    cgroup: u64,
+    attach_type: u32,
+    reserved_too: u32,
+}
+
+fn attached_to(pin: &Path) -> io::Result<u64> {
+    /// `enum bpf_cmd` of linux/bpf.h.
+    const BPF_OBJ_GET: i32 = 7;
+    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+    /// `enum bpf_link_type` of linux/bpf.h.
+    const BPF_LINK_TYPE_CGROUP: u32 = 3;
+
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    // pathname, bpf_fd and file_flags.
+    let link = bpf(BPF_OBJ_GET, &[path.as_ptr().expose_provenance() as u64, 0])?;
+    // SAFETY: the kernel has just made it.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let mut info = LinkInfo::default();
+    let size = size_of::<LinkInfo>() as u64;
+    // bpf_fd and info_len, then info.
+    let attributes = [
+        u64::from_ne_bytes(pair(link.as_raw_fd() as u32, size as u32)),
+        (&raw mut info).expose_provenance() as u64,
+    ];
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    if info.kind == BPF_LINK_TYPE_CGROUP {
+        Ok(info.cgroup)
+    } else {
+        Err(io::Error::other("it is no link to a cgroup"))
+    }
+}
+
+fn pair(first: u32, second: u32) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&first.to_ne_bytes());
+    bytes[4..].copy_from_slice(&second.to_ne_bytes());
+    bytes
+}
+
+fn bpf(command: i32, attributes: &[u64; 2]) -> io::Result<i32> {
+    // SAFETY: the attributes are of the size given, and what they point to lives in the caller with room for what is written.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            size_of_val(attributes),
+        )
+    };
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        fd => Ok(fd as i32),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_an_error() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let links = links(dir.path());
+        assert_eq!(links.len(), PROGRAMS.len());
+        assert!(links.iter().all(|link| link.cgroup.is_err()));
+    }
+}
