@@ -48,8 +48,7 @@ enum Command {
         /// The directory they go to.
         dir: PathBuf,
     },
-    /// Ends what a stopped daemon left in the kernel, before the package is removed.
-    #[command(hide = true)]
+    /// Ends what a stopped daemon left in the kernel: sessions and BPF programs.
     Detach {
         /// The configuration file.
         #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
