@@ -15,12 +15,14 @@ use holdpoint_core::{
     recognise::Payload,
     refusal::{Kind, Refusal},
 };
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::outcome::Outcome;
+use crate::{
+    allowance::{Charge, Place},
+    gate::Outcome,
+};
 
 /// A client that sends nothing for this long is not waited for.
 const IDLE: Duration = Duration::from_secs(60);
@@ -35,25 +37,27 @@ pub struct Asked {
     beginning: BytesMut,
     /// What comes after the beginning; none when the beginning is all.
     rest: Option<Incoming>,
-    trailers: Option<HeaderMap>,
+    /// For the beginning.
+    charge: Charge,
 }
 
 impl Asked {
-    /// A body of which nothing has been read.
+    /// A body of which nothing has been read; what is read is put on this account.
     #[must_use]
-    pub fn new(body: Incoming) -> Self {
+    pub fn new(body: Incoming, charge: Charge) -> Self {
         let rest = (!body.is_end_stream()).then_some(body);
         Self {
             beginning: BytesMut::new(),
             rest,
-            trailers: None,
+            charge,
         }
     }
 
-    /// Reads on until the end, or until more than `limit` bytes are there.
+    /// Reads on until the end, or until more than `limit` bytes are there. Trailers are left behind (RFC 9110, section
+    /// 6.5.1, allows it): nobody has judged them.
     ///
     /// # Errors
-    /// When the client breaks off or falls silent.
+    /// When the client breaks off or falls silent, or there is no room for more.
     pub async fn read(&mut self, limit: usize) -> Result<(), Refusal> {
         while self.beginning.len() <= limit
             && let Some(rest) = &mut self.rest
@@ -69,10 +73,12 @@ impl Asked {
             match frame {
                 None => self.rest = None,
                 Some(Err(error)) => return Err(broken(&format!("its body broke off: {error}"))),
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => self.beginning.extend_from_slice(&data),
-                    Err(frame) => self.trailers = frame.into_trailers().ok(),
-                },
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.charge.cover(self.beginning.len() + data.len())?;
+                        self.beginning.extend_from_slice(&data);
+                    }
+                }
             }
         }
         Ok(())
@@ -114,26 +120,17 @@ impl Asked {
         self.rest.is_none()
     }
 
-    /// Takes everything out; nothing is left behind.
+    /// Takes everything out, to go upstream; `instead` takes the place of what was read. The counter tells how much has gone.
     #[must_use]
-    pub fn take(&mut self) -> Self {
-        Self {
-            beginning: std::mem::take(&mut self.beginning),
-            rest: self.rest.take(),
-            trailers: self.trailers.take(),
-        }
-    }
-
-    /// The body as it goes upstream; `instead` takes the place of what was read. The counter tells how much has gone.
-    #[must_use]
-    pub fn replay(self, instead: Option<Vec<u8>>) -> (Replayed, Arc<AtomicU64>) {
+    pub fn replay(&mut self, instead: Option<Vec<u8>>) -> (Replayed, Arc<AtomicU64>) {
         let sent = Arc::<AtomicU64>::default();
-        let beginning = instead.map_or_else(|| self.beginning.freeze(), Bytes::from);
+        let beginning = std::mem::take(&mut self.beginning);
+        let beginning = instead.map_or_else(|| beginning.freeze(), Bytes::from);
         let body = Replayed {
             beginning: Some(beginning).filter(|bytes| !bytes.is_empty()),
-            rest: self.rest,
-            trailers: self.trailers,
+            rest: self.rest.take(),
             sent: sent.clone(),
+            _charge: self.charge.take(),
         };
         (body, sent)
     }
@@ -150,8 +147,8 @@ fn broken(problem: &str) -> Refusal {
 pub struct Replayed {
     beginning: Option<Bytes>,
     rest: Option<Incoming>,
-    trailers: Option<HeaderMap>,
     sent: Arc<AtomicU64>,
+    _charge: Charge,
 }
 
 impl Body for Replayed {
@@ -166,15 +163,14 @@ impl Body for Replayed {
             Frame::data(beginning)
         } else if let Some(rest) = &mut self.rest {
             match ready!(Pin::new(rest).poll_frame(cx)) {
-                Some(Ok(frame)) => frame,
+                Some(Ok(frame)) if frame.is_data() => frame,
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
-                None => {
+                // Trailers, which come last, or the end.
+                _ => {
                     self.rest = None;
                     return Poll::Ready(None);
                 }
             }
-        } else if let Some(trailers) = self.trailers.take() {
-            Frame::trailers(trailers)
         } else {
             return Poll::Ready(None);
         };
@@ -184,9 +180,7 @@ impl Body for Replayed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.beginning.is_none()
-            && self.trailers.is_none()
-            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+        self.beginning.is_none() && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -208,13 +202,18 @@ impl Body for Replayed {
 pub struct Watched {
     body: Incoming,
     outcome: Outcome,
+    _place: Place,
 }
 
 impl Watched {
-    /// Watches this body.
+    /// Watches this body; the request has its place until then.
     #[must_use]
-    pub fn new(body: Incoming, outcome: Outcome) -> Self {
-        Self { body, outcome }
+    pub fn new(body: Incoming, outcome: Outcome, place: Place) -> Self {
+        Self {
+            body,
+            outcome,
+            _place: place,
+        }
     }
 }
 
@@ -239,5 +238,59 @@ impl Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{Request, Response, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        sync::mpsc,
+    };
+
+    use super::*;
+    use crate::allowance::Memory;
+
+    /// What goes upstream of this chunked body, when `limit` bytes of it are read first: frames of data, and of others.
+    async fn replayed(limit: usize) -> (Vec<u8>, usize) {
+        const REQUEST: &[u8] = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\
+            Trailer: x-http-method-override\r\n\r\n3\r\nabc\r\n3\r\ndef\r\n\
+            0\r\nx-http-method-override: DELETE\r\n\r\n";
+        let (mut near, far) = tokio::io::duplex(4096);
+        let (seen, mut found) = mpsc::channel(1);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let seen = seen.clone();
+            async move {
+                let mut asked =
+                    Asked::new(request.into_body(), Memory::default().session().charge());
+                asked.read(limit).await.expect("it all comes");
+                let (mut body, _) = asked.replay(None);
+                let (mut data, mut others) = (Vec::new(), 0);
+                while let Some(frame) = body.frame().await {
+                    match frame.expect("it all comes").into_data() {
+                        Ok(piece) => data.extend_from_slice(&piece),
+                        Err(_) => others += 1,
+                    }
+                }
+                let _ = seen.send((data, others)).await;
+                Ok::<_, Infallible>(Response::new(String::new()))
+            }
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(far), service));
+        near.write_all(REQUEST).await.expect("it reads");
+        let found = found.recv().await.expect("a request");
+        let _ = near.read(&mut [0; 100]).await;
+        found
+    }
+
+    #[tokio::test]
+    async fn trailers_do_not_travel() {
+        for limit in [0, 3, 100] {
+            assert_eq!(replayed(limit).await, (b"abcdef".to_vec(), 0), "{limit}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    io::{self, Read as _},
     net::SocketAddr,
     sync::{
         Arc,
@@ -28,6 +28,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -40,6 +41,7 @@ use crate::{
     record::{Event, Process},
     relay::{self, Visit},
     replay::Replay,
+    reply,
     tls::{self, Hello, HelloReader},
 };
 
@@ -285,17 +287,9 @@ impl Caller {
             Err(refusal) => return Err(Refused(refusal.message)),
         };
         let mut outcome = permits.spend();
-        let dialled = self.house.upstream.dial(name, port).await;
-        let mut upstream = match dialled {
-            Ok(upstream) => upstream,
-            Err(error) => {
-                outcome.not_sent();
-                return Err(Refused(format!(
-                    "{name}:{port} could not be reached: {error}"
-                )));
-            }
-        };
-        outcome.sending();
+        let dialled = self.house.upstream.dial(&mut outcome, name, port).await;
+        let mut upstream = dialled
+            .map_err(|error| Refused(format!("{name}:{port} could not be reached: {error}")))?;
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
@@ -332,7 +326,7 @@ impl Caller {
     ) {
         let refusal = refusal.clone().in_session(self.room.session.id.as_str());
         let service = service_fn(move |_: Request<Incoming>| {
-            let response: Response<_> = relay::render(&refusal, Dress::Json);
+            let response: Response<_> = reply::render(&refusal, Dress::Json);
             async move { Ok::<_, Infallible>(response) }
         });
         let io = TokioIo::new(io);
@@ -354,7 +348,7 @@ impl Caller {
             connection: self.id,
             destination: flow.destination,
             name: name.map(Into::into),
-            process: process(flow.pid),
+            process: process(flow.pid).await,
         };
         let recorded = self.house.record.append_unsynced(event).await;
         recorded
@@ -364,12 +358,16 @@ impl Caller {
 
     async fn refuse(&self, reason: &str) {
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
+        let process = match self.flow {
+            Some(flow) => process(flow.pid).await,
+            None => None,
+        };
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
             destination: self.flow.map(|flow| flow.destination),
             reason: reason.into(),
-            process: self.flow.and_then(|flow| process(flow.pid)),
+            process,
         };
         if let Err(error) = self.house.record.append_unsynced(event).await {
             tracing::error!(%error, "a refused connection is missing in the record");
@@ -442,6 +440,9 @@ fn http2_builder() -> http2::Builder<TokioExecutor> {
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(100)
+        // What a connection may send ahead of being read. Loopback needs no more.
+        .initial_stream_window_size(128 << 10)
+        .initial_connection_window_size(256 << 10)
         .max_header_list_size(u32::try_from(HEADER_LIMIT).unwrap_or(u32::MAX))
         .keep_alive_interval(Duration::from_secs(60));
     builder
@@ -458,10 +459,29 @@ fn refused_by_hyper(error: hyper::Error) -> Result<(), Refused> {
     Ok(())
 }
 
-/// What a process says about itself; it may be gone already.
-fn process(pid: u32) -> Option<Process> {
+/// What a process says about itself; it may be gone already. To read it takes locks of that process's memory, which it can
+/// keep for long: not on a thread that serves others, and not without end.
+async fn process(pid: u32) -> Option<Process> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    static READERS: Semaphore = Semaphore::const_new(8);
+    let reading = async {
+        let turn = READERS.acquire().await.ok()?;
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            read_process(pid)
+        });
+        read.await.ok()?
+    };
+    timeout(PATIENCE, reading).await.ok()?
+}
+
+fn read_process(pid: u32) -> Option<Process> {
     const ARGUMENTS: usize = 64;
-    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    // A process can say that its arguments are all of its memory (PR_SET_MM_MAP in prctl(2)).
+    const BYTES: u64 = 64 << 10;
+    let mut arguments = Vec::new();
+    let cmdline = std::fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
+    cmdline.take(BYTES).read_to_end(&mut arguments).ok()?;
     let arguments = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
     let executable = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     Some(Process {

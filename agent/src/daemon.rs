@@ -14,6 +14,7 @@ use holdpoint_core::{
     operation::{Action, Operation},
     policy::Policies,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    allowance::{Allowance, Memory},
     approvals::Approvals,
     config::{self, Config, SessionLimits},
     connection,
@@ -39,11 +41,12 @@ use crate::{
     record::{Event, Record},
     session::{Session, Sessions},
     tls::{self, Authority},
+    uploads::Uploads,
     upstream::Upstream,
 };
 
 /// Connections one session may have open at once.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 512;
 
 /// The parts of a running daemon that sessions and connections use.
 pub struct House {
@@ -67,6 +70,8 @@ pub struct House {
     pub verifier: Verifier,
     /// After how long an HTTP/2 request that waits for people is answered "pending".
     pub http2_answer: Duration,
+    /// The memory that requests of all sessions may take up.
+    pub memory: Memory,
     /// Limits of a session.
     pub limits: SessionLimits,
     /// Where sessions are made.
@@ -101,6 +106,10 @@ pub struct Room {
     pub book: Arc<AddressBook>,
     /// What its metadata server says.
     pub metadata: MetadataView,
+    /// How much of the daemon it may take up.
+    pub allowance: Allowance,
+    /// The resumable uploads it has begun.
+    pub uploads: Uploads,
 }
 
 /// Runs until it is told to stop.
@@ -117,7 +126,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
+    let lost = record.finish_leftovers().await?;
+    if lost > 0 {
+        tracing::warn!(lost, "operations of the daemon before had no outcome");
+    }
     end_leftovers(&agents, &record).await?;
+    raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
 
     let authority = Authority::open(&config.state_dir)?;
@@ -139,6 +153,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
         upstream,
         http2_answer: config.hold.http2_answer(),
+        memory: Memory::default(),
         limits: config.session.clone(),
         site: launch::Site {
             agents_cgroup: agents.path.clone(),
@@ -248,6 +263,12 @@ pub(crate) fn load_policies(config: &Config) -> anyhow::Result<Policies> {
         );
     }
     Ok(policies)
+}
+
+/// Two descriptors for every connection of every session take more than the soft limit that programs which use select(2) need.
+fn raise_descriptor_limit() -> nix::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
 /// Sessions of a daemon that died have had no network since, and their listeners are gone for good.

@@ -1,5 +1,7 @@
 //! Every reason an operation can be stopped.
 
+mod outcome;
+
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
@@ -15,10 +17,11 @@ use crate::{
     approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
     config::HoldSettings,
     interim::{Interims, MOST_PER_REQUEST},
-    outcome::Outcome,
     record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
+
+pub use outcome::Outcome;
 
 /// Judges operations. Nothing goes upstream without a [`Permit`], and only [`Gate::admit`] makes one.
 pub struct Gate {
@@ -148,7 +151,7 @@ impl Gate {
         match self.pass(asker, &judged).await {
             Ok(permits) => Ok(Permits { permits, outcome }),
             Err(refusal) => {
-                outcome.refused().await;
+                outcome.refused();
                 Err(refusal)
             }
         }

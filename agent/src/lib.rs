@@ -3,8 +3,8 @@
 //! The way through the code is two straight functions: [`connection::serve`], once per connection, and
 //! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
 
+pub mod allowance;
 pub mod approvals;
-
 pub mod body;
 pub mod cli;
 pub mod config;
@@ -15,17 +15,19 @@ pub mod daemon;
 pub mod dns;
 pub mod doctor;
 pub mod gate;
+pub mod head;
 pub mod interim;
 pub mod kernel;
 pub mod launch;
 pub mod metadata;
 pub mod oidc;
 pub mod opening;
-pub mod outcome;
 pub mod policy_dir;
 pub mod record;
 pub mod relay;
 pub mod replay;
+pub mod reply;
 pub mod session;
 pub mod tls;
+pub mod uploads;
 pub mod upstream;

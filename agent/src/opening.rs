@@ -14,6 +14,7 @@ use crate::{
     metadata::{self, MetadataView},
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
+    uploads::Uploads,
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
@@ -78,6 +79,8 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         session: session.clone(),
         book: Arc::default(),
         metadata,
+        allowance: house.memory.session(),
+        uploads: Uploads::default(),
     });
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {

@@ -16,7 +16,10 @@ use std::{
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 pub use chain::Link;
 pub use event::{Event, OperationId};
@@ -92,6 +95,23 @@ impl Record {
         self.send(event, Until::Written).await
     }
 
+    /// Records an event that nobody waits for. It is synced within 50 ms, or reported in the log.
+    pub fn note(&self, event: Event) {
+        match self.queue.try_send(Call::Note(Box::new(event))) {
+            Ok(()) => {}
+            Err(TrySendError::Full(call)) => {
+                let queue = self.queue.clone();
+                // Without a runtime the daemon is gone, and the next one reports what has no outcome.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    runtime.spawn(async move { queue.send(call).await });
+                }
+            }
+            Err(TrySendError::Closed(_)) => {
+                tracing::error!("an event is missing in the record: it is closed");
+            }
+        }
+    }
+
     /// Returns when everything recorded before has been synced, and so is to be seen by readers; at once when the writer
     /// is gone.
     pub async fn settled(&self) {
@@ -99,6 +119,27 @@ impl Record {
         if self.queue.send(Call::Sync(done)).await.is_ok() {
             let _ = answer.await;
         }
+    }
+
+    /// Records an outcome for every operation that has none. To be called before there are new ones: a daemon that was killed has
+    /// left them, and nobody else can tell any more what has become of them.
+    ///
+    /// # Errors
+    /// When they may not be on disk.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn finish_leftovers(&self) -> Result<usize, RecordError> {
+        let unfinished = {
+            let index = self.index.read().expect("no panic while locked");
+            index.unfinished()
+        };
+        let count = unfinished.len();
+        for outcome in unfinished {
+            self.append_unsynced(outcome).await?;
+        }
+        self.settled().await;
+        Ok(count)
     }
 
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {

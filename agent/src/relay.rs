@@ -5,25 +5,25 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use bytes::Bytes;
 use holdpoint_core::{
     catalog::Catalog,
     operation::Operation,
-    recognise::{self, BodyPlan, Head, Recognised},
+    recognise::{self, BodyPlan, Head, Recognised, UploadStep},
     refusal::{Dress, Kind, Refusal},
 };
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header, request,
-};
-use http_body_util::{BodyExt as _, Full};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use crate::{
+    allowance::Place,
     body::{Asked, Watched},
     daemon::{House, Room},
     gate::{Asker, Patience, Permits},
+    head,
     interim::Interims,
     record::Event,
+    reply,
     upstream::{ProxyBody, SendError},
 };
 
@@ -56,17 +56,17 @@ pub async fn answer(
     visit: Arc<Visit>,
     request: Request<Incoming>,
 ) -> Result<Response<ProxyBody>, Infallible> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let dress = Dress::of(&visit.host, head.uri.path(), &head.headers);
-    let mut asked = Asked::new(body);
-    let response = match relay(&visit, &head, &mut asked).await {
+    let mut asked = Asked::new(body, visit.room.allowance.charge());
+    let response = match relay(&visit, &mut head, &mut asked).await {
         Ok(response) => response,
         Err(refusal) => {
             if !matches!(refusal.kind, Kind::Upstream) {
                 visit.record_malformed(&head, &refusal).await;
             }
             asked.drain().await;
-            render(&refusal.in_session(visit.room.session.id.as_str()), dress)
+            reply::render(&refusal.in_session(visit.room.session.id.as_str()), dress)
         }
     };
     Ok(response)
@@ -74,10 +74,14 @@ pub async fn answer(
 
 async fn relay(
     visit: &Arc<Visit>,
-    head: &request::Parts,
+    head: &mut request::Parts,
     asked: &mut Asked,
 ) -> Result<Response<ProxyBody>, Refusal> {
-    check_head(head, &visit.host)?;
+    let place = visit.room.allowance.request()?;
+    head::check(head, &visit.host)?;
+    // First of all: what is judged is what is sent. A header that decides what a request means must not go after that.
+    head::strip_what_stays_here(&mut head.headers);
+    let head = &*head;
     let view = Head {
         method: head.method.as_str(),
         authority: &visit.host,
@@ -86,6 +90,13 @@ async fn relay(
         headers: &head.headers,
     };
     let route = recognise::route(Catalog::built_in(), view).map_err(malformed)?;
+    if let Some(UploadStep::GoesOn(id)) = route.upload()
+        && !visit.room.uploads.knows(view.path, id)
+    {
+        return Err(Refusal::malformed(
+            "it goes on with an upload that this session has not begun at this path; begin the upload anew",
+        ));
+    }
     asked
         .read(if route.body_plan() == BodyPlan::Media {
             MEDIA_LIMIT
@@ -115,12 +126,9 @@ async fn relay(
         .await?;
     let authorization = visit.authorization().await?;
 
-    let instead = match recognised {
-        Recognised::Batch(batch) => Some(batch.body),
-        Recognised::One(_) => None,
-    };
-    let request = Outgoing::new(&visit.host, head, authorization, asked, instead)?;
-    let forwarding = forward(visit.house.clone(), permits, request);
+    let request = Outgoing::new(&visit.host, head, authorization, asked, recognised)?;
+    let begins_upload = route.upload() == Some(UploadStep::Begins);
+    let forwarding = forward(visit.clone(), permits, request, begins_upload, place);
     // A client that goes away must not take the answer with it: the outcome belongs in the record.
     tokio::spawn(forwarding).await.unwrap_or_else(|error| {
         Err(Refusal::new(
@@ -132,39 +140,41 @@ async fn relay(
 
 /// Sends an admitted request. The permits are given up here and nowhere else.
 async fn forward(
-    house: Arc<House>,
+    visit: Arc<Visit>,
     permits: Permits,
     request: Outgoing,
+    begins_upload: bool,
+    place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let mut outcome = permits.spend();
-    outcome.sending();
-    let result = house.upstream.send(request.request).await;
+    let result = visit
+        .house
+        .upstream
+        .send(&mut outcome, request.request)
+        .await;
     outcome.request_bytes = request.sent.load(Ordering::Relaxed);
-    match result {
-        Ok(response) => {
-            outcome.answered(response.status().as_u16());
-            let (mut head, body) = response.into_parts();
-            strip_hop_by_hop(&mut head.headers);
-            head.headers.remove(header::ALT_SVC);
-            Ok(Response::from_parts(
-                head,
-                Watched::new(body, outcome).boxed(),
-            ))
-        }
-        Err(error @ SendError::NotSent { .. }) => {
-            outcome.not_sent();
-            Err(Refusal::new(
-                Kind::Upstream,
-                format!("Holdpoint allowed this and could not send it: {error}"),
-            ))
-        }
-        Err(error @ SendError::Unknown { .. }) => Err(Refusal::new(
+    let told = |what: &str, error: SendError| {
+        Refusal::new(
             Kind::Upstream,
-            format!(
-                "Holdpoint allowed this and sent it: {error}. Holdpoint does not send it again."
-            ),
-        )),
+            format!("Holdpoint allowed this and {what}: {error}"),
+        )
+    };
+    let (mut head, body) = match result {
+        Ok(response) => response.into_parts(),
+        Err(error @ SendError::NotSent { .. }) => return Err(told("could not send it", error)),
+        Err(error @ SendError::Unknown { .. }) => {
+            return Err(told("sent it, and does not send it again", error));
+        }
+    };
+    if begins_upload && head.status.is_success() {
+        visit.room.uploads.begun(&head.headers);
     }
+    head::strip_hop_by_hop(&mut head.headers);
+    head.headers.remove(header::ALT_SVC);
+    Ok(Response::from_parts(
+        head,
+        Watched::new(body, outcome, place).boxed(),
+    ))
 }
 
 /// A request as it goes to Google.
@@ -179,7 +189,7 @@ impl Outgoing {
         head: &request::Parts,
         authorization: HeaderValue,
         asked: &mut Asked,
-        instead: Option<Vec<u8>>,
+        recognised: Recognised,
     ) -> Result<Self, Refusal> {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let uri = Uri::builder()
@@ -189,10 +199,6 @@ impl Outgoing {
             .build();
         let uri = uri.map_err(|error| Refusal::malformed(&error.to_string()))?;
         let mut headers = head.headers.clone();
-        strip_hop_by_hop(&mut headers);
-        for name in CREDENTIALS {
-            headers.remove(name);
-        }
         headers.remove(header::HOST);
         headers.remove(header::EXPECT);
         if asked.is_whole() {
@@ -200,109 +206,29 @@ impl Outgoing {
             headers.remove(header::CONTENT_LENGTH);
         }
         headers.insert(header::AUTHORIZATION, authorization);
-        let (body, sent) = asked.take().replay(instead);
+        let (method, instead) = match recognised {
+            Recognised::Batch(batch) => (head.method.clone(), Some(batch.body)),
+            // Its query is in the body, and may be too long for anywhere else.
+            Recognised::One(it) if it.method == "GET" && !asked.bytes().is_empty() => {
+                (head.method.clone(), None)
+            }
+            // The verb that was judged, and no override that some service may not know.
+            Recognised::One(it) => {
+                headers.remove("x-http-method-override");
+                let verb = Method::from_bytes(it.method.as_bytes());
+                (
+                    verb.map_err(|error| Refusal::malformed(&error.to_string()))?,
+                    None,
+                )
+            }
+        };
+        let (body, sent) = asked.replay(instead);
         let mut request = Request::new(body.boxed());
-        *request.method_mut() = head.method.clone();
+        *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
         Ok(Self { request, sent })
     }
-}
-
-/// Credentials an agent may have brought along. What it sends is replaced or removed, never passed on.
-const CREDENTIALS: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    header::PROXY_AUTHORIZATION,
-    header::COOKIE,
-    HeaderName::from_static("x-goog-api-key"),
-    HeaderName::from_static("x-goog-iam-authorization-token"),
-    HeaderName::from_static("x-goog-iam-authority-selector"),
-    HeaderName::from_static("x-serverless-authorization"),
-];
-
-/// RFC 9110, section 7.6.1, and what older clients send.
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        header::CONNECTION,
-        header::PROXY_AUTHENTICATE,
-        header::TE,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        HeaderName::from_static("keep-alive"),
-        HeaderName::from_static("proxy-connection"),
-    ] {
-        headers.remove(name);
-    }
-}
-
-/// Refuses what is not a plain request to the host of this connection.
-fn check_head(head: &request::Parts, host: &str) -> Result<(), Refusal> {
-    let no = |problem: &str| Err(Refusal::malformed(problem));
-    if head.method == Method::CONNECT {
-        return no(
-            "CONNECT is not possible here: Holdpoint is no proxy that clients address; connect to the host itself",
-        );
-    }
-    let upgrade = head.headers.contains_key(header::UPGRADE)
-        || head
-            .headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .any(|value| {
-                value
-                    .as_bytes()
-                    .split(|byte| *byte == b',')
-                    .any(|part| part.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
-            });
-    if upgrade {
-        return no(
-            "protocol upgrades (WebSocket, h2c) would leave the protocol that Holdpoint can judge",
-        );
-    }
-    let http2 = head.version == Version::HTTP_2;
-    if !http2 && head.uri.authority().is_some() {
-        return no("the request line holds an absolute URI; it has to hold a path only");
-    }
-    let mut authorities: Vec<&str> = Vec::new();
-    for value in head.headers.get_all(header::HOST) {
-        match value.to_str() {
-            Ok(value) => authorities.push(value),
-            Err(_) => return no("its Host header is not text"),
-        }
-    }
-    if authorities.len() > 1 {
-        return no("it has more than one Host header");
-    }
-    authorities.extend(head.uri.authority().map(http::uri::Authority::as_str));
-    if authorities.is_empty() {
-        return no("it names no host");
-    }
-    for authority in authorities {
-        if !is_host(authority, host) {
-            return no(&format!(
-                "it asks for the host \"{authority}\" on a connection that was opened to {host}; TLS server name, Host and :authority have to agree"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether this authority is that host, spelled with the port and the trailing dot that clients add.
-fn is_host(authority: &str, host: &str) -> bool {
-    let name = authority.strip_suffix(":443").unwrap_or(authority);
-    name.strip_suffix('.')
-        .unwrap_or(name)
-        .eq_ignore_ascii_case(host)
 }
 
 impl Visit {
@@ -357,108 +283,4 @@ fn operations(recognised: &Recognised) -> &[Operation] {
 
 fn malformed(problem: recognise::Malformed) -> Refusal {
     Refusal::malformed(&problem.0)
-}
-
-/// The response that tells a client of a refusal.
-#[must_use]
-pub fn render(refusal: &Refusal, dress: Dress) -> Response<ProxyBody> {
-    let mut response = Response::new(full(Bytes::new()));
-    let headers = response.headers_mut();
-    let (content_type, body) = match dress {
-        Dress::Grpc => {
-            let (status, message) = refusal.to_grpc();
-            for (name, text) in [("grpc-status", status), ("grpc-message", message)] {
-                if let Ok(value) = text.parse() {
-                    headers.insert(name, value);
-                }
-            }
-            ("application/grpc", String::new())
-        }
-        Dress::Json => ("application/json; charset=UTF-8", refusal.to_json()),
-        Dress::Xml => ("application/xml; charset=UTF-8", refusal.to_xml()),
-    };
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if dress != Dress::Grpc {
-        *response.status_mut() = http::StatusCode::from_u16(refusal.kind.status())
-            .unwrap_or(http::StatusCode::FORBIDDEN);
-        *response.body_mut() = full(body.into());
-    }
-    response
-}
-
-fn full(bytes: Bytes) -> ProxyBody {
-    Full::new(bytes).map_err(|never| match never {}).boxed()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn head(request: request::Builder) -> request::Parts {
-        request.body(()).expect("a request").into_parts().0
-    }
-
-    const HOST: &str = "sqladmin.googleapis.com";
-
-    #[test]
-    fn host_and_server_name_have_to_agree() {
-        for good in [
-            HOST,
-            "SqlAdmin.googleapis.com:443",
-            "sqladmin.googleapis.com.",
-        ] {
-            let request = Request::get("/x").header("host", good);
-            assert!(check_head(&head(request), HOST).is_ok(), "{good}");
-        }
-        for bad in [
-            "storage.googleapis.com",
-            "sqladmin.googleapis.com:8443",
-            "",
-            "sqladmin.googleapis.com@evil",
-        ] {
-            let request = Request::get("/x").header("host", bad);
-            assert!(check_head(&head(request), HOST).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn odd_requests_are_refused() {
-        let plain = || Request::get("/x").header("host", HOST);
-        let odd = [
-            Request::get("/x"),
-            plain().header("host", HOST),
-            plain().header("upgrade", "websocket"),
-            plain().header("connection", "keep-alive, Upgrade"),
-            Request::get("https://sqladmin.googleapis.com/x").header("host", HOST),
-            Request::builder()
-                .method("CONNECT")
-                .uri("sqladmin.googleapis.com:443")
-                .header("host", HOST),
-        ];
-        for request in odd {
-            let head = head(request);
-            assert!(check_head(&head, HOST).is_err(), "{head:?}");
-        }
-    }
-
-    #[test]
-    fn http2_authority_is_checked_too() {
-        let request = |uri: &str| head(Request::get(uri).version(Version::HTTP_2));
-        assert!(check_head(&request("https://sqladmin.googleapis.com:443/x"), HOST).is_ok());
-        assert!(check_head(&request("https://storage.googleapis.com/x"), HOST).is_err());
-        let both = Request::get("https://sqladmin.googleapis.com/x")
-            .version(Version::HTTP_2)
-            .header("host", "storage.googleapis.com");
-        assert!(check_head(&head(both), HOST).is_err());
-    }
-
-    #[test]
-    fn headers_that_connection_names_do_not_travel() {
-        let mut headers = HeaderMap::new();
-        headers.insert("connection", HeaderValue::from_static("x-secret, close"));
-        headers.insert("x-secret", HeaderValue::from_static("1"));
-        headers.insert("x-kept", HeaderValue::from_static("1"));
-        strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.len(), 1);
-    }
 }

@@ -21,6 +21,7 @@ use hyper_util::{
     client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
+use tokio::net::TcpStream;
 
 pub(crate) use self::connector::{check_scheme, is_loopback};
 pub use self::error::{FetchError, SendError};
@@ -28,7 +29,7 @@ use self::{
     connector::{Connector, Dialer},
     error::FetchCause,
 };
-use crate::config;
+use crate::{config, gate::Outcome};
 
 /// A request body on its way upstream.
 pub type ProxyBody = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -86,7 +87,7 @@ impl Upstream {
         Ok(Self { client, dialer })
     }
 
-    /// Sends a request with an absolute URI and waits for the head of its response. The HTTP version is what the
+    /// Sends an admitted request with an absolute URI and waits for the head of its response. The HTTP version is what the
     /// other side negotiates.
     ///
     /// There is no limit to how long the answer may take: a mutating call that is given up on has an unknown outcome.
@@ -94,6 +95,21 @@ impl Upstream {
     /// # Errors
     /// [`SendError::NotSent`] when no byte of the request can have left, [`SendError::Unknown`] in every other case.
     pub async fn send(
+        &self,
+        outcome: &mut Outcome,
+        request: Request<ProxyBody>,
+    ) -> Result<Response<Incoming>, SendError> {
+        outcome.sending();
+        let answer = self.exchange(request).await;
+        match &answer {
+            Ok(response) => outcome.answered(response.status().as_u16()),
+            Err(SendError::NotSent { .. }) => outcome.not_sent(),
+            Err(SendError::Unknown { .. }) => {}
+        }
+        answer
+    }
+
+    async fn exchange(
         &self,
         mut request: Request<ProxyBody>,
     ) -> Result<Response<Incoming>, SendError> {
@@ -118,7 +134,7 @@ impl Upstream {
         let exchange = async {
             let request =
                 request.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
-            let (head, body) = self.send(request).await?.into_parts();
+            let (head, body) = self.exchange(request).await?.into_parts();
             let body = Limited::new(body, limit).collect().await;
             let body = body.map_err(|error| FetchCause::of_body(&*error, limit))?;
             Ok(Response::from_parts(head, body.to_bytes()))
@@ -129,12 +145,19 @@ impl Upstream {
         }
     }
 
-    /// A plain TCP connection to `host`, or to the address that overrides it: for traffic passed through unopened.
+    /// A plain TCP connection to `host`, or to the address that overrides it: for admitted traffic passed through unopened.
     ///
     /// # Errors
     /// When the name does not resolve or nothing answers within 10 s. The text says what was tried.
-    pub async fn dial(&self, host: &str, port: u16) -> io::Result<tokio::net::TcpStream> {
-        self.dialer.dial(host, port).await
+    pub async fn dial(
+        &self,
+        outcome: &mut Outcome,
+        host: &str,
+        port: u16,
+    ) -> io::Result<TcpStream> {
+        let stream = self.dialer.dial(host, port).await?;
+        outcome.sending();
+        Ok(stream)
     }
 }
 

@@ -16,7 +16,12 @@ use crate::host;
 /// Options of the program that does the work.
 #[derive(clap::Args)]
 pub struct PassedOn {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    /// Passed on; `-- --help` tells what there is.
+    #[arg(
+        value_name = "OPTION",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     pub options: Vec<OsString>,
 }
 

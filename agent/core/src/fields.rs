@@ -30,15 +30,6 @@ impl Fields {
         fields
     }
 
-    /// Fields from name and value pairs, as a form has them.
-    pub fn of_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let mut fields = Self::default();
-        for (name, value) in pairs {
-            fields.insert(name, &camel_case(name), value);
-        }
-        fields
-    }
-
     fn add(&mut self, path: &str, camel: &str, json: &Json) {
         match json {
             Json::Null => {}

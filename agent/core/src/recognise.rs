@@ -32,7 +32,7 @@ use crate::{
     catalog::{Catalog, normal_host},
     digest::Digest,
     groups,
-    operation::{Action, Content, Operation, Resource},
+    operation::{Action, Operation, Resource},
 };
 
 /// More header lines than this are refused.
@@ -60,6 +60,15 @@ pub enum BodyPlan {
     Whole,
     /// Object media: the beginning is enough, the rest may stream once the operation is allowed.
     Media,
+}
+
+/// What a request has to do with a resumable upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadStep<'r> {
+    /// It begins one; the answer names its id.
+    Begins,
+    /// It goes on with the one of this id, which alone says where the media goes: the path does not.
+    GoesOn(&'r str),
 }
 
 /// As much of a body as was read.
@@ -163,6 +172,12 @@ pub fn is_credential_header(name: &str) -> bool {
         .any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// What a body says once `Content-Encoding` is undone, as it is judged; `None` where it cannot be read.
+#[must_use]
+pub fn decoded(body: &[u8], headers: &HeaderMap) -> Option<Vec<u8>> {
+    content::decode(body, headers).ok()
+}
+
 impl<'a> Route<'a> {
     /// How much of the body [`Route::complete`] wants to see.
     #[must_use]
@@ -174,6 +189,19 @@ impl<'a> Route<'a> {
             }) => BodyPlan::Media,
             Target::Xml(asked) if asked.is_media => BodyPlan::Media,
             _ => BodyPlan::Whole,
+        }
+    }
+
+    /// What it has to do with a resumable upload, if anything.
+    #[must_use]
+    pub fn upload(&self) -> Option<UploadStep<'_>> {
+        let Target::Method(call) = &self.target else {
+            return None;
+        };
+        match call.upload? {
+            Upload::Start => Some(UploadStep::Begins),
+            Upload::Chunk => self.query.value("upload_id").map(UploadStep::GoesOn),
+            Upload::Simple | Upload::Multipart => None,
         }
     }
 
@@ -240,29 +268,18 @@ impl<'a> Route<'a> {
     fn body(&self, payload: Payload<'_>) -> Result<Body, Malformed> {
         let (media_type, headers) = (self.media_type.as_ref(), self.head.headers);
         if self.verb.form_is_query {
-            let body = Body::whole(payload, media_type, headers)?;
-            let is_form = media_type.is_some_and(MediaType::is_form);
-            return match body.content {
-                Content::Empty => Ok(body),
-                Content::Fields(_) if is_form => Ok(Body {
-                    content: Content::Empty,
-                    ..body
-                }),
-                _ => Err(Malformed(
-                    "a GET in a POST has no body but its query".into(),
-                )),
-            };
+            return Body::query(payload, media_type, headers);
         }
         let upload = match &self.target {
             Target::Method(call) => call.upload,
             Target::Xml(asked) if asked.is_media => Some(Upload::Simple),
             _ => None,
         };
-        match upload {
-            Some(Upload::Simple | Upload::Chunk) => Ok(Body::media(payload)),
-            Some(Upload::Multipart) => Ok(Body::multipart(payload, media_type, headers)),
+        Ok(match upload {
+            Some(Upload::Simple | Upload::Chunk) => Body::media(payload),
+            Some(Upload::Multipart) => Body::multipart(payload, media_type, headers),
             Some(Upload::Start) | None => Body::whole(payload, media_type, headers),
-        }
+        })
     }
 
     /// The action, what it is on, and the raw segments that hold the variables.

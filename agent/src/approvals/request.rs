@@ -2,8 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use holdpoint_core::operation::Operation;
+use holdpoint_core::{
+    operation::{Content, Operation},
+    recognise,
+};
 use http::HeaderMap;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::record::{names_a_secret, shown_value};
@@ -44,10 +48,14 @@ pub struct BodyView {
 }
 
 impl RequestView {
-    /// What reviewers see of `operation`, asked for with these headers and this body (decoded: no compression, no
-    /// chunks).
+    /// What reviewers see of `operation`, asked for with these headers and this body. Of a body that policy could read they
+    /// see what policy saw; object media is shown as sent.
     #[must_use]
     pub fn new(operation: &Operation, headers: &HeaderMap, body: &[u8]) -> Self {
+        let decoded = match &operation.content {
+            Content::Fields(_) => recognise::decoded(body, headers),
+            _ => None,
+        };
         Self {
             action: operation.action.id().to_owned(),
             resource: operation.resource.name.clone(),
@@ -59,7 +67,7 @@ impl RequestView {
                 .map(|it| it.name().to_owned())
                 .collect(),
             headers: shown_headers(headers),
-            body: BodyView::new(body),
+            body: BodyView::new(decoded.as_deref().unwrap_or(body)),
         }
     }
 }
@@ -75,11 +83,23 @@ impl BodyView {
     }
 }
 
+/// What would look like the end of a piece of a query and is none.
+const PIECE: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b'=');
+
 fn url(operation: &Operation) -> String {
     let query: Vec<_> = operation
         .query
         .iter()
-        .map(|(name, value)| format!("{name}={}", shown_value(name, value)))
+        .map(|(name, value)| {
+            let piece = |text| utf8_percent_encode(text, PIECE).to_string();
+            format!("{}={}", piece(name), piece(shown_value(name, value)))
+        })
         .collect();
     let separator = if query.is_empty() { "" } else { "?" };
     format!(
@@ -103,4 +123,54 @@ fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
             )
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use holdpoint_core::{
+        catalog::Catalog,
+        recognise::{Head, Payload, Recognised},
+    };
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn view(query: &str, coding: &'static str, body: &[u8]) -> RequestView {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-encoding", HeaderValue::from_static(coding));
+        let head = Head {
+            method: "PATCH",
+            authority: "sqladmin.googleapis.com",
+            path: "/v1/projects/p/instances/i",
+            query,
+            headers: &headers,
+        };
+        let route = recognise::route(Catalog::built_in(), head).expect("well formed");
+        let recognised = route.complete(Payload::Whole(body)).expect("well formed");
+        let Recognised::One(operation) = recognised else {
+            panic!("no batch")
+        };
+        RequestView::new(&operation, &headers, body)
+    }
+
+    #[test]
+    fn a_compressed_body_is_shown_as_it_is_judged() {
+        const GZIP: &[u8] = &[
+            31, 139, 8, 0, 0, 0, 0, 0, 2, 3, 171, 86, 74, 84, 178, 82, 74, 82, 170, 5, 0, 156, 92,
+            246, 107, 9, 0, 0, 0,
+        ];
+        let shown = view("", "gzip", GZIP);
+        assert_eq!(shown.body.text, r#"{"a":"b"}"#);
+        assert_eq!(view("", "identity", b"{}").body.text, "{}");
+    }
+
+    #[test]
+    fn a_value_does_not_pass_for_another_parameter() {
+        let shown = view("x=1%26validateOnly%3Dtrue%23&y=a+b", "identity", b"{}");
+        assert!(
+            shown.url.ends_with("?x=1%26validateOnly%3Dtrue%23&y=a%20b"),
+            "{}",
+            shown.url
+        );
+    }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    event::Event,
-    parts::DecisionVerdict,
+    event::{Event, OperationId},
+    parts::{DecisionVerdict, OutcomeResult},
     store::StoredEvent,
     text::{Text, Texts},
 };
@@ -47,6 +47,8 @@ pub(super) struct Index {
     by_session: HashMap<SessionId, Entry>,
     /// In the order they were opened.
     order: Vec<SessionId>,
+    /// Operations without an outcome, and what has become of them as far as is known.
+    unfinished: HashMap<OperationId, (SessionId, OutcomeResult)>,
 }
 
 struct Entry {
@@ -58,6 +60,7 @@ impl Index {
     /// Takes in the next event.
     pub(super) fn add(&mut self, stored: &StoredEvent) {
         self.open(stored);
+        self.follow(&stored.event);
         let entry = stored
             .event
             .session()
@@ -102,6 +105,48 @@ impl Index {
         };
         self.by_session.insert(session.clone(), entry);
         self.order.push(session.clone());
+    }
+
+    /// Keeps up with how operations end.
+    fn follow(&mut self, event: &Event) {
+        match event {
+            Event::Intent {
+                session,
+                operation,
+                decision,
+                ..
+            } => {
+                let result = match decision.verdict {
+                    DecisionVerdict::Allow => OutcomeResult::Unknown,
+                    DecisionVerdict::Hold => OutcomeResult::NotSent,
+                    DecisionVerdict::Deny => OutcomeResult::Refused,
+                };
+                self.unfinished
+                    .insert(operation.id.clone(), (session.clone(), result));
+            }
+            Event::ApprovalUsed { operation, .. } => {
+                if let Some((_, result)) = self.unfinished.get_mut(operation) {
+                    *result = OutcomeResult::Unknown;
+                }
+            }
+            Event::Outcome { operation, .. } => drop(self.unfinished.remove(operation)),
+            _ => {}
+        }
+    }
+
+    /// The operations whose outcome is missing, as one would have to record it.
+    pub(super) fn unfinished(&self) -> Vec<Event> {
+        self.unfinished
+            .iter()
+            .map(|(operation, (session, result))| Event::Outcome {
+                session: session.clone(),
+                operation: operation.clone(),
+                status: None,
+                result: *result,
+                request_bytes: 0,
+                response_bytes: 0,
+            })
+            .collect()
     }
 
     /// Summaries that `keep` wants, newest first, `limit` at most.

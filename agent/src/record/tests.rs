@@ -169,6 +169,84 @@ async fn many_appenders_make_one_chain() {
 }
 
 /// Changes one stored event behind the record's back.
+#[tokio::test]
+async fn operations_that_a_killed_daemon_left_get_an_outcome() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let session = SessionId::random();
+    let asked = |verdict: DecisionVerdict| {
+        let Event::Intent {
+            session,
+            connection,
+            operation,
+            mut decision,
+        } = denied(&session)
+        else {
+            panic!("an intent")
+        };
+        decision.verdict = verdict;
+        let id = operation.id.clone();
+        let intent = Event::Intent {
+            session,
+            connection,
+            operation,
+            decision,
+        };
+        (id, intent)
+    };
+    let outcome = |operation: &OperationId, result| Event::Outcome {
+        session: session.clone(),
+        operation: operation.clone(),
+        status: None,
+        result,
+        request_bytes: 0,
+        response_bytes: 0,
+    };
+    let (allowed, held) = (asked(DecisionVerdict::Allow), asked(DecisionVerdict::Hold));
+    let (refused, used) = (asked(DecisionVerdict::Deny), asked(DecisionVerdict::Hold));
+    let finished = asked(DecisionVerdict::Allow);
+    let mut expected = vec![
+        outcome(&allowed.0, OutcomeResult::Unknown),
+        outcome(&held.0, OutcomeResult::NotSent),
+        outcome(&refused.0, OutcomeResult::Refused),
+        outcome(&used.0, OutcomeResult::Unknown),
+    ];
+    let use_up = Event::ApprovalUsed {
+        session: session.clone(),
+        approval: crate::approvals::ApprovalId::named("ap-1"),
+        operation: used.0.clone(),
+    };
+    let end = outcome(&finished.0, OutcomeResult::Completed);
+    let record = reopen(dir.path());
+    for event in [
+        opened(&session),
+        allowed.1,
+        held.1,
+        refused.1,
+        used.1,
+        finished.1,
+        use_up,
+        end,
+    ] {
+        record.append(event).await.expect("recorded");
+    }
+    drop(record);
+
+    let record = reopen(dir.path());
+    assert_eq!(record.finish_leftovers().await.expect("recorded"), 4);
+    assert_eq!(record.finish_leftovers().await.expect("recorded"), 0);
+    drop(record);
+    let events = all(dir.path());
+    let mut found: Vec<_> = events
+        .into_iter()
+        .skip(8)
+        .map(|stored| stored.event)
+        .collect();
+    let by_text = |event: &Event| format!("{event:?}");
+    found.sort_by_key(by_text);
+    expected.sort_by_key(by_text);
+    assert_eq!(found, expected);
+}
+
 fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
     for _ in 0..500 {
         if let Ok(db) = sled::open(dir) {

@@ -39,6 +39,8 @@ pub(super) enum Until {
 /// What the writer is asked for.
 pub(super) enum Call {
     Append(Box<Append>),
+    /// An event nobody waits for. It is written along with the next group.
+    Note(Box<Event>),
     /// To sync what is written, and to say when that is done.
     Sync(oneshot::Sender<()>),
 }
@@ -57,6 +59,8 @@ struct Writer {
     head: Head,
     /// The last event synced: nothing up to here may ever be missing.
     synced: Head,
+    /// What nobody waits for, not written yet.
+    notes: Vec<Event>,
     /// What lies between the two.
     unsynced: Vec<StoredEvent>,
     sync_by: Option<Instant>,
@@ -85,6 +89,7 @@ pub(super) fn start(
         index,
         head,
         synced: head,
+        notes: Vec::new(),
         unsynced: Vec::new(),
         sync_by: None,
         failed: None,
@@ -117,14 +122,18 @@ impl Writer {
         for call in group {
             match call {
                 Call::Append(append) => appends.push(*append),
+                Call::Note(event) => self.notes.push(*event),
                 Call::Sync(done) => syncs.push(done),
             }
         }
         if !appends.is_empty() {
             self.commit(appends);
         }
-        if !syncs.is_empty() {
+        if !syncs.is_empty() || self.notes.len() >= GROUP {
             self.sync_or_fail();
+        }
+        if !self.notes.is_empty() {
+            self.sync_soon();
         }
         for done in syncs {
             let _ = done.send(());
@@ -153,9 +162,7 @@ impl Writer {
             }
         }
         if to_sync.is_empty() {
-            self.sync_by
-                .get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
-            return;
+            return self.sync_soon();
         }
         let synced = self.sync();
         for (seq, done) in to_sync {
@@ -163,15 +170,22 @@ impl Writer {
         }
     }
 
-    /// Returns the number of the first.
+    fn sync_soon(&mut self) {
+        self.sync_by
+            .get_or_insert_with(|| Instant::now() + SYNC_WITHIN);
+    }
+
+    /// Writes the notes, then these. Returns the number of the first of these.
     fn write(&mut self, events: Vec<Event>) -> anyhow::Result<u64> {
         self.recover()?;
-        let first = self.head.seq + 1;
+        let notes = std::mem::take(&mut self.notes);
+        let first = self.head.seq + 1 + notes.len() as u64;
         let mut head = self.head;
-        let mut encoded = Vec::with_capacity(events.len());
-        let mut stored = Vec::with_capacity(events.len());
+        let count = notes.len() + events.len();
+        let mut encoded = Vec::with_capacity(count);
+        let mut stored = Vec::with_capacity(count);
         let time = Timestamp::now();
-        for event in events {
+        for event in notes.into_iter().chain(events) {
             let event = StoredEvent {
                 seq: head.seq + 1,
                 time,
@@ -197,6 +211,11 @@ impl Writer {
 
     fn sync(&mut self) -> Result<(), RecordError> {
         self.sync_by = None;
+        if !self.notes.is_empty()
+            && let Err(error) = self.write(Vec::new())
+        {
+            return Err(self.fail(&error));
+        }
         if self.unsynced.is_empty() {
             return Ok(());
         }

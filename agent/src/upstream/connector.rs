@@ -12,7 +12,13 @@ use std::{
 
 use http::{Uri, uri::Scheme};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::{
+    client::legacy::connect::{
+        HttpConnector,
+        dns::{GaiResolver, Name},
+    },
+    rt::TokioIo,
+};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
@@ -61,7 +67,7 @@ fn literal(host: &str) -> Option<IpAddr> {
 #[derive(Clone)]
 pub(super) struct Dialer {
     addresses: Arc<BTreeMap<String, SocketAddr>>,
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
 }
 
 impl Dialer {
@@ -70,7 +76,7 @@ impl Dialer {
             .iter()
             .map(|(name, address)| (canonical(name), *address))
             .collect();
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(60)));
@@ -99,13 +105,16 @@ impl Dialer {
     }
 
     pub(super) async fn dial(&self, host: &str, port: u16) -> io::Result<TcpStream> {
-        let bracketed = match literal(host) {
-            Some(IpAddr::V6(ip)) => format!("[{ip}]"),
-            _ => host.to_owned(),
-        };
+        if self.overridden(host).is_none() && (literal(host).is_some() || is_localhost(host)) {
+            let kind = io::ErrorKind::PermissionDenied;
+            return Err(io::Error::new(
+                kind,
+                "an address is no name of another host",
+            ));
+        }
         let target = Uri::builder()
             .scheme(Scheme::HTTP)
-            .authority(format!("{bracketed}:{port}"))
+            .authority(format!("{host}:{port}"))
             .path_and_query("/")
             .build()
             .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "not a host name"))?;
@@ -117,6 +126,47 @@ impl Dialer {
             ))),
         }
     }
+}
+
+/// Looks names up. What is this machine's own, its metadata server above all, has no name here but `localhost`: whoever
+/// owns a name that policy allows could have it lead there.
+#[derive(Clone)]
+struct Resolver(GaiResolver);
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let any = is_localhost(name.as_str());
+        let found = self.0.call(name);
+        Box::pin(async move {
+            let found: Vec<_> = found
+                .await?
+                .filter(|address| any || is_elsewhere(address.ip()))
+                .collect();
+            if found.is_empty() {
+                return Err(io::Error::other("its name leads to this machine itself"));
+            }
+            Ok(found.into_iter())
+        })
+    }
+}
+
+/// Whether an address may be another machine's: neither this one's nor one on its link (RFC 6890).
+fn is_elsewhere(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let on_link = match ip {
+        IpAddr::V4(ip) => ip.is_link_local() || ip.is_broadcast(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    let here = ip.is_loopback() || ip.is_unspecified() || ip.is_multicast();
+    !here && !on_link && !is_metadata_address(ip)
 }
 
 /// Lower case, and without the dot that ends a fully qualified name.
@@ -246,6 +296,58 @@ mod tests {
         assert!(!allowed("http://notlocalhost/"));
         assert!(!allowed("ftp://127.0.0.1/"));
         assert!(!allowed("/relative"));
+    }
+
+    #[test]
+    fn names_lead_to_other_machines_only() {
+        for good in [
+            "192.0.2.1",
+            "10.0.0.1",
+            "2001:db8::1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_elsewhere(good.parse().expect("an address")), "{good}");
+        }
+        for bad in [
+            "127.0.0.1",
+            "127.1.2.3",
+            "0.0.0.0",
+            "169.254.169.254",
+            "169.254.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "fe80::1",
+            "ff02::1",
+            "fd20:ce::254",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.169.254",
+        ] {
+            assert!(!is_elsewhere(bad.parse().expect("an address")), "{bad}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_passed_through_to_this_machine() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("loopback");
+        let address = listener.local_addr().expect("bound");
+        let name = address.to_string();
+        let dialer = dialer(&[("named.example", &name)]);
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "x.localhost",
+            "::1",
+            "127.1",
+            "0x7f000001",
+        ] {
+            assert!(dialer.dial(host, address.port()).await.is_err(), "{host}");
+        }
+        assert!(dialer.dial("named.example", 1).await.is_ok());
     }
 
     proptest! {

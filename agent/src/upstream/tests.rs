@@ -84,7 +84,7 @@ async fn certificates_are_verified() {
     let server = TestServer::tls(&["storage.googleapis.com"], &["h2"], echo).await;
     let upstream = Upstream::new(&server.settings()).expect("a client");
     let wrong_name = upstream
-        .send(streamed(post("https://sqladmin.googleapis.com/", "")))
+        .exchange(streamed(post("https://sqladmin.googleapis.com/", "")))
         .await;
     let text = match wrong_name {
         Err(SendError::NotSent { host, cause }) => format!("{host} {cause}"),
@@ -101,7 +101,7 @@ async fn certificates_are_verified() {
     };
     let upstream = Upstream::new(&untrusting).expect("a client");
     let unknown_ca = upstream
-        .send(streamed(post("https://storage.googleapis.com/", "")))
+        .exchange(streamed(post("https://storage.googleapis.com/", "")))
         .await;
     assert!(
         matches!(unknown_ca, Err(SendError::NotSent { .. })),
@@ -133,23 +133,28 @@ async fn refused_connections_and_clear_text_are_not_sent() {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
         listener.local_addr().expect("bound")
     };
-    let upstream = Upstream::new(&config::Upstream::default()).expect("a client");
+    let settings = config::Upstream {
+        addresses: [("nobody.example".to_owned(), nobody)].into(),
+        ..config::Upstream::default()
+    };
+    let upstream = Upstream::new(&settings).expect("a client");
     for (uri, hint) in [
         (format!("http://{nobody}/"), "nothing listens there"),
         ("http://example.com/".to_owned(), "use https"),
     ] {
-        match upstream.send(streamed(post(&uri, ""))).await {
+        match upstream.exchange(streamed(post(&uri, ""))).await {
             Err(SendError::NotSent { cause, .. }) => assert!(cause.contains(hint), "{cause}"),
             other => panic!("{uri}: {other:?}"),
         }
     }
     let text = upstream
-        .dial("127.0.0.1", nobody.port())
+        .dialer
+        .dial("nobody.example", nobody.port())
         .await
         .expect_err("nobody listens")
         .to_string();
     assert!(
-        text.contains(&nobody.to_string()) && text.contains("nothing listens"),
+        text.contains("nobody.example") && text.contains("nothing listens"),
         "{text}"
     );
 }
@@ -162,7 +167,7 @@ async fn a_request_that_was_read_and_not_answered_has_an_unknown_outcome() {
     .await;
     let upstream = Upstream::new(&config::Upstream::default()).expect("a client");
     let outcome = upstream
-        .send(streamed(post(&format!("http://{address}/"), "x")))
+        .exchange(streamed(post(&format!("http://{address}/"), "x")))
         .await;
     assert!(
         matches!(outcome, Err(SendError::Unknown { .. })),
@@ -197,7 +202,7 @@ async fn stale_pooled_connections_never_send_a_request_twice() {
     let (mut arrived, mut not_sent) = (0, 0);
     for _ in 0..300 {
         match upstream
-            .send(streamed(post(&format!("http://{address}/"), "")))
+            .exchange(streamed(post(&format!("http://{address}/"), "")))
             .await
         {
             Ok(_) | Err(SendError::Unknown { .. }) => arrived += 1,

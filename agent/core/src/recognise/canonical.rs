@@ -3,7 +3,10 @@
 use http::HeaderMap;
 
 use super::{is_credential_header, media_type::MediaType};
-use crate::{digest::Digest, operation::Operation};
+use crate::{
+    digest::Digest,
+    operation::{Content, Operation},
+};
 
 /// Query parameters that change nothing but the answer's looks, or name an attempt.
 const NOISE_PARAMETERS: [&str; 9] = [
@@ -27,8 +30,8 @@ const NOISE_HEADERS: [&str; 5] = [
     "x-goog-spanner-request-id",
 ];
 
-/// Headers that count beside `x-goog-`, `x-amz-` and `x-upload-`. The content coding is none: the body counts
-/// as decoded.
+/// Headers that count beside `x-goog-`, `x-amz-` and `x-upload-`. The content coding is none where it
+/// is not kept with an object: the body counts as decoded.
 const HEADERS: [&str; 8] = [
     "content-range",
     "google-cloud-resource-prefix",
@@ -40,6 +43,15 @@ const HEADERS: [&str; 8] = [
     "range",
 ];
 
+/// Headers of an upload that are kept with the object, and say what its bytes are.
+const MEDIA_HEADERS: [&str; 5] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-md5",
+];
+
 /// The digest of an operation with this body.
 pub(super) fn digest(
     operation: &Operation,
@@ -48,7 +60,8 @@ pub(super) fn digest(
     body: &[Vec<u8>],
 ) -> Digest {
     let query = query(&operation.query);
-    let headers = self::headers(headers);
+    let is_media = matches!(operation.content, Content::Media { .. });
+    let headers = self::headers(headers, is_media);
     let media_type = media_type.map(MediaType::canonical).unwrap_or_default();
     let counts = [query.len(), headers.len(), body.len()].map(|count| (count as u64).to_le_bytes());
     let texts = [
@@ -84,11 +97,11 @@ fn query(pairs: &[(String, String)]) -> Vec<&(String, String)> {
     query
 }
 
-fn headers(headers: &HeaderMap) -> Vec<(&str, &[u8])> {
+fn headers(headers: &HeaderMap, is_media: bool) -> Vec<(&str, &[u8])> {
     let mut counted: Vec<_> = headers
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .filter(|(name, _)| counts(name))
+        .filter(|(name, _)| counts(name) || (is_media && MEDIA_HEADERS.contains(name)))
         .collect();
     counted.sort_by_key(|(name, _)| *name);
     counted

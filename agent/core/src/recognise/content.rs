@@ -46,37 +46,28 @@ impl Body {
         )
     }
 
-    /// A body that is read whole.
-    ///
-    /// # Errors
-    /// When a form holds a credential or cannot be read without doubt.
+    /// A body that is read whole. A form is not: which services take it for parameters, which for JSON, is nowhere said.
     pub fn whole(
         payload: Payload<'_>,
         media_type: Option<&MediaType>,
         headers: &HeaderMap,
-    ) -> Result<Self, Malformed> {
+    ) -> Self {
         let raw = match payload {
-            Payload::Whole([]) => return Ok(Self::new(Content::Empty, Vec::new())),
+            Payload::Whole([]) => return Self::new(Content::Empty, Vec::new()),
             Payload::Whole(raw) => raw,
             Payload::Beginning(raw) => {
-                return Ok(Self::unreadable(
-                    "it is longer than what Holdpoint reads",
-                    raw,
-                ));
+                return Self::unreadable("it is longer than what Holdpoint reads", raw);
             }
         };
         let decoded = match decode(raw, headers) {
             Ok(decoded) => decoded,
-            Err(why) => return Ok(Self::unreadable(why, raw)),
+            Err(why) => return Self::unreadable(why, raw),
         };
-        if media_type.is_some_and(MediaType::is_form) {
-            return Self::form(&decoded);
-        }
         if let Some(other) = media_type.filter(|media_type| !media_type.is_json()) {
             let why = format!("Holdpoint cannot read {}", other.canonical());
-            return Ok(Self::unreadable(why, &decoded));
+            return Self::unreadable(why, &decoded);
         }
-        Ok(match Json::parse(&decoded) {
+        match Json::parse(&decoded) {
             Ok(json) => Self {
                 content: Content::Fields(Fields::of(&json)),
                 json: Some(json),
@@ -87,20 +78,33 @@ impl Body {
                 format!("it is not JSON that Holdpoint reads: {why}"),
                 &decoded,
             ),
-        })
+        }
     }
 
-    fn form(decoded: &[u8]) -> Result<Self, Malformed> {
-        let form = Query::parse(decoded)?;
-        let pairs = form
-            .0
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
+    /// The query of a GET in the dress of a POST.
+    ///
+    /// # Errors
+    /// When it is no form, holds a credential, or cannot be read without doubt.
+    pub fn query(
+        payload: Payload<'_>,
+        media_type: Option<&MediaType>,
+        headers: &HeaderMap,
+    ) -> Result<Self, Malformed> {
+        let form = match payload {
+            Payload::Whole([]) => Query::default(),
+            Payload::Whole(raw) if media_type.is_some_and(MediaType::is_form) => {
+                let decoded = decode(raw, headers);
+                Query::parse(&decoded.map_err(|why| Malformed(format!("the form: {why}")))?)?
+            }
+            _ => {
+                return Err(Malformed(
+                    "a GET in a POST has no body but its query".into(),
+                ));
+            }
+        };
         Ok(Self {
-            content: Content::Fields(Fields::of_pairs(pairs)),
-            json: None,
             form,
-            canonical: vec![b"form".into()],
+            ..Self::new(Content::Empty, vec![b"form".into()])
         })
     }
 
@@ -206,7 +210,7 @@ fn part(part: &[u8]) -> Result<(Option<MediaType>, &[u8]), String> {
 }
 
 /// Undoes `Content-Encoding`, within [`MAX_CONTENT`].
-fn decode(raw: &[u8], headers: &HeaderMap) -> Result<Vec<u8>, String> {
+pub(super) fn decode(raw: &[u8], headers: &HeaderMap) -> Result<Vec<u8>, String> {
     let mut codings = headers.get_all(CONTENT_ENCODING).iter();
     let coding = codings
         .next()
@@ -257,8 +261,7 @@ mod tests {
     fn read(raw: &[u8], coding: &'static str) -> Content {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
-        let body = Body::whole(Payload::Whole(raw), None, &headers);
-        body.expect("only forms are malformed").content
+        Body::whole(Payload::Whole(raw), None, &headers).content
     }
 
     fn gzip(text: &[u8]) -> Vec<u8> {
@@ -308,10 +311,7 @@ mod tests {
             );
         }
         let beginning = Body::whole(Payload::Beginning(b"{}"), None, &HeaderMap::new());
-        assert!(matches!(
-            beginning.expect("no form").content,
-            Content::Unreadable(_)
-        ));
+        assert!(matches!(beginning.content, Content::Unreadable(_)));
     }
 
     proptest! {

@@ -39,10 +39,13 @@ impl MediaType {
         while !rest.trim().is_empty() {
             let (name, after) = rest.split_once('=').ok_or_else(unreadable)?;
             let name = name.trim().to_ascii_lowercase();
-            let (value, after) = value(after).ok_or_else(unreadable)?;
-            if !is_token(&name) || parameters.iter().any(|(known, _)| *known == name) {
+            // `boundary*0=`, `boundary*=` (RFC 2231): another way to say it, which only some readers know.
+            let is_plain = is_token(&name) && !name.contains('*');
+            let is_doubtful = name == "boundary" && !is_plain_boundary(after);
+            if !is_plain || is_doubtful || parameters.iter().any(|(known, _)| *known == name) {
                 return Err(unreadable());
             }
+            let (value, after) = value(after).ok_or_else(unreadable)?;
             parameters.push((name, value));
             rest = after;
         }
@@ -119,6 +122,18 @@ fn value(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// Whether all readers find the same boundary at the start of `text`: in quotes without escapes, or a token. The equals signs of
+/// clients that leave the quotes out are no end to anybody; at other special characters some readers stop.
+fn is_plain_boundary(text: &str) -> bool {
+    if let Some(quoted) = text.trim_start().strip_prefix('"') {
+        return !quoted.split('"').next().unwrap_or_default().contains('\\');
+    }
+    let boundary = text.split(';').next().unwrap_or_default().trim();
+    boundary
+        .split('=')
+        .all(|piece| piece.is_empty() || is_token(piece))
+}
+
 fn is_token(text: &str) -> bool {
     let legal = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     !text.is_empty() && text.bytes().all(legal)
@@ -126,4 +141,39 @@ fn is_token(text: &str) -> bool {
 
 fn unreadable() -> Malformed {
     Malformed("the Content-Type cannot be read".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boundaries_that_readers_differ_in_are_refused() {
+        for good in [
+            "===12==",
+            "'===12=='",
+            "a-b_c.d",
+            "\"a,b:(c)/d?\"",
+            " \"b\" ; x=y",
+        ] {
+            let text = format!("multipart/mixed; boundary={good}");
+            assert!(MediaType::parse(&text).is_ok(), "{text}");
+        }
+        for bad in [
+            "boundary=a,b",
+            "boundary=a(b)",
+            "boundary=a/b",
+            "boundary=a:b",
+            "boundary=a?b",
+            "boundary=\"a\\b\"",
+            "boundary*=UTF-8''b",
+            "boundary*0=b",
+            "boundary=a; boundary*0=b",
+            "boundary=a; boundary=b",
+            "boundary=a; Boundary=a",
+        ] {
+            let text = format!("multipart/mixed; {bad}");
+            assert!(MediaType::parse(&text).is_err(), "{text}");
+        }
+    }
 }

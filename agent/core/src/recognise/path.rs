@@ -61,6 +61,26 @@ pub(super) fn check_dots(segment: &str) -> Result<(), Malformed> {
     }
 }
 
+/// An object's decoded name may hold `..`, but no reading of it as a path may lead out of its bucket.
+///
+/// # Errors
+/// When one does.
+pub(super) fn check_climb(object: &str) -> Result<(), Malformed> {
+    let mut depth = 0_usize;
+    for segment in object.split(['/', '\\']) {
+        match segment {
+            "." | "" => {}
+            ".." => {
+                depth = depth
+                    .checked_sub(1)
+                    .ok_or_else(|| Malformed("the path climbs out of its bucket".into()))?;
+            }
+            _ => depth += 1,
+        }
+    }
+    Ok(())
+}
+
 /// Decodes a segment, or the rest of a path that is one opaque name.
 ///
 /// # Errors

@@ -165,6 +165,7 @@ impl Call<'_> {
                 variable(template).is_some_and(|name| resource::is_object(self.method, name));
             if opaque && !segment.is_empty() {
                 path::check_dots(segment)?;
+                path::check_climb(&path::decode(segment)?)?;
             } else {
                 path::check_strict(segment)?;
             }

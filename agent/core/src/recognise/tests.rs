@@ -2,7 +2,7 @@ use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::operation::Trait;
+use crate::operation::{Content, Trait};
 
 #[derive(Clone, Copy)]
 struct Ask<'a> {
@@ -343,6 +343,13 @@ fn tricks_are_malformed() {
             &[],
         ),
         ("GET", "storage.googleapis.com/bkt/..", &[]),
+        ("GET", "storage.googleapis.com/bkt/..%2Fother%2Fx", &[]),
+        ("GET", "storage.googleapis.com/bkt/a%2F..%5C..%2Fx", &[]),
+        (
+            "GET",
+            "storage.googleapis.com/storage/v1/b/bkt/o/..%2F..%2Fother%2Fo%2Fx",
+            &[],
+        ),
         (
             "GET",
             "storage.googleapis.com/bkt/x?X-Goog-Signature=1",
@@ -413,6 +420,8 @@ fn tricks_are_malformed() {
         ("GET", INSTANCE, &[("x-http-method-override", "DELETE")]),
         ("POST", INSTANCE, &[("x-http-method", "DELETE")]),
         ("POST", INSTANCE, &[("x-method-override", "DELETE")]),
+        ("POST", INSTANCE, &[("x_http_method_override", "DELETE")]),
+        ("POST", INSTANCE, &[("http-method-override", "DELETE")]),
         ("delete", INSTANCE, &[]),
         ("TRACE", INSTANCE, &[]),
         (
@@ -666,6 +675,12 @@ fn uploads() {
             headers: &HeaderMap::new(),
         };
         let route = route(Catalog::built_in(), head).expect("it is well formed");
+        let step = match query.contains("upload_id=U") {
+            true => Some(UploadStep::GoesOn("U")),
+            false if query.contains("resumable") => Some(UploadStep::Begins),
+            false => None,
+        };
+        assert_eq!(route.upload(), step, "{query}");
         assert_eq!(route.body_plan() == BodyPlan::Media, media, "{query}");
         let Ok(Recognised::One(operation)) = route.complete(Payload::Whole(b"")) else {
             panic!("{query} is one operation");
@@ -734,6 +749,49 @@ fn noise_is_left_out_of_the_digest_and_meaning_is_not() {
     ];
     for ask in other {
         assert_ne!(ask.operation().digest, digest);
+    }
+}
+
+#[test]
+fn headers_that_are_kept_with_an_object_count() {
+    let upload = |headers: &[(&str, &str)]| {
+        let url = "storage.googleapis.com/upload/storage/v1/b/bkt/o?uploadType=media&name=n";
+        let ask = Ask {
+            headers,
+            body: b"<html>",
+            ..ask("POST", url)
+        };
+        ask.operation().digest
+    };
+    let plain = upload(&[]);
+    assert_eq!(upload(&[("user-agent", "u")]), plain);
+    for name in [
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-md5",
+        "content-type",
+    ] {
+        assert_ne!(upload(&[(name, "text/html")]), plain, "{name}");
+    }
+}
+
+#[test]
+fn a_form_is_no_content_that_can_be_read() {
+    for body in [
+        &b"sourceRanges=0.0.0.0/0"[..],
+        br#"{"sourceRanges":["0.0.0.0/0"]}"#,
+    ] {
+        let ask = Ask {
+            headers: &[FORM],
+            body,
+            ..ask(
+                "POST",
+                "compute.googleapis.com/compute/v1/projects/p/global/firewalls",
+            )
+        };
+        assert!(matches!(ask.operation().content, Content::Unreadable(_)));
     }
 }
 

@@ -18,10 +18,12 @@ impl Verb {
     /// When there are two verbs, or one that Holdpoint does not know.
     pub fn of(head: &Head<'_>) -> Result<Self, Malformed> {
         let sent = known(head.method)?;
-        for other in ["x-http-method", "x-method-override"] {
-            if head.headers.contains_key(other) {
-                return Err(Malformed(format!("the header {other} is not allowed")));
-            }
+        if let Some(other) = head
+            .headers
+            .keys()
+            .find(|name| is_other_override(name.as_str()))
+        {
+            return Err(Malformed(format!("the header {other} is not allowed")));
         }
         let mut overrides = head.headers.get_all("x-http-method-override").iter();
         let Some(value) = overrides.next() else {
@@ -51,6 +53,13 @@ impl Verb {
             form_is_query: false,
         }
     }
+}
+
+/// Whether some reader may take this header for `X-HTTP-Method-Override`: `X-HTTP-Method`, `X-Method-Override`, underscores.
+fn is_other_override(name: &str) -> bool {
+    let letters: String = name.split(['-', '_']).collect();
+    name != "x-http-method-override"
+        && (letters.contains("httpmethod") || letters.contains("methodoverride"))
 }
 
 fn known(verb: &str) -> Result<&'static str, Malformed> {

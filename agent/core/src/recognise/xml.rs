@@ -63,8 +63,8 @@ pub(super) fn route(
         (None, [bucket, object @ ..]) => (*bucket, object),
         (None, []) => ("", segments),
     };
-    check_climb(object)?;
     let object = path::decode(&object.join("/"))?;
+    path::check_climb(&object)?;
     if matches!(object.as_str(), "." | "..") {
         return Err(Malformed("no object has such a name".into()));
     }
@@ -128,21 +128,4 @@ fn is_bucket(name: &str) -> bool {
         && bytes.iter().all(|b| legal(*b))
         && ends(bytes.first())
         && ends(bytes.last())
-}
-
-/// An object's name may hold `..`, but no reading of the path may lead to another bucket.
-fn check_climb(segments: &[&str]) -> Result<(), Malformed> {
-    let mut depth = 0_usize;
-    for segment in segments {
-        match path::decode(segment)?.as_str() {
-            "." | "" => {}
-            ".." => {
-                depth = depth
-                    .checked_sub(1)
-                    .ok_or_else(|| Malformed("the path climbs out of its bucket".into()))?;
-            }
-            _ => depth += 1,
-        }
-    }
-    Ok(())
 }

@@ -5,7 +5,8 @@ use crate::{
     session::SessionId,
 };
 
-/// The open end of one request's operations. Dropped before anything was sent, they are recorded as not sent; dropped
+/// The open end of one request's operations, and the right to send it: only [`Permits::spend`](super::Permits::spend) gives
+/// one out, and [`Upstream`](crate::upstream::Upstream) sends nothing of an agent's without. Dropped before anything was sent, they are recorded as not sent; dropped
 /// after that without a response, their outcome is unknown, and nobody tries again.
 pub struct Outcome {
     record: Record,
@@ -20,7 +21,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn new(record: Record, session: SessionId) -> Self {
+    pub(super) fn new(record: Record, session: SessionId) -> Self {
         Self {
             record,
             session,
@@ -32,7 +33,7 @@ impl Outcome {
         }
     }
 
-    pub(crate) fn add(&mut self, operation: OperationId) {
+    pub(super) fn add(&mut self, operation: OperationId) {
         self.operations.push(operation);
     }
 
@@ -42,7 +43,7 @@ impl Outcome {
     }
 
     /// It is certain that no byte has left.
-    pub fn not_sent(mut self) {
+    pub fn not_sent(&mut self) {
         self.result = OutcomeResult::NotSent;
     }
 
@@ -58,47 +59,22 @@ impl Outcome {
     }
 
     /// They were refused.
-    pub(crate) async fn refused(mut self) {
+    pub(super) fn refused(mut self) {
         self.result = OutcomeResult::Refused;
-        for event in self.events() {
-            if let Err(error) = self.record.append_unsynced(event).await {
-                tracing::error!(%error, "a refusal is missing in the record");
-            }
-        }
     }
+}
 
-    fn events(&mut self) -> Vec<Event> {
-        std::mem::take(&mut self.operations)
-            .into_iter()
-            .map(|operation| Event::Outcome {
+impl Drop for Outcome {
+    fn drop(&mut self) {
+        for operation in std::mem::take(&mut self.operations) {
+            self.record.note(Event::Outcome {
                 session: self.session.clone(),
                 operation,
                 status: self.status,
                 result: self.result,
                 request_bytes: self.request_bytes,
                 response_bytes: self.response_bytes,
-            })
-            .collect()
-    }
-}
-
-impl Drop for Outcome {
-    fn drop(&mut self) {
-        let events = self.events();
-        if events.is_empty() {
-            return;
+            });
         }
-        let record = self.record.clone();
-        // Without a runtime the daemon is gone, and the next one reports what has no outcome.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        runtime.spawn(async move {
-            for event in events {
-                if let Err(error) = record.append_unsynced(event).await {
-                    tracing::error!(%error, "an outcome is missing in the record");
-                }
-            }
-        });
     }
 }
