@@ -21,7 +21,7 @@ pub struct Victim {
     pub secret_at: usize,
 }
 
-/// Says where its secret is and lives until its standard input's other end goes away. Descriptor 0 is the secret file.
+/// Says where its secret is, and lives until it is killed. Its standard input is the secret file.
 pub fn main() -> io::Result<()> {
     let secret = Box::new(*SECRET);
     prctl::set_dumpable(true)?;
@@ -59,7 +59,7 @@ pub fn read_secret(mut file: impl io::Read + io::Seek) -> io::Result<()> {
     is_secret(&bytes)
 }
 
-/// The host's own number for a process.
+/// A handle of a process.
 pub fn pidfd_open(pid: i32) -> io::Result<std::os::fd::OwnedFd> {
     use std::os::fd::FromRawFd as _;
     // SAFETY: takes no memory.
