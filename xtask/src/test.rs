@@ -14,12 +14,18 @@ use crate::{
 /// End-to-end tests mostly wait; this many at once keep two cores busy.
 const E2E_THREADS: &str = "--test-threads=6";
 
+/// The tests of the package, by the module they are in.
+const SKIP_PACKAGE: &str = "--skip=package::";
+
 /// Options.
 #[derive(clap::Args)]
 pub struct Args {
     /// Also rebuild the BPF object and compare it, as CI does.
     #[arg(long)]
     ebpf: bool,
+    /// Also build the Debian package and try it under a real systemd (wants lintian, mmdebstrap and systemd-nspawn).
+    #[arg(long)]
+    package: bool,
     /// Only these end-to-end tests (names of files in tests/), and nothing else.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -39,7 +45,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
             cargo("build --workspace --all-targets --all-features"),
         )? {
             let named = args.only.iter().map(|name| format!("--test={name}"));
-            end_to_end(&mut report, &named.collect::<Vec<_>>())?;
+            end_to_end(&mut report, &named.collect::<Vec<_>>(), true)?;
         }
         return Ok(report.close());
     }
@@ -52,7 +58,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         object(&mut report, args.ebpf || setup::in_ci())?;
         policies(&mut report)?;
         demo(&mut report)?;
-        end_to_end(&mut report, &["--test=*".to_owned()])?;
+        if !args.package {
+            report.note("the package was not built and tried: --package does");
+        }
+        end_to_end(&mut report, &["--test=*".to_owned()], args.package)?;
     }
     Ok(report.close())
 }
@@ -108,8 +117,11 @@ fn demo(report: &mut Report) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn end_to_end(report: &mut Report, which: &[String]) -> anyhow::Result<()> {
+fn end_to_end(report: &mut Report, which: &[String], package: bool) -> anyhow::Result<()> {
     let mut command = cargo("test --workspace --all-features --no-fail-fast");
     command.args(which).args(["--", E2E_THREADS]);
+    if !package {
+        command.arg(SKIP_PACKAGE);
+    }
     report.tests("end-to-end tests", command)
 }
