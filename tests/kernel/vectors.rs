@@ -72,10 +72,7 @@ pub const TESTS: &[Test] = &[
                     "IPV6_RTHDRDSTOPTS",
                     set_option(&v6, six, libc::IPV6_RTHDRDSTOPTS, &padding),
                 ),
-                (
-                    "IPV6_RTHDR",
-                    set_option(&v6, six, libc::IPV6_RTHDR, &[]),
-                ),
+                ("IPV6_RTHDR", set_option(&v6, six, libc::IPV6_RTHDR, &[])),
                 (
                     "IPV6_2292PKTOPTIONS",
                     set_option(&v6, six, IPV6_2292PKTOPTIONS, &[]),
