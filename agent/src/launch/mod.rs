@@ -45,6 +45,7 @@ use std::path::PathBuf;
 
 pub use adopt::{Found, find};
 pub use cgroup::end_leftovers;
+pub use door::close_doors;
 pub use listener::RunListener;
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
