@@ -130,12 +130,17 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
+    for missing in launch::enable_controllers(&agents.path) {
+        tracing::warn!(
+            "the {missing} controller is not on cgroup2: nothing bounds that of a session (`holdpoint doctor` has advice)"
+        );
+    }
     end_leftovers(&agents, &record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
 
     let authority = Authority::open(&config.state_dir)?;
-    tls::write_bundle(&authority, &config.ca_bundle())?;
+    tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -160,6 +165,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             ca_bundle: config.ca_bundle(),
             runtime_dir: config.runtime_dir.clone(),
             project: config.google.project.clone(),
+            sandbox: sandbox(&config),
         },
         google: config.google.clone(),
         stopping: watch::Sender::new(false),
@@ -247,6 +253,20 @@ fn reload_policies(house: &House, config: &Config) {
             tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+    }
+}
+
+fn sandbox(config: &Config) -> launch::Sandbox {
+    let session = config.session.clone();
+    launch::Sandbox {
+        private_tmp: session.private_tmp,
+        shared: session.shared,
+        sockets: session.sockets,
+        limits: launch::Limits {
+            processes: session.max_processes,
+            memory: session.max_memory,
+        },
+        truststore: Some(config.truststore()),
     }
 }
 

@@ -13,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 
+use super::private;
+
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long to wait between two looks. The first ones are shorter.
@@ -51,7 +53,7 @@ impl SessionCgroup {
         self.id
     }
 
-    /// Kills what lives in it, waits until all of it is gone, and removes it.
+    /// Kills what lives in it, waits until all of it is gone, and removes it with the files that were the session's alone.
     pub async fn end(&self) -> anyhow::Result<()> {
         let started = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(1);
@@ -60,18 +62,21 @@ impl SessionCgroup {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Ok(())
+        let path = self.path.clone();
+        Ok(tokio::task::spawn_blocking(move || private::remove_of(&path)).await?)
     }
 }
 
 impl Drop for SessionCgroup {
     fn drop(&mut self) {
         // What still lives there keeps it, and the next start of the daemon ends it.
-        let _ = end_once(&self.path);
+        if let Ok(true) = end_once(&self.path) {
+            private::remove_of(&self.path);
+        }
     }
 }
 
-/// Kills and removes the sessions a dead daemon left behind. Returns their ids. Blocks.
+/// Kills and removes the sessions a dead daemon left behind, with their files. Returns their ids. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses, or processes do not go away for 10 seconds.
@@ -86,6 +91,7 @@ pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
             ended.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
+    private::remove_leftovers(agents_cgroup);
     ended.sort();
     Ok(ended)
 }

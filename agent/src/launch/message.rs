@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::sys::Limit;
+use super::{sandbox::Rules, sys::Limit};
 
 /// The version of the messages; client and daemon must be of the same.
 pub const VERSION: u32 = 1;
@@ -149,6 +149,8 @@ pub struct Prepare {
     pub ca_bundle: Octets,
     /// See [`super::Site::runtime_dir`].
     pub runtime_dir: Octets,
+    /// What the session sees.
+    pub sandbox: Rules,
 }
 
 /// Daemon to shim, second. With it: the client's socket, the cgroup, stdin, stdout, stderr, and the terminal if any.

@@ -17,8 +17,10 @@ use tokio::{
 use super::{
     Site,
     cgroup::SessionCgroup,
+    controllers,
     message::{Octets, Prepare, Reply, Service, Start},
     request,
+    sandbox::Rules,
     wire::{MESSAGE_LIMIT, START_LIMIT, nonblocking},
 };
 use crate::session::SessionId;
@@ -71,12 +73,14 @@ pub struct Running {
 }
 
 impl Made {
-    pub(super) async fn make(id: &SessionId, site: &Site) -> anyhow::Result<Self> {
+    pub(super) async fn make(id: &SessionId, site: &Site, sandbox: Rules) -> anyhow::Result<Self> {
         let cgroup = SessionCgroup::create(&site.agents_cgroup, id.as_str())?;
+        controllers::limit(cgroup.path(), site.sandbox.limits)?;
         let (socket, shim) = spawn_shim().context("cannot start the session's shim")?;
         let order = Prepare {
             ca_bundle: Octets::from(site.ca_bundle.as_path()),
             runtime_dir: Octets::from(site.runtime_dir.as_path()),
+            sandbox,
         };
         nonblocking::send(&socket, &order, MESSAGE_LIMIT, &[], PATIENCE).await?;
         let (reply, fds) = nonblocking::receive::<Reply>(&socket, MESSAGE_LIMIT, PATIENCE)

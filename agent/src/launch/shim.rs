@@ -27,7 +27,7 @@ use nix::{
 use super::{
     command::Command,
     init::Init,
-    message::{Prepare, Reply, Start},
+    message::{Octets, Prepare, Reply, Start},
     mounts, network, sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
@@ -77,7 +77,7 @@ fn serve(daemon: &UnixStream) -> anyhow::Result<Pid> {
         Err(WireError::Closed) => std::process::exit(0),
         received => received?,
     };
-    let init = launch(start, fds)?;
+    let init = launch(start, order.sandbox.sockets, fds)?;
     wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[])?;
     Ok(init)
 }
@@ -92,7 +92,8 @@ fn prepare(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<()> {
             | CloneFlags::CLONE_NEWUTS,
     )
     .context("cannot make the session's namespaces")?;
-    mounts::isolate(&order.runtime_dir.to_path(), &order.ca_bundle.to_path())?;
+    let (runtime_dir, ca_bundle) = (order.runtime_dir.to_path(), order.ca_bundle.to_path());
+    mounts::isolate(&runtime_dir, &ca_bundle, &order.sandbox)?;
     let (services, listeners): (Vec<_>, Vec<_>) = network::listeners()?.into_iter().unzip();
     let fds: Vec<_> = listeners.iter().map(OwnedFd::as_fd).collect();
     wire::send(
@@ -106,7 +107,7 @@ fn prepare(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn launch(start: Start, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
+fn launch(start: Start, sockets: Vec<Octets>, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
     let mut fds = fds.into_iter();
     let (Some(client), Some(cgroup), Some(stdin), Some(stdout), Some(stderr)) =
         (fds.next(), fds.next(), fds.next(), fds.next(), fds.next())
@@ -115,7 +116,7 @@ fn launch(start: Start, fds: Vec<OwnedFd>) -> anyhow::Result<Pid> {
     };
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let init = Init {
-        command: Command::new(start, [stdin, stdout, stderr])?,
+        command: Command::new(start, sockets, [stdin, stdout, stderr])?,
         client: client.into(),
         terminal: fds.next(),
         shim: reader,

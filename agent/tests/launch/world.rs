@@ -11,7 +11,7 @@ use std::{
 };
 
 use holdpoint::{
-    launch::{RunListener, RunRequest, Site, end_leftovers},
+    launch::{RunListener, RunRequest, Sandbox, Site, end_leftovers},
     session::SessionId,
 };
 
@@ -191,6 +191,7 @@ pub fn daemon(dir: &Path) -> ExitCode {
             ca_bundle: dir.join("bundle.pem"),
             runtime_dir: dir.join("run"),
             project: Some("test-project".into()),
+            sandbox: Sandbox::default(),
         }));
         let listener = RunListener::bind(&dir.join("run/run.sock")).expect("listens");
         end_leftovers(&site.agents_cgroup).expect("ends what is left");
