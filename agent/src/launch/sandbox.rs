@@ -112,20 +112,9 @@ impl Sandbox {
     /// # Errors
     /// When the host's sockets cannot be listed, or are too many to be kept out of reach.
     pub fn rules(&self, cgroup: &Path, job: Job<'_>) -> anyhow::Result<Rules> {
-        let hidden = host_sockets::all()
-            .context("cannot list the host's sockets")?
-            .into_iter()
-            .filter(|socket| !self.is_covered(socket) && !self.allows(socket))
-            .map(|socket| Octets::from(socket.as_path()))
-            .collect::<Vec<_>>();
-        anyhow::ensure!(
-            hidden.len() <= MOST_SOCKETS,
-            "the host has {} sockets outside of /run and /tmp, and no more than {MOST_SOCKETS} can be kept out of a session's reach",
-            hidden.len()
-        );
         let variable = |name| environment::value(job.environment, name);
         let command = job.command.first().map(|command| command.0.as_slice());
-        let own = OWN_DIRECTORIES
+        let own: Vec<_> = OWN_DIRECTORIES
             .iter()
             .filter_map(|name| variable(name))
             .chain(command)
@@ -133,6 +122,7 @@ impl Sandbox {
             .map(|path| Octets(path.to_vec()))
             .chain([job.directory.path.clone()])
             .collect();
+        let hidden = self.hidden(&own)?;
         Ok(Rules {
             private: self.private_tmp.then(|| private::name(cgroup)).flatten(),
             caller: job.caller,
@@ -145,7 +135,29 @@ impl Sandbox {
         })
     }
 
-    /// Whether it lies where a session sees a directory of its own anyway.
+    /// The host's sockets that a session would see.
+    fn hidden(&self, own: &[Octets]) -> anyhow::Result<Vec<Octets>> {
+        let shown: Vec<_> = own.iter().map(Octets::to_path).collect();
+        let shown = |socket: &Path| {
+            let mut shown = shown.iter().chain(&self.shared);
+            shown.any(|path| socket.starts_with(path))
+        };
+        let hidden: Vec<_> = host_sockets::all()
+            .context("cannot list the host's sockets")?
+            .into_iter()
+            .filter(|socket| !self.is_covered(socket) || shown(socket))
+            .filter(|socket| !self.allows(socket))
+            .map(|socket| Octets::from(socket.as_path()))
+            .collect();
+        anyhow::ensure!(
+            hidden.len() <= MOST_SOCKETS,
+            "the host has {} sockets outside of /run and /tmp, and no more than {MOST_SOCKETS} can be kept out of a session's reach",
+            hidden.len()
+        );
+        Ok(hidden)
+    }
+
+    /// Whether it lies where a session sees a directory of its own.
     fn is_covered(&self, path: &Path) -> bool {
         path.starts_with(RUN)
             || self.private_tmp && private::ROOTS.iter().any(|root| path.starts_with(root))

@@ -11,7 +11,7 @@ use std::{
 };
 
 use holdpoint::{
-    launch::{RunListener, RunRequest, Sandbox, Site, end_leftovers},
+    launch::{Limits, RunListener, RunRequest, Sandbox, Site, enable_controllers, end_leftovers},
     session::SessionId,
 };
 
@@ -24,6 +24,7 @@ pub const TOKEN: &str = "header.payload.signature";
 pub struct World {
     dir: tempfile::TempDir,
     agents_cgroup: PathBuf,
+    missing_controllers: Vec<&'static str>,
     daemon: Mutex<Child>,
 }
 
@@ -38,15 +39,19 @@ impl World {
         fs::copy("/proc/self/exe", dir.path().join("launch")).expect("a copy that nobody may read");
         fs::create_dir(dir.path().join("run")).expect("a runtime directory");
         fs::write(dir.path().join("bundle.pem"), "the session's CA bundle\n").expect("a bundle");
+        fs::create_dir(dir.path().join("shared")).expect("a directory");
+        fs::write(dir.path().join("shared/file"), "shared\n").expect("a file");
         let work = dir.path().join("work");
         fs::create_dir(&work).expect("a directory");
         std::os::unix::fs::chown(&work, Some(UID), Some(UID)).expect("to be given away");
         let agents_cgroup = agents_cgroup(dir.path());
         fs::create_dir(&agents_cgroup).expect("a cgroup");
+        let missing_controllers = enable_controllers(&agents_cgroup);
         let daemon = Mutex::new(spawn_daemon(dir.path()));
         Self {
             dir,
             agents_cgroup,
+            missing_controllers,
             daemon,
         }
     }
@@ -54,6 +59,11 @@ impl World {
     /// The directory of it all.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Those that cgroup2 does not have here.
+    pub fn missing_controllers(&self) -> &[&'static str] {
+        &self.missing_controllers
     }
 
     /// The daemon's process id.
@@ -191,7 +201,15 @@ pub fn daemon(dir: &Path) -> ExitCode {
             ca_bundle: dir.join("bundle.pem"),
             runtime_dir: dir.join("run"),
             project: Some("test-project".into()),
-            sandbox: Sandbox::default(),
+            sandbox: Sandbox {
+                shared: vec![dir.join("shared")],
+                sockets: vec![dir.join("allowed.sock")],
+                limits: Limits {
+                    processes: 64,
+                    memory: Some(256 << 20),
+                },
+                ..Sandbox::default()
+            },
         }));
         let listener = RunListener::bind(&dir.join("run/run.sock")).expect("listens");
         end_leftovers(&site.agents_cgroup).expect("ends what is left");
