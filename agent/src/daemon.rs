@@ -130,9 +130,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
-    for missing in launch::enable_controllers(&agents.path) {
+    let missing = launch::enable_controllers(&agents.path).join(" and ");
+    if !missing.is_empty() {
         tracing::warn!(
-            "the {missing} controller is not on cgroup2: nothing bounds that of a session (`holdpoint doctor` has advice)"
+            "cgroup2 does not have {missing} here: nothing bounds that of a session (`holdpoint doctor` has advice)"
         );
     }
     end_leftovers(&agents, &record).await?;
