@@ -129,7 +129,8 @@ fn make_session(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<Part> {
         Some((Forked::Shim(init), state)) => {
             let keeper = Keeper::new(init, cgroup, door, state)?;
             door::hasten(daemon)?;
-            wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[])?;
+            // A daemon that is gone meanwhile: the next one adopts the session.
+            let _ = wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[]);
             Ok(Part::Keeper(keeper))
         }
         _ => Ok(Part::Done),
@@ -205,10 +206,8 @@ fn fork(
         terminal: fds.next(),
         shim: reader,
     };
-    let directory = fs::File::open(cgroup.path())
-        .with_context(|| format!("cannot open {}", cgroup.path().display()))?;
     // SAFETY: the shim has one thread.
-    match unsafe { sys::clone_into(directory.as_fd()) }
+    match unsafe { sys::clone_into(cgroup.as_fd()) }
         .context("cannot start in the session's cgroup")?
     {
         sys::Cloned::Child => Ok(Forked::Init(Box::new(init))),
