@@ -86,6 +86,7 @@ impl Launcher {
         let listener = super::launcher::bind(&socket)?;
         let mut command = Command::new("/proc/self/exe");
         command
+            .arg0("holdpoint")
             .arg("launcher")
             .arg("--temporary")
             .arg(agents_cgroup)
