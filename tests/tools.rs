@@ -234,3 +234,30 @@ fn java_in_a_home_trusts_the_session() {
     );
     assert!(ran.stdout.contains("staging-db"), "{ran}");
 }
+
+/// Its own sandbox needs user namespaces, which sessions cannot make.
+#[test]
+fn headless_chromium_runs_without_its_sandbox() {
+    need("chromium-headless-shell", "chromium-headless-shell");
+    need("certutil", "libnss3-tools");
+    let world = World::start();
+    let agent = world.sandbox();
+    let page = agent.file(
+        "page.html",
+        "<script>document.title = 6 * 7; document.write(document.title)</script>",
+    );
+    let chromium = "chromium-headless-shell --no-sandbox --disable-gpu";
+    let ran = script(
+        &agent,
+        &format!("{chromium} --dump-dom file://{}", page.display()),
+    );
+    assert!(ran.stdout.contains("42"), "{ran}");
+    // It has roots of its own; what a user adds is in its NSS database. Holdpoint's authority is the bundle's last.
+    let trust = r#"mkdir -p ~/.pki/nssdb; certutil -d sql:$HOME/.pki/nssdb -N --empty-password
+        tac $SSL_CERT_FILE | sed '/BEGIN/q' | tac | certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n holdpoint"#;
+    let ran = script(
+        &agent,
+        &format!("{trust}; {chromium} --dump-dom {INSTANCES_URL}"),
+    );
+    assert!(ran.stdout.contains("staging-db"), "{ran}");
+}
