@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     sync::Arc,
     time::Duration,
@@ -35,10 +36,12 @@ use crate::{
     kernel::{self, AgentsCgroup, Kernel},
     launch::{self, RunListener},
     metadata::MetadataView,
+    metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
-    record::{Event, Record},
+    record::{Event, Record, Text},
+    refusals::{Refusals, Refused, RefusedBy},
     session::{Session, Sessions},
     tls::{self, Authority},
     uploads::Uploads,
@@ -60,6 +63,8 @@ pub struct House {
     pub approvals: Approvals,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// What was refused, for people to see.
+    pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
     pub acceptor: TlsAcceptor,
     /// The way to Google.
@@ -78,6 +83,8 @@ pub struct House {
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
     pub google: config::Google,
+    /// What resolvers say of names that policy does not know.
+    pub unknown_names: config::UnknownNames,
     stopping: watch::Sender<bool>,
 }
 
@@ -148,6 +155,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ),
         approvals,
         sessions: Arc::default(),
+        refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -162,6 +170,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             project: config.google.project.clone(),
         },
         google: config.google.clone(),
+        unknown_names: config.dns.unknown_names,
         stopping: watch::Sender::new(false),
         record,
     });
@@ -171,6 +180,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { control::serve(&socket, state).await })
     };
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(record_refusals(house.clone()));
+    if let Some(address) = config.metrics.listen {
+        tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
     let runs = RunListener::bind(&config.run_socket())?;
     house
         .record
@@ -240,6 +253,17 @@ async fn log_drops(house: Arc<House>) {
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
 }
 
+async fn record_refusals(house: Arc<House>) {
+    house.refusals.keep_record(&house.record).await;
+}
+
+/// Nothing depends on being watched.
+async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
+    if let Err(error) = metrics::serve(address, scrape).await {
+        tracing::error!("{error:#}");
+    }
+}
+
 fn reload_policies(house: &House, config: &Config) {
     match load_policies(config) {
         Ok(policies) => {
@@ -306,9 +330,25 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         record: house.record.clone(),
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
+        refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
+        metrics: scrape(house),
+    }
+}
+
+fn scrape(house: &Arc<House>) -> Scrape {
+    let kernel = house.clone();
+    Scrape {
+        sessions: house.sessions.clone(),
+        approvals: house.approvals.clone(),
+        kernel_refusals: Arc::new(move || {
+            let counts = kernel.kernel.refusals().unwrap_or_default().into_iter();
+            counts
+                .map(|(reason, count)| (reason.name(), count))
+                .collect()
+        }),
     }
 }
 
@@ -326,27 +366,50 @@ fn status(house: &House) -> serde_json::Value {
     })
 }
 
+/// The names that a session may know.
+struct SessionNames {
+    house: Arc<House>,
+    room: Arc<Room>,
+}
+
+impl dns::Names for SessionNames {
+    fn knows(&self, name: &str) -> bool {
+        let asked = || Operation::on_host(Action::NET_RESOLVE, name, None);
+        Catalog::built_in().is_google_host(name)
+            || self.house.gate.allows(&self.room.session, &asked())
+    }
+
+    fn unknown(&self) -> config::UnknownNames {
+        self.house.unknown_names
+    }
+
+    fn refused(&self, name: &str) {
+        let refused = Refused {
+            session: Some(self.room.session.id.clone()),
+            by: RefusedBy::Dns,
+            process: None,
+            destination: Some(Text::short(name)),
+            reason: "no policy of this session knows the name".into(),
+        };
+        self.house.refusals.note(refused, None);
+    }
+}
+
 /// Serves a session's listeners until dropped or aborted.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
     room: Arc<Room>,
     listeners: launch::Listeners,
 ) {
-    let known = {
-        let (house, room) = (house.clone(), room.clone());
-        move |name: &str| {
-            Catalog::built_in().is_google_host(name)
-                || house.gate.allows(
-                    &room.session,
-                    &Operation::on_host(Action::NET_RESOLVE, name, None),
-                )
-        }
+    let names = SessionNames {
+        house: house.clone(),
+        room: room.clone(),
     };
     let resolver = dns::serve(
         room.book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
-        known,
+        names,
     );
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();

@@ -12,6 +12,7 @@ use crate::{
     kernel::SessionPorts,
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
+    metrics::metrics,
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
     uploads::Uploads,
@@ -23,6 +24,7 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     match verify(&house, request.token.take()).await {
         Ok(principal) => open(house, request, principal).await,
         Err(reason) => {
+            metrics().session_refused();
             tracing::info!(user = user.name, reason, "session refused");
             let event = Event::SessionRefused {
                 user,
@@ -115,6 +117,7 @@ async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
     };
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());
+    metrics().session_opened();
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
     Ok(())
 }
@@ -134,6 +137,7 @@ async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut run
 }
 
 async fn end(house: &House, session: &Session, reason: &str) {
+    house.refusals.tell(&house.record).await;
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
