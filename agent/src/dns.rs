@@ -98,7 +98,7 @@ async fn answer_datagram(
 fn account_for(answer: &Answer, names: &impl Names) {
     metrics().looked_up(answer.lookup);
     if let (Lookup::Unknown, Some(name)) = (answer.lookup, &answer.name) {
-        names.refused(name);
+        names.refused(name.strip_suffix('.').unwrap_or(name));
     }
 }
 
