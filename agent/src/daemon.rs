@@ -139,7 +139,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
     end_leftovers(&agents, &record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &[], None)?;
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_bundle(&authority, &config.ca_bundle())?;

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     daemon::{House, Room, serve_listeners},
-    kernel::SessionPorts,
+    kernel::{Network, SessionPorts, SessionRules},
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
     metrics::metrics,
@@ -103,11 +103,14 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    let ports = SessionPorts {
-        proxy: PROXY_PORT,
-        dns: DNS_PORT,
+    let rules = SessionRules {
+        ports: SessionPorts {
+            proxy: PROXY_PORT,
+            dns: DNS_PORT,
+        },
+        network: Network::Own,
     };
-    house.kernel.open_session(session.cgroup_id, ports)?;
+    house.kernel.open_session(session.cgroup_id, rules)?;
     let opened = Event::SessionOpened {
         session: session.id.clone(),
         principal: PrincipalRecord::from(&session.principal),
