@@ -184,7 +184,9 @@ fn over_tcp_where_the_operator_wants_it_and_not_for_sessions() {
         "{samples:#?}"
     );
     let elsewhere = format!("http://{address}/v1/status");
-    let refused = Command::new("curl").args(["-sS", "--fail", &elsewhere]).output();
+    let refused = Command::new("curl")
+        .args(["-sS", "--fail", &elsewhere])
+        .output();
     assert!(!refused.expect("curl is there").status.success());
     let _ = world
         .sandbox()

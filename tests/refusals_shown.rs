@@ -37,7 +37,10 @@ fn try_all(world: &World) -> Ran {
             it = socket.create_connection(('192.0.2.7', 22), 5)\n    \
             it.sendall(b'SSH-2.0-x\\r\\n')\n    \
             it.recv(1)\n\
-        except OSError: pass\n";
+        except OSError: pass\n\
+        for port in (123, 123):\n    \
+            try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.7', port))\n    \
+            except OSError: pass\n";
     world
         .sandbox()
         .run(&["/usr/bin/python3", "-c", script])
@@ -60,6 +63,14 @@ fn names_and_connections_are_shown_and_recorded() {
     let process = connection["process"].as_str().expect("a program");
     assert!(process.starts_with("python3"), "{connection}");
     assert!(connection["pid"].as_u64() > Some(1));
+    let datagrams = find(&seen, "kernel", "192.0.2.7:123/udp");
+    assert_eq!(
+        (&datagrams["reason"], &datagrams["count"]),
+        (&"udp".into(), &2.into())
+    );
+    assert_eq!(datagrams["process"], "python3");
+    assert_eq!(datagrams["pid"], connection["pid"]);
+    assert_eq!(datagrams["session"], connection["session"]);
 
     let table = world.holdpoint(&["status"]).output().expect("it runs");
     let table = String::from_utf8_lossy(&table.stdout).into_owned();
@@ -76,6 +87,11 @@ fn names_and_connections_are_shown_and_recorded() {
         "one event for all: {account}"
     );
     assert_eq!(lines("192.0.2.7:22 refused"), 1, "not twice: {account}");
+    assert_eq!(
+        lines("by the kernel, 2 times to 192.0.2.7:123/udp"),
+        1,
+        "{account}"
+    );
 }
 
 #[test]

@@ -94,6 +94,28 @@ impl House {
         self.stopping.send_replace(true);
     }
 
+    /// Tells the record what was refused so far and what it does not know of yet.
+    pub async fn record_refusals(&self) {
+        while let Some(refused) = self.kernel.refused_already() {
+            self.note_kernel_refusal(&refused);
+        }
+        self.refusals.tell(&self.record).await;
+    }
+
+    fn note_kernel_refusal(&self, refused: &kernel::Refused) {
+        let seen = Refused {
+            session: self.sessions.of_cgroup(refused.session),
+            by: RefusedBy::Kernel,
+            process: (!refused.command.is_empty()).then(|| Text::short(&refused.command)),
+            destination: refused
+                .destination
+                .map(|it| with_protocol(it, refused.protocol)),
+            reason: refused.reason.name().into(),
+        };
+        self.refusals
+            .note(seen, (refused.pid != 0).then_some(refused.pid));
+    }
+
     /// Returns once the daemon stops.
     pub async fn stopped(&self) {
         // The sender lives as long as `self`.
@@ -140,6 +162,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     end_leftovers(&agents, &record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &[], None)?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_bundle(&authority, &config.ca_bundle())?;
@@ -180,6 +204,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { control::serve(&socket, state).await })
     };
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
     if let Some(address) = config.metrics.listen {
         tokio::spawn(serve_metrics(address, scrape(&house)));
@@ -253,8 +278,29 @@ async fn log_drops(house: Arc<House>) {
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
 }
 
+fn with_protocol(destination: SocketAddr, protocol: u8) -> Text {
+    match i32::from(protocol) {
+        libc::IPPROTO_IP => destination.to_string().into(),
+        libc::IPPROTO_TCP => format!("{destination}/tcp").into(),
+        libc::IPPROTO_UDP => format!("{destination}/udp").into(),
+        other => format!("{destination}/{other}").into(),
+    }
+}
+
 async fn record_refusals(house: Arc<House>) {
     house.refusals.keep_record(&house.record).await;
+}
+
+/// What the BPF programs refuse, for people to see.
+async fn note_kernel_refusals(house: Arc<House>) {
+    loop {
+        match house.kernel.refused().await {
+            Ok(refused) => house.note_kernel_refusal(&refused),
+            Err(error) => {
+                return tracing::warn!(%error, "refusals of the kernel are counted and not shown one by one");
+            }
+        }
+    }
 }
 
 /// Nothing depends on being watched.
@@ -363,6 +409,7 @@ fn status(house: &House) -> serde_json::Value {
         "sessions": house.sessions.list().len(),
         "links": house.kernel.links(),
         "refusals": refusals,
+        "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
     })
 }
 

@@ -140,7 +140,7 @@ async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut run
 }
 
 async fn end(house: &House, session: &Session, reason: &str) {
-    house.refusals.tell(&house.record).await;
+    house.record_refusals().await;
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }

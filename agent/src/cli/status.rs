@@ -32,6 +32,7 @@ struct Status {
     sessions: u64,
     links: Vec<Link>,
     refusals: Vec<Count>,
+    refusals_lost: u64,
     refused: Vec<Seen>,
 }
 
@@ -91,6 +92,13 @@ fn described(status: &Status) -> String {
         table(["REFUSED IN THE KERNEL", "COUNT"], &counts, Keep::End)
     );
     text.push_str(&refused(&status.refused));
+    if status.refusals_lost > 0 {
+        let _ = writeln!(
+            text,
+            "{} of the kernel's came too fast to be told one by one",
+            status.refusals_lost
+        );
+    }
     text
 }
 
