@@ -8,7 +8,7 @@ use crate::{
     address::{Family, load},
     peer::{self, Peer},
     refuse::{Attempt, current},
-    session::{Caller, Session, caller},
+    session::{Caller, Place, Session, caller},
     sockets::SOCKETS,
 };
 
@@ -53,12 +53,13 @@ struct Asked {
 /// What goes for whoever uses a socket; the answer, where that is all there is to say.
 #[inline(always)]
 fn ask<F: Family>(ctx: &SockAddrContext) -> Result<Asked, i32> {
-    let session = match caller() {
-        Caller::Outsider => return Err(ALLOW),
-        Caller::Stray(id) => return Err(attempt::<F>(ctx, id).refuse(Refusal::NoSession)),
-        Caller::Session(session) => session,
-    };
+    let Caller { place, session } = caller();
     let refuse = |refusal| Err(attempt::<F>(ctx, session.id).refuse(refusal));
+    match place {
+        Place::Outside => return Err(ALLOW),
+        Place::Stray => return refuse(Refusal::NoSession),
+        Place::Session => {}
+    }
     let Some(transport) =
         Transport::of(load!(ctx.sock_addr, type_), load!(ctx.sock_addr, protocol))
     else {

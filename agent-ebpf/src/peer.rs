@@ -40,14 +40,14 @@ struct TupleV6 {
 #[inline(always)]
 pub fn find(ctx: *mut c_void, transport: Transport, from: &Endpoint, to: &Endpoint) -> Peer {
     let (from_port, to_port) = (from.port.to_be(), to.port.to_be());
-    let socket = if to.is_v4() {
+    let owner = if to.is_v4() {
         let tuple = TupleV4 {
             from: from.address[3],
             to: to.address[3],
             from_port,
             to_port,
         };
-        look_up(ctx, transport, &tuple)
+        owner(ctx, transport, &tuple)
     } else {
         let tuple = TupleV6 {
             from: from.address,
@@ -55,28 +55,55 @@ pub fn find(ctx: *mut c_void, transport: Transport, from: &Endpoint, to: &Endpoi
             from_port,
             to_port,
         };
-        look_up(ctx, transport, &tuple)
+        owner(ctx, transport, &tuple)
     };
-    if socket.is_null() {
-        return Peer::Nobody;
+    match owner {
+        NOBODY => Peer::Nobody,
+        OUTSIDER => Peer::Outsider,
+        session => Peer::Of(session),
     }
-    let peer = match SOCKETS.state(socket.cast()) {
-        Some(state) => Peer::Of(state.session),
-        None => Peer::Outsider,
+}
+
+/// What is no id of a session's cgroup: 1 is the root's.
+const NOBODY: u64 = 0;
+const OUTSIDER: u64 = 1;
+
+#[inline(always)]
+fn owner<T>(ctx: *mut c_void, transport: Transport, tuple: &T) -> u64 {
+    let tuple_size = size_of::<T>() as u32;
+    let tuple = ptr::from_ref(tuple).cast_mut().cast();
+    match transport {
+        Transport::Tcp => tcp_owner(ctx, tuple, tuple_size),
+        Transport::Udp => udp_owner(ctx, tuple, tuple_size),
+    }
+}
+
+// Functions of their own: the compiler would join the two calls into one through a register, which BPF does not have.
+#[inline(never)]
+fn tcp_owner(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> u64 {
+    // SAFETY: the callers' tuples are of the size they give, and read only.
+    owner_of(unsafe { bpf_sk_lookup_tcp(ctx, tuple, size, CURRENT, 0) })
+}
+
+#[inline(never)]
+fn udp_owner(ctx: *mut c_void, tuple: *mut bpf_sock_tuple, size: u32) -> u64 {
+    // SAFETY: as above.
+    owner_of(unsafe { bpf_sk_lookup_udp(ctx, tuple, size, CURRENT, 0) })
+}
+
+/// The network namespace of the context.
+const CURRENT: u64 = BPF_F_CURRENT_NETNS as i64 as u64;
+
+#[inline(always)]
+fn owner_of(socket: *mut bpf_sock) -> u64 {
+    if socket.is_null() {
+        return NOBODY;
+    }
+    let owner = match SOCKETS.state(socket.cast()) {
+        Some(state) => state.session,
+        None => OUTSIDER,
     };
     // SAFETY: the lookup's reference, given back once.
     unsafe { bpf_sk_release(socket.cast()) };
-    peer
-}
-
-#[inline(always)]
-fn look_up<T>(ctx: *mut c_void, transport: Transport, tuple: &T) -> *mut bpf_sock {
-    let look_up = match transport {
-        Transport::Tcp => bpf_sk_lookup_tcp,
-        Transport::Udp => bpf_sk_lookup_udp,
-    };
-    let tuple = ptr::from_ref(tuple).cast_mut().cast::<bpf_sock_tuple>();
-    let namespace = i64::from(BPF_F_CURRENT_NETNS) as u64;
-    // SAFETY: the tuple is of the size given, and read only.
-    unsafe { look_up(ctx, tuple, size_of::<T>() as u32, namespace, 0) }
+    owner
 }

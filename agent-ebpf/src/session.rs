@@ -3,28 +3,47 @@
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id,
 };
-use holdpoint_ebpf_common::SessionRules;
+use holdpoint_ebpf_common::{Network, SessionPorts, SessionRules};
 
 use crate::maps::{AGENTS_ID, AGENTS_LEVEL, SESSIONS, SLICE};
 
 /// How far below the agents' cgroup, or the slice, a session's cgroup may be. What is deeper is in the session above it.
 const DEPTH: u32 = 8;
 
-/// The process in whose context a hook runs.
-pub enum Caller {
+/// The process in whose context a hook runs. Every field is always there: of an enum's variants without values the compiler copies
+/// what was never written, which the verifier refuses.
+#[derive(Clone, Copy)]
+pub struct Caller {
+    pub place: Place,
+    /// Its session's, or where it is in none, nothing that counts.
+    pub session: Session,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Place {
     /// Neither below the agents' cgroup nor below the slice: none of our business.
-    Outsider,
-    /// Below one of them, but in no session that is open: the id of its own cgroup.
-    Stray(u64),
+    Outside,
+    /// Below one of them, but in no session that is open.
+    Stray,
     /// In an open session.
-    Session(Session),
+    Session,
 }
 
 #[derive(Clone, Copy)]
 pub struct Session {
-    /// The id of its cgroup.
+    /// The id of its cgroup; of a stray, of the cgroup it is in.
     pub id: u64,
     pub rules: SessionRules,
+}
+
+impl Session {
+    const NONE: Self = Self {
+        id: 0,
+        rules: SessionRules {
+            ports: SessionPorts { proxy: 0, dns: 0 },
+            network: Network::Host,
+        },
+    };
 }
 
 #[inline(always)]
@@ -35,14 +54,24 @@ pub fn caller() -> Caller {
     }
     match SLICE.get(0) {
         Some(slice) if ancestor(slice.level) == slice.id => below(slice.level),
-        _ => Caller::Outsider,
+        _ => Caller {
+            place: Place::Outside,
+            session: Session::NONE,
+        },
     }
 }
 
 /// The innermost session wins: a job may have one within its runner's.
 #[inline(always)]
 fn below(level: u32) -> Caller {
-    let mut found = None;
+    let mut caller = Caller {
+        place: Place::Stray,
+        session: Session {
+            // SAFETY: takes no pointer.
+            id: unsafe { bpf_get_current_cgroup_id() },
+            ..Session::NONE
+        },
+    };
     for depth in 1..=DEPTH {
         // 0 below the process's own cgroup, which is never a key.
         let id = ancestor(level + depth);
@@ -50,14 +79,13 @@ fn below(level: u32) -> Caller {
             break;
         }
         if let Some(session) = session(id) {
-            found = Some(session);
+            caller = Caller {
+                place: Place::Session,
+                session,
+            };
         }
     }
-    match found {
-        Some(session) => Caller::Session(session),
-        // SAFETY: takes no pointer.
-        None => Caller::Stray(unsafe { bpf_get_current_cgroup_id() }),
-    }
+    caller
 }
 
 /// The open session of the cgroup `id`.

@@ -14,7 +14,7 @@ use crate::{
     address::{load, store},
     maps::FLOWS,
     refuse::{Attempt, current},
-    session::{Caller, caller, session},
+    session::{Caller, Place, caller, session},
     sockets::SOCKETS,
 };
 
@@ -27,9 +27,10 @@ const SMALLEST_PAGE: i32 = 4096;
 /// Lets a session make TCP and UDP sockets only, and keeps whose they are.
 #[inline(always)]
 pub fn create(ctx: &SockContext) -> i32 {
-    let refuse = |session, refusal| {
+    let Caller { place, session } = caller();
+    let refuse = |refusal| {
         let attempt = Attempt {
-            session,
+            session: session.id,
             process: current(ctx),
             family: load!(ctx.sock, family) as u16,
             protocol: load!(ctx.sock, protocol) as u8,
@@ -37,18 +38,18 @@ pub fn create(ctx: &SockContext) -> i32 {
         };
         attempt.refuse(refusal)
     };
-    let session = match caller() {
-        Caller::Outsider => return ALLOW,
-        Caller::Stray(id) => return refuse(id, Refusal::NoSession),
-        Caller::Session(session) => session,
-    };
+    match place {
+        Place::Outside => return ALLOW,
+        Place::Stray => return refuse(Refusal::NoSession),
+        Place::Session => {}
+    }
     if Transport::of(load!(ctx.sock, type_), load!(ctx.sock, protocol)).is_none() {
-        return refuse(session.id, Refusal::Protocol);
+        return refuse(Refusal::Protocol);
     }
     let mut state = SocketState::new(session.id, current(ctx));
     match SOCKETS.insert(ctx.as_ptr(), &mut state) {
         Some(()) => ALLOW,
-        None => refuse(session.id, Refusal::Store),
+        None => refuse(Refusal::Store),
     }
 }
 
