@@ -25,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    adoption::{self, Adopted},
     allowance::{Allowance, Memory},
     approvals::Approvals,
     config::{self, Config, SessionLimits},
@@ -34,7 +35,7 @@ use crate::{
     dns::{self, AddressBook},
     gate::Gate,
     kernel::{self, AgentsCgroup, Kernel},
-    launch::{self, RunListener},
+    launch::{self, Launcher, RunListener},
     metadata::MetadataView,
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
@@ -85,11 +86,13 @@ pub struct House {
     pub google: config::Google,
     /// What resolvers say of names that policy does not know.
     pub unknown_names: config::UnknownNames,
+    /// Whether sessions outlive this daemon when it is told to stop.
+    pub sessions_stay: bool,
     stopping: watch::Sender<bool>,
 }
 
 impl House {
-    /// Ends all sessions, those that are being opened too.
+    /// Ends what is done for all sessions, those that are being opened too.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -141,11 +144,12 @@ pub struct Room {
     pub uploads: Uploads,
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop. Without `needs_launcher` it starts a launcher of its own where there is none, and ends its sessions
+/// with it.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
@@ -159,9 +163,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
-    end_leftovers(&agents, &record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &[], None)?;
+    let mut launcher =
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
+    let site = launch::Site {
+        agents_cgroup: agents.path.clone(),
+        ca_bundle: config.ca_bundle(),
+        launcher: launcher.socket().to_owned(),
+        runtime_dir: config.runtime_dir.clone(),
+        project: config.google.project.clone(),
+    };
+    let adopted = adoption::take_over(&site, &record).await?;
+    let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
     // Those that proved that it enforces.
     while kernel.refused_already().is_some() {}
 
@@ -187,14 +201,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http2_answer: config.hold.http2_answer(),
         memory: Memory::default(),
         limits: config.session.clone(),
-        site: launch::Site {
-            agents_cgroup: agents.path.clone(),
-            ca_bundle: config.ca_bundle(),
-            runtime_dir: config.runtime_dir.clone(),
-            project: config.google.project.clone(),
-        },
+        site,
         google: config.google.clone(),
         unknown_names: config.dns.unknown_names,
+        sessions_stay: !launcher.is_temporary(),
         stopping: watch::Sender::new(false),
         record,
     });
@@ -216,12 +226,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    let mut sessions = JoinSet::new();
+    for session in adopted {
+        sessions.spawn(adoption::serve(house.clone(), session));
+    }
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, control).await?;
+    let reason = serve(&house, &config, &runs, &mut sessions, control).await?;
 
     notify("STOPPING=1");
     tracing::info!(%reason, "stopping");
+    opening::end_all(&house, &mut sessions).await;
+    launcher.stop().await;
     house
         .record
         .append(Event::DaemonStopped {
@@ -236,15 +252,15 @@ async fn serve(
     house: &Arc<House>,
     config: &Config,
     runs: &RunListener,
+    sessions: &mut JoinSet<()>,
     control: tokio::task::JoinHandle<anyhow::Result<()>>,
 ) -> anyhow::Result<String> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut sessions = JoinSet::new();
     let mut control = control;
-    let reason = loop {
+    loop {
         tokio::select! {
             request = runs.accept() => match request {
                 Ok(request) => {
@@ -263,13 +279,10 @@ async fn serve(
             }
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => return Ok("SIGTERM".to_owned()),
+            _ = interrupt.recv() => return Ok("SIGINT".to_owned()),
         }
-    };
-    house.approvals.withdraw_pending().await;
-    opening::end_all(house, &mut sessions).await;
-    Ok(reason.to_owned())
+    }
 }
 
 /// What the BPF programs say about packets that got past everything but the backstop.
@@ -341,18 +354,6 @@ pub(crate) fn load_policies(config: &Config) -> anyhow::Result<Policies> {
 fn raise_descriptor_limit() -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-}
-
-/// Sessions of a daemon that died have had no network since, and their listeners are gone for good.
-async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result<()> {
-    for name in launch::end_leftovers(&agents.path)? {
-        let session = crate::session::SessionId::from_cgroup(&name);
-        let reason = "the daemon died; its sessions were ended when it was started again".into();
-        record
-            .append(Event::SessionClosed { session, reason })
-            .await?;
-    }
-    Ok(())
 }
 
 fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
@@ -442,7 +443,7 @@ impl dns::Names for SessionNames {
     }
 }
 
-/// Serves a session's listeners until dropped or aborted.
+/// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
     room: Arc<Room>,
@@ -471,11 +472,14 @@ pub(crate) async fn serve_listeners(
     tokio::select! {
         () = resolver => {}
         _ = tasks.join_next() => {}
+        () = house.stopped() => {}
     }
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
+    let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -493,6 +497,10 @@ async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, place
                 }
             },
             Some(_) = connections.join_next() => {}
+            () = &mut stopped => break,
         }
     }
+    // From here on whoever connects is refused.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }

@@ -70,6 +70,13 @@ pub enum Event {
         /// The id of the session's cgroup.
         cgroup_id: u64,
     },
+    /// A daemon that was started anew has taken over a session of the one before.
+    SessionAdopted {
+        /// The session.
+        session: SessionId,
+        /// The id of the session's cgroup.
+        cgroup_id: u64,
+    },
     /// `holdpoint run` was refused.
     SessionRefused {
         /// The caller.
@@ -264,6 +271,7 @@ impl Event {
             Self::Refused { refused, .. } => refused.session.as_ref(),
             Self::RefusedMore { session, .. } => session.as_ref(),
             Self::SessionOpened { session, .. }
+            | Self::SessionAdopted { session, .. }
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
             | Self::ConnectionRefused { session, .. }
