@@ -7,6 +7,7 @@ use std::{
 };
 
 use holdpoint_tests::{
+    reviewer::{self, session_id},
     sandbox::{Ran, Running, Sandbox},
     world::World,
 };
@@ -88,24 +89,17 @@ fn assert_refused_quickly(ran: &Ran, tries: &[(String, u64)], at_least: usize) {
     }
 }
 
-fn sessions(world: &World) -> Vec<String> {
-    let sessions = world.holdpoint_json(&["sessions", "list"]).expect("lists");
-    let sessions = sessions["sessions"].as_array().expect("a list").clone();
-    let open = sessions
-        .iter()
-        .filter(|session| session["closed_at"].is_null());
-    open.map(|session| session["id"].as_str().expect("an id").to_owned())
-        .collect()
+fn open_sessions(world: &World) -> Vec<String> {
+    let sessions = reviewer::sessions(world).expect("lists");
+    let open = sessions.iter().filter(|session| session["live"] == true);
+    open.map(|session| session_id(session).to_owned()).collect()
 }
 
 fn events(world: &World, session: &str) -> Vec<String> {
-    let shown = world
-        .holdpoint_json(&["sessions", "show", session])
-        .expect("shows");
-    let events = shown["events"].as_array().expect("a list").clone();
-    events
-        .iter()
-        .map(|event| event["event"].as_str().unwrap_or_default().to_owned())
+    let events = reviewer::events(world, session).expect("shows");
+    let names = events.iter().map(|event| event["event"].as_str());
+    names
+        .map(|name| name.unwrap_or_default().to_owned())
         .collect()
 }
 
@@ -114,13 +108,13 @@ fn a_session_outlives_daemons_that_are_killed() {
     let world = World::start();
     let agent = world.sandbox();
     let mut client = Steady::start(&world, &agent);
-    let before = sessions(&world);
+    let before = open_sessions(&world);
     assert_eq!(before.len(), 1);
     for _ in 0..3 {
         world.kill_daemon().expect("it was running");
         sleep(Duration::from_millis(500));
         world.start_daemon().expect("it starts again");
-        assert_eq!(sessions(&world), before);
+        assert_eq!(open_sessions(&world), before);
         client.gets_on();
     }
     let (ran, tries) = client.finish();
@@ -143,7 +137,7 @@ fn under_a_launcher_of_its_own_a_session_outlives_daemons_that_are_told_to_stop(
     world.start_daemon().expect("it starts again");
     let agent = world.sandbox();
     let mut client = Steady::start(&world, &agent);
-    let before = sessions(&world);
+    let before = open_sessions(&world);
     for round in 0..3 {
         world.stop_daemon().expect("it ends");
         sleep(Duration::from_millis(500));
@@ -152,7 +146,7 @@ fn under_a_launcher_of_its_own_a_session_outlives_daemons_that_are_told_to_stop(
             world.start_launcher().expect("it starts again");
         }
         world.start_daemon().expect("it starts again");
-        assert_eq!(sessions(&world), before);
+        assert_eq!(open_sessions(&world), before);
         client.gets_on();
         world.assert_daemon_works("a restart");
     }
@@ -233,11 +227,11 @@ fn a_session_that_ended_in_between_is_closed_in_the_record() {
     let agent = world.sandbox();
     let running = agent.start(&["sleep", "1000"]);
     let started = Instant::now();
-    while sessions(&world).is_empty() {
+    while open_sessions(&world).is_empty() {
         assert!(started.elapsed() < LIMIT, "no session");
         sleep(Duration::from_millis(20));
     }
-    let before = sessions(&world);
+    let before = open_sessions(&world);
     world.kill_daemon().expect("it was running");
     drop(running);
     while fs::read_dir(world.dir().join("run/sessions"))
@@ -249,7 +243,7 @@ fn a_session_that_ended_in_between_is_closed_in_the_record() {
         sleep(Duration::from_millis(20));
     }
     world.start_daemon().expect("it starts again");
-    assert!(sessions(&world).is_empty());
+    assert!(open_sessions(&world).is_empty());
     assert_eq!(
         events(&world, &before[0]),
         ["session_opened", "session_closed"]

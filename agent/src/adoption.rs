@@ -123,6 +123,10 @@ pub async fn take_over(site: &Site, record: &Record) -> anyhow::Result<Vec<Adopt
         )
         .await?;
     }
+    if let Err(error) = launch::sweep(&site.launcher, &site.agents_cgroup).await {
+        // It costs space, no more.
+        tracing::warn!("{error:#}");
+    }
     let open = record.sessions(usize::MAX, |session| session.closed_at.is_none());
     for session in open {
         if !known.contains(&session.id) {

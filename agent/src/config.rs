@@ -162,7 +162,7 @@ pub struct Upstream {
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
-/// Limits of a session.
+/// Limits of a session, and what it sees of the host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionLimits {
@@ -170,6 +170,16 @@ pub struct SessionLimits {
     pub max_seconds: u64,
     /// How many sessions may be open at once.
     pub max_sessions: usize,
+    /// How many processes and threads a session may have at once.
+    pub max_processes: u64,
+    /// How many bytes of memory a session may take up. No limit of its own when absent.
+    pub max_memory: Option<u64>,
+    /// Whether a session has a `/tmp`, `/var/tmp` and `/dev/shm` of its own.
+    pub private_tmp: bool,
+    /// Files and directories below those, or below `/run`, that sessions see all the same.
+    pub shared: Vec<PathBuf>,
+    /// UNIX sockets of the host, or directories of them, that sessions may connect to.
+    pub sockets: Vec<PathBuf>,
 }
 
 impl SessionLimits {
@@ -185,6 +195,11 @@ impl Default for SessionLimits {
         Self {
             max_seconds: 8 * 3600,
             max_sessions: 256,
+            max_processes: 4096,
+            max_memory: None,
+            private_tmp: true,
+            shared: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 }
@@ -262,6 +277,12 @@ impl Config {
     #[must_use]
     pub fn ca_bundle(&self) -> PathBuf {
         self.runtime_dir.join("ca-bundle.pem")
+    }
+
+    /// The same certificates for Java.
+    #[must_use]
+    pub fn truststore(&self) -> PathBuf {
+        self.runtime_dir.join("truststore.jks")
     }
 
     /// The directory of the sled database.

@@ -163,6 +163,12 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
+    let missing = launch::enable_controllers(&agents.path).join(" and ");
+    if !missing.is_empty() {
+        tracing::warn!(
+            "cgroup2 does not have {missing} here: nothing bounds that of a session (`holdpoint doctor` has advice)"
+        );
+    }
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let mut launcher =
         Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
@@ -172,6 +178,7 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
         launcher: launcher.socket().to_owned(),
         runtime_dir: config.runtime_dir.clone(),
         project: config.google.project.clone(),
+        sandbox: sandbox(&config),
     };
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
@@ -180,7 +187,7 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     while kernel.refused_already().is_some() {}
 
     let authority = Authority::open(&config.state_dir)?;
-    tls::write_bundle(&authority, &config.ca_bundle())?;
+    tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -330,6 +337,20 @@ fn reload_policies(house: &House, config: &Config) {
             tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+    }
+}
+
+fn sandbox(config: &Config) -> launch::Sandbox {
+    let session = config.session.clone();
+    launch::Sandbox {
+        private_tmp: session.private_tmp,
+        shared: session.shared,
+        sockets: session.sockets,
+        limits: launch::Limits {
+            processes: session.max_processes,
+            memory: session.max_memory,
+        },
+        truststore: Some(config.truststore()),
     }
 }
 

@@ -13,6 +13,8 @@ use nix::{
     unistd::Pid,
 };
 
+use super::private;
+
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -49,7 +51,7 @@ impl SessionCgroup {
         self.id
     }
 
-    /// Kills what lives in it, waits until all of it is gone, and removes it. Blocks.
+    /// Kills what lives in it, waits until all of it is gone, and removes it with the files that were the session's alone. Blocks.
     ///
     /// # Errors
     /// When the kernel refuses, or processes do not go away for 10 seconds.
@@ -61,11 +63,13 @@ impl SessionCgroup {
 impl Drop for SessionCgroup {
     fn drop(&mut self) {
         // What still lives there keeps it; the daemon, or the next one, has it cleared.
-        let _ = end_once(&self.path);
+        if let Ok(true) = end_once(&self.path) {
+            private::remove_of(&self.path);
+        }
     }
 }
 
-/// Kills and removes the sessions a dead daemon left behind. Returns their ids. Blocks.
+/// Kills and removes the sessions a dead daemon left behind, with their files. Returns their ids. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses, or processes do not go away for 10 seconds.
@@ -80,11 +84,12 @@ pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
             ended.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
+    private::remove_leftovers(agents_cgroup);
     ended.sort();
     Ok(ended)
 }
 
-/// Kills what lives in a cgroup, waits until all of it is gone, and removes it. Blocks.
+/// Kills what lives in a cgroup, waits until all of it is gone, and removes it with the files that were the session's alone. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses, or processes do not go away for 10 seconds.
@@ -94,6 +99,7 @@ pub fn end(cgroup: &Path) -> anyhow::Result<()> {
         anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(cgroup));
         std::thread::sleep(Duration::from_millis(5));
     }
+    private::remove_of(cgroup);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::sys::Limit;
+use super::{sandbox::Rules, sys::Limit};
 
 /// The version of the messages; client and daemon must be of the same.
 pub const VERSION: u32 = 1;
@@ -155,6 +155,11 @@ pub enum Errand {
         /// The cgroup's directory.
         cgroup: Octets,
     },
+    /// To remove the files of sessions whose cgroup is gone.
+    Sweep {
+        /// See [`super::Site::agents_cgroup`].
+        agents_cgroup: Octets,
+    },
 }
 
 /// What a session is made of.
@@ -170,6 +175,8 @@ pub struct Prepare {
     pub ca_bundle: Octets,
     /// See [`super::Site::runtime_dir`].
     pub runtime_dir: Octets,
+    /// What the session sees.
+    pub sandbox: Rules,
 }
 
 /// Daemon to shim, second. With it: the client's socket, stdin, stdout, stderr, and the terminal if any.
@@ -260,7 +267,7 @@ pub enum Reply {
         /// What they serve.
         listeners: Vec<Service>,
     },
-    /// What was to be cleared is gone.
+    /// What was to go is gone.
     Cleared,
     /// It did not work.
     Failed { message: String },

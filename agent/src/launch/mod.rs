@@ -19,11 +19,15 @@ mod caller;
 mod cgroup;
 pub mod client;
 mod command;
+mod confine;
+mod controllers;
 mod credentials;
 mod door;
 mod environment;
 mod filter;
+mod host_sockets;
 mod init;
+mod keep;
 mod keeper;
 pub mod launcher;
 mod limits;
@@ -32,23 +36,30 @@ mod message;
 mod mountinfo;
 mod mounts;
 mod network;
+mod private;
+mod remove;
 mod request;
 mod running;
+mod sandbox;
 pub mod shim;
 mod spawn;
 mod stdio;
 pub(crate) mod sys;
 mod terminal;
+mod trust;
 mod wire;
 
 use std::path::PathBuf;
 
 pub use adopt::{Found, find};
 pub use cgroup::end_leftovers;
+pub use controllers::enable as enable_controllers;
+pub use door::close_doors;
 pub use listener::RunListener;
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
-pub use spawn::{LAUNCHER_SOCKET, Launcher, clear};
+pub use sandbox::{Limits, Sandbox};
+pub use spawn::{LAUNCHER_SOCKET, Launcher, clear, sweep};
 
 /// Port of the proxy's listeners in every session.
 pub const PROXY_PORT: u16 = 15001;
@@ -68,4 +79,6 @@ pub struct Site {
     pub runtime_dir: PathBuf,
     /// The Google project SDKs are told by environment, unless the caller names one.
     pub project: Option<String>,
+    /// What sessions see of the host and may take of it.
+    pub sandbox: Sandbox,
 }

@@ -16,6 +16,7 @@ use super::{
     Prepared, Site, environment, limits,
     message::{self, Event, Octets, Request, Start, TerminalUse},
     mountinfo, running,
+    sandbox::{Identity, Job},
     stdio::Stdio,
     sys::{self, Limit},
     wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
@@ -144,7 +145,9 @@ impl RunRequest {
             !in_a_session(self.pid, &site.agents_cgroup)?,
             "this is already a session, and sessions do not nest: run the command directly"
         );
-        running::Made::make(id, site).await
+        let cgroup = site.agents_cgroup.join(id.as_str());
+        let rules = site.sandbox.rules(&cgroup, self.wish.job(&self.user))?;
+        running::Made::make(id, site, rules).await
     }
 }
 
@@ -160,6 +163,19 @@ impl fmt::Debug for RunRequest {
 }
 
 impl Wish {
+    fn job(&self, user: &User) -> Job<'_> {
+        Job {
+            caller: Identity {
+                uid: user.uid,
+                gid: user.gid,
+                groups: self.groups.clone(),
+            },
+            directory: &self.stdio.directory,
+            command: &self.command,
+            environment: &self.environment,
+        }
+    }
+
     /// What the shim is told and given.
     fn start(
         self,
@@ -167,9 +183,10 @@ impl Wish {
         user: &User,
         site: &Site,
     ) -> (Start, [OwnedFd; 3], Option<OwnedFd>) {
-        let bundle = site.runtime_dir.join(super::mounts::BUNDLE_NAME);
+        let bundle = site.runtime_dir.join(super::trust::BUNDLE_NAME);
         let environment = environment::for_session(
             self.environment,
+            user.uid,
             id.as_str(),
             &bundle,
             site.project.as_deref(),

@@ -16,7 +16,9 @@ use tokio::{
 use super::{
     Site,
     message::{self, Demand, Errand, Octets, Prepare, Reply, Service, Start},
-    request, spawn,
+    request,
+    sandbox::Rules,
+    spawn,
     wire::{MESSAGE_LIMIT, START_LIMIT, nonblocking},
 };
 use crate::session::SessionId;
@@ -72,7 +74,7 @@ pub struct Prepared {
 pub struct Running(pub(super) Shim);
 
 impl Made {
-    pub(super) async fn make(id: &SessionId, site: &Site) -> anyhow::Result<Self> {
+    pub(super) async fn make(id: &SessionId, site: &Site, sandbox: Rules) -> anyhow::Result<Self> {
         let shim = Shim {
             socket: spawn::shim(&site.launcher).await?,
             cgroup: site.agents_cgroup.join(id.as_str()),
@@ -84,6 +86,7 @@ impl Made {
             agents_cgroup: Octets::from(site.agents_cgroup.as_path()),
             ca_bundle: Octets::from(site.ca_bundle.as_path()),
             runtime_dir: Octets::from(site.runtime_dir.as_path()),
+            sandbox,
         });
         nonblocking::send(&shim.socket, &order, MESSAGE_LIMIT, &[], PATIENCE)
             .await

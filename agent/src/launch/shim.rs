@@ -15,7 +15,7 @@ use std::{
 use anyhow::Context as _;
 use nix::{
     fcntl::OFlag,
-    sched::{CloneFlags, unshare},
+    sched::{CloneFlags, setns, unshare},
     sys::{
         signal::SigSet,
         socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname},
@@ -26,11 +26,12 @@ use nix::{
 use super::{
     cgroup::{self, SessionCgroup},
     command::Command,
+    controllers,
     door::{self, Door},
     init::Init,
     keeper::Keeper,
-    message::{self, Errand, Prepare, Reply, Start},
-    mounts, network, sys,
+    message::{self, Errand, Octets, Prepare, Reply, Start},
+    mounts, network, private, sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
 
@@ -96,6 +97,11 @@ fn serve(daemon: &UnixStream) -> anyhow::Result<Part> {
             wire::send(daemon, &Reply::Cleared, MESSAGE_LIMIT, &[])?;
             Ok(Part::Done)
         }
+        Ok((Errand::Sweep { agents_cgroup }, _)) => {
+            private::remove_leftovers(&agents_cgroup.to_path());
+            wire::send(daemon, &Reply::Cleared, MESSAGE_LIMIT, &[])?;
+            Ok(Part::Done)
+        }
     }
 }
 
@@ -107,28 +113,43 @@ fn make_session(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<Part> {
         message::LAUNCHER_VERSION
     );
     let cgroup = SessionCgroup::create(&order.agents_cgroup.to_path(), &order.session)?;
+    controllers::limit(cgroup.path(), order.sandbox.limits)?;
     let door = Door::open(&order.runtime_dir.to_path(), &order.session)?;
-    prepare(daemon, order, &cgroup)?;
-    let (start, fds) = match wire::receive::<Start>(daemon, START_LIMIT) {
-        // Nothing is to be started after all.
-        Err(WireError::Closed) => return Ok(Part::Done),
-        received => received?,
-    };
-    let state = start.state.clone();
-    match launch(start, fds, &cgroup)? {
-        Forked::Init(init) => {
-            door.leave();
-            // It is the shim's to end and to remove.
-            std::mem::forget(cgroup);
-            Ok(Part::Init(init))
-        }
-        Forked::Shim(init) => {
+    let host = fs::File::open("/proc/self/ns/mnt").context("cannot open the host's mounts")?;
+    let launched = launch(daemon, order, &cgroup);
+    if let Ok(Some((Forked::Init(init), _))) = launched {
+        door.leave();
+        // It is the shim's to end and to remove.
+        std::mem::forget(cgroup);
+        return Ok(Part::Init(init));
+    }
+    // Cgroups, and what the session leaves in /tmp, are to be seen here only.
+    setns(host, CloneFlags::CLONE_NEWNS).context("cannot return to the host's mounts")?;
+    match launched? {
+        Some((Forked::Shim(init), state)) => {
             let keeper = Keeper::new(init, cgroup, door, state)?;
             door::hasten(daemon)?;
             wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[])?;
             Ok(Part::Keeper(keeper))
         }
+        _ => Ok(Part::Done),
     }
+}
+
+/// None when nothing is to be started after all; with it, what the daemon wants to be kept.
+fn launch(
+    daemon: &UnixStream,
+    order: &Prepare,
+    cgroup: &SessionCgroup,
+) -> anyhow::Result<Option<(Forked, String)>> {
+    prepare(daemon, order, cgroup)?;
+    let (start, fds) = match wire::receive::<Start>(daemon, START_LIMIT) {
+        Err(WireError::Closed) => return Ok(None),
+        received => received?,
+    };
+    let state = start.state.clone();
+    let forked = fork(start, order.sandbox.sockets.clone(), fds, cgroup)?;
+    Ok(Some((forked, state)))
 }
 
 fn prepare(daemon: &UnixStream, order: &Prepare, cgroup: &SessionCgroup) -> anyhow::Result<()> {
@@ -141,7 +162,11 @@ fn prepare(daemon: &UnixStream, order: &Prepare, cgroup: &SessionCgroup) -> anyh
             | CloneFlags::CLONE_NEWUTS,
     )
     .context("cannot make the session's namespaces")?;
-    mounts::isolate(&order.runtime_dir.to_path(), &order.ca_bundle.to_path())?;
+    mounts::isolate(
+        &order.runtime_dir.to_path(),
+        &order.ca_bundle.to_path(),
+        &order.sandbox,
+    )?;
     network::loopback()?;
     let (listeners, sockets): (Vec<_>, Vec<_>) = network::listeners()?.into_iter().unzip();
     let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
@@ -161,7 +186,12 @@ enum Forked {
     Shim(Pid),
 }
 
-fn launch(start: Start, fds: Vec<OwnedFd>, cgroup: &SessionCgroup) -> anyhow::Result<Forked> {
+fn fork(
+    start: Start,
+    sockets: Vec<Octets>,
+    fds: Vec<OwnedFd>,
+    cgroup: &SessionCgroup,
+) -> anyhow::Result<Forked> {
     let mut fds = fds.into_iter();
     let (Some(client), Some(stdin), Some(stdout), Some(stderr)) =
         (fds.next(), fds.next(), fds.next(), fds.next())
@@ -170,7 +200,7 @@ fn launch(start: Start, fds: Vec<OwnedFd>, cgroup: &SessionCgroup) -> anyhow::Re
     };
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let init = Init {
-        command: Command::new(start, [stdin, stdout, stderr])?,
+        command: Command::new(start, sockets, [stdin, stdout, stderr])?,
         client: client.into(),
         terminal: fds.next(),
         shim: reader,

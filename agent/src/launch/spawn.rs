@@ -145,15 +145,34 @@ pub(super) async fn shim(launcher: &Path) -> anyhow::Result<UnixStream> {
 /// # Errors
 /// When it is not gone after that.
 pub async fn clear(launcher: &Path, cgroup: &Path) -> anyhow::Result<()> {
-    let shim = shim(launcher).await?;
     let errand = Errand::Clear {
         cgroup: Octets::from(cgroup),
     };
-    nonblocking::send(&shim, &errand, MESSAGE_LIMIT, &[], PATIENCE).await?;
-    let (reply, _) = nonblocking::receive::<Reply>(&shim, MESSAGE_LIMIT, CLEARED_WITHIN)
+    run(launcher, &errand)
         .await
-        .with_context(|| format!("cannot end what is in {}", cgroup.display()))?;
-    match reply {
+        .with_context(|| format!("cannot end what is in {}", cgroup.display()))
+}
+
+/// Removes the files of sessions that are no more.
+///
+/// # Errors
+/// When the launcher does not do it.
+pub async fn sweep(launcher: &Path, agents_cgroup: &Path) -> anyhow::Result<()> {
+    let errand = Errand::Sweep {
+        agents_cgroup: Octets::from(agents_cgroup),
+    };
+    run(launcher, &errand)
+        .await
+        .context("cannot remove the files of ended sessions")
+}
+
+async fn run(launcher: &Path, errand: &Errand) -> anyhow::Result<()> {
+    let shim = shim(launcher).await?;
+    nonblocking::send(&shim, errand, MESSAGE_LIMIT, &[], PATIENCE).await?;
+    match nonblocking::receive::<Reply>(&shim, MESSAGE_LIMIT, CLEARED_WITHIN)
+        .await?
+        .0
+    {
         Reply::Cleared => Ok(()),
         Reply::Failed { message } => anyhow::bail!(message),
         _ => anyhow::bail!("a shim does not do what it was told"),

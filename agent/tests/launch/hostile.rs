@@ -91,7 +91,9 @@ fn a_directory_as_stdio_is_refused(world: &World) {
 }
 
 fn no_nesting(world: &World) {
-    let client = world.dir().join("launch");
+    // Where the session sees it.
+    let client = world.dir().join("work/launch");
+    std::fs::copy(world.dir().join("launch"), &client).expect("copies");
     let nested = |unset: &str| {
         let script = format!(
             "{unset} HOLDPOINT_TOKEN=x {} client --socket {} -- echo started",

@@ -3,6 +3,7 @@
 //! The binary plays every part itself: `launch daemon DIR` is a daemon without policy, `launch launcher ..` its launcher, `launch shim` the shim, `launch client ..` is
 //! `holdpoint run`, `launch probe NAME` a sandboxed command that tries something. Anything else is a filter of test names.
 
+mod hidden;
 mod hostile;
 mod inside;
 mod jobs;
@@ -59,6 +60,7 @@ fn test(arguments: &[String]) -> ExitCode {
     let mut failed = Vec::new();
     for (name, case) in [
         inside::CASES,
+        hidden::CASES,
         jobs::CASES,
         terminal::CASES,
         life::CASES,

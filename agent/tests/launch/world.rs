@@ -12,7 +12,8 @@ use std::{
 
 use holdpoint::{
     launch::{
-        Launcher, Listeners, RunListener, RunRequest, Running, Site, end_leftovers, find,
+        Launcher, Limits, Listeners, RunListener, RunRequest, Running, Sandbox, Site,
+        enable_controllers, end_leftovers, find,
         launcher::{self, Term},
     },
     session::SessionId,
@@ -27,6 +28,7 @@ pub const TOKEN: &str = "header.payload.signature";
 pub struct World {
     dir: tempfile::TempDir,
     agents_cgroup: PathBuf,
+    missing_controllers: Vec<&'static str>,
     daemon: Mutex<Child>,
 }
 
@@ -41,15 +43,19 @@ impl World {
         fs::copy("/proc/self/exe", dir.path().join("launch")).expect("a copy that nobody may read");
         fs::create_dir(dir.path().join("run")).expect("a runtime directory");
         fs::write(dir.path().join("bundle.pem"), "the session's CA bundle\n").expect("a bundle");
+        fs::create_dir(dir.path().join("shared")).expect("a directory");
+        fs::write(dir.path().join("shared/file"), "shared\n").expect("a file");
         let work = dir.path().join("work");
         fs::create_dir(&work).expect("a directory");
         std::os::unix::fs::chown(&work, Some(UID), Some(UID)).expect("to be given away");
         let agents_cgroup = agents_cgroup(dir.path());
         fs::create_dir(&agents_cgroup).expect("a cgroup");
+        let missing_controllers = enable_controllers(&agents_cgroup);
         let daemon = Mutex::new(spawn_daemon(dir.path()));
         Self {
             dir,
             agents_cgroup,
+            missing_controllers,
             daemon,
         }
     }
@@ -57,6 +63,11 @@ impl World {
     /// The directory of it all.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Those that cgroup2 does not have here.
+    pub fn missing_controllers(&self) -> &[&'static str] {
+        &self.missing_controllers
     }
 
     /// The daemon's process id.
@@ -220,6 +231,15 @@ pub fn daemon(dir: &Path) -> ExitCode {
             launcher: launcher.socket().to_owned(),
             runtime_dir,
             project: Some("test-project".into()),
+            sandbox: Sandbox {
+                shared: vec![dir.join("shared")],
+                sockets: vec![dir.join("allowed.sock")],
+                limits: Limits {
+                    processes: 64,
+                    memory: Some(256 << 20),
+                },
+                ..Sandbox::default()
+            },
         }));
         let listener = RunListener::bind(&dir.join("run/run.sock")).expect("listens");
         for found in find(site).await.expect("looks for sessions") {
