@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     daemon::{House, Room},
     dns::AddressBook,
-    kernel::SessionPorts,
+    kernel::SessionRules,
     launch::{self, Found, Site},
     metadata::MetadataView,
     opening,
@@ -91,8 +91,8 @@ pub struct Adopted {
 impl Adopted {
     /// What the kernel has to know of it.
     #[must_use]
-    pub fn for_kernel(&self) -> (u64, SessionPorts) {
-        (self.found.cgroup_id, opening::PORTS)
+    pub fn for_kernel(&self) -> (u64, SessionRules) {
+        (self.found.cgroup_id, opening::RULES)
     }
 }
 

@@ -10,9 +10,10 @@ use zeroize::Zeroizing;
 use crate::{
     adoption::Legacy,
     daemon::{House, Room, serve_listeners},
-    kernel::SessionPorts,
+    kernel::{Network, SessionPorts, SessionRules},
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
+    metrics::metrics,
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
     uploads::Uploads,
@@ -21,10 +22,13 @@ use crate::{
 /// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// Where a session's listeners are, for the kernel.
-pub(crate) const PORTS: SessionPorts = SessionPorts {
-    proxy: PROXY_PORT,
-    dns: DNS_PORT,
+/// What the kernel is told of a session: where its listeners are.
+pub(crate) const RULES: SessionRules = SessionRules {
+    ports: SessionPorts {
+        proxy: PROXY_PORT,
+        dns: DNS_PORT,
+    },
+    network: Network::Own,
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
@@ -34,6 +38,7 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     match unless_stopped(&house, verify(&house, token)).await {
         Ok(principal) => open(house, request, principal).await,
         Err(reason) => {
+            metrics().session_refused();
             tracing::info!(user = user.name, reason, "session refused");
             let event = Event::SessionRefused {
                 user,
@@ -130,7 +135,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    house.kernel.open_session(session.cgroup_id, PORTS)?;
+    house.kernel.open_session(session.cgroup_id, RULES)?;
     let opened = Event::SessionOpened {
         session: session.id.clone(),
         principal: PrincipalRecord::from(&session.principal),
@@ -140,6 +145,7 @@ async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
     };
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());
+    metrics().session_opened();
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
     Ok(())
 }
@@ -172,6 +178,7 @@ pub(crate) async fn live(
 }
 
 pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
+    house.record_refusals().await;
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }

@@ -59,6 +59,7 @@ pub const TESTS: &[Test] = &[
             &world.cgroup2_root,
             &world.agents,
             &[],
+            None,
         )?);
         world.only_in_session(|| is_eperm("a socket", udp_socket()))
     }),

@@ -61,6 +61,8 @@ pub struct Settings {
     pub silent: bool,
     /// Further hosts that are dialled at the stand-in.
     pub hosts: Vec<String>,
+    /// Further tables of the configuration.
+    pub extra_configuration: String,
 }
 
 /// A running world.
