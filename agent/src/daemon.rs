@@ -32,7 +32,8 @@ use crate::{
     credential::Credentials,
     dns::{self, AddressBook},
     gate::Gate,
-    kernel::{self, AgentsCgroup, Kernel},
+    guard::Guard,
+    kernel::{self, AgentsCgroup, Anchors, Kernel, Loss},
     launch::{self, RunListener},
     metadata::MetadataView,
     notify::{Watchdog, notify},
@@ -133,6 +134,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     end_leftovers(&agents, &record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
+    let guard = Guard::start(Anchors::hold(&config.bpf_dir, &agents)?)?;
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_bundle(&authority, &config.ca_bundle())?;
@@ -180,7 +182,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         .await?;
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, control).await?;
+    let reason = serve(&house, &config, &runs, control, guard).await?;
 
     notify("STOPPING=1");
     tracing::info!(%reason, "stopping");
@@ -199,6 +201,7 @@ async fn serve(
     config: &Config,
     runs: &RunListener,
     control: tokio::task::JoinHandle<anyhow::Result<()>>,
+    mut guard: Guard,
 ) -> anyhow::Result<String> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -225,13 +228,30 @@ async fn serve(
             }
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            loss = guard.lost() => break Err(loss?),
+            _ = terminate.recv() => break Ok("SIGTERM"),
+            _ = interrupt.recv() => break Ok("SIGINT"),
         }
     };
+    if let Err(loss) = &reason {
+        record_loss(house, loss).await;
+    }
     house.approvals.withdraw_pending().await;
     opening::end_all(house, &mut sessions).await;
-    Ok(reason.to_owned())
+    Ok(reason?.to_owned())
+}
+
+async fn record_loss(house: &House, loss: &Loss) {
+    tracing::error!(
+        "enforcement was lost: {loss}; all sessions are ended, and this daemon ends: the next one attaches the BPF programs anew. \
+         Find out who did it: only root can"
+    );
+    let event = Event::EnforcementLost {
+        what: loss.to_string().into(),
+    };
+    if let Err(error) = house.record.append(event).await {
+        tracing::error!(%error, "that enforcement was lost is missing in the record");
+    }
 }
 
 /// What the BPF programs say about packets that got past everything but the backstop.

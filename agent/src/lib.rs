@@ -16,6 +16,7 @@ pub mod detach;
 pub mod dns;
 pub mod doctor;
 pub mod gate;
+pub mod guard;
 pub mod head;
 pub mod interim;
 pub mod kernel;

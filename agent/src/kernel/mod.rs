@@ -4,6 +4,7 @@
 //! their links are pinned, so they go on enforcing when the daemon dies: without its listeners every connection of a
 //! session is refused.
 
+mod anchors;
 mod bpffs;
 mod cgroup;
 pub mod inspect;
@@ -34,6 +35,7 @@ use holdpoint_ebpf_common::{FlowKey, Origin, names};
 use serde::Serialize;
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub use anchors::{Anchors, Loss};
 pub use bpffs::is_bpffs;
 pub use cgroup::{AgentsCgroup, cgroup2_root};
 pub use holdpoint_ebpf_common::{Refusal, SessionPorts};

@@ -12,7 +12,8 @@ use holdpoint_ebpf_common::names;
 
 use super::{PinnedLink, programs::Attached};
 
-const MAPS: [&str; 4] = [
+/// The maps that are pinned.
+pub const MAPS: [&str; 4] = [
     names::SESSIONS,
     names::ORIGINS,
     names::FLOWS,

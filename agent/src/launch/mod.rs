@@ -37,7 +37,7 @@ mod wire;
 
 use std::path::PathBuf;
 
-pub use cgroup::end_leftovers;
+pub use cgroup::{end_leftovers, kill_sessions};
 pub use listener::RunListener;
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};

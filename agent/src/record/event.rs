@@ -56,6 +56,11 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
+    /// The BPF programs no longer enforce as they did: all sessions are ended, and the daemon ends.
+    EnforcementLost {
+        /// What is gone.
+        what: Text,
+    },
     /// A token was accepted and a session opened for it.
     SessionOpened {
         /// The session.
@@ -241,6 +246,7 @@ impl Event {
         match self {
             Self::DaemonStarted { .. }
             | Self::DaemonStopped { .. }
+            | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
             | Self::ControlRefused { .. } => None,
             Self::SessionOpened { session, .. }
