@@ -24,7 +24,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, logging what `filter` (`RUST_LOG`) lets through, and waits until it says that it is ready.
+    /// Starts it, logging what `filter` (`HOLDPOINT_LOG`) lets through, and waits until it says that it is ready.
     ///
     /// # Errors
     /// When it ends or stays silent; with the end of its log.
@@ -34,7 +34,7 @@ impl Daemon {
         let child = Command::new(binary)
             .args(["daemon", "--config"])
             .arg(config)
-            .env("RUST_LOG", filter)
+            .env("HOLDPOINT_LOG", filter)
             .stdin(Stdio::null())
             .stdout(stderr.try_clone()?)
             .stderr(stderr)

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use crate::{
     configuration,
     daemon::Daemon,
-    files::{copy_policies, holdpoint_binary, install},
+    files::{built, copy_policies, holdpoint_binary, install},
     host,
     issuer::Issuer,
     sandbox::Sandbox,
@@ -108,7 +108,7 @@ impl World {
             issuer: Issuer::start()?,
             name: format!("holdpoint-test-{}-{count}", std::process::id()),
             log_filter: if settings.silent {
-                "info"
+                "warn,holdpoint::daemon=info"
             } else {
                 "holdpoint=debug,info"
             },
@@ -263,6 +263,20 @@ impl World {
     #[must_use]
     pub fn binary(&self) -> PathBuf {
         self.dir.path().join("bin/holdpoint")
+    }
+
+    /// A program of this package's, where every user can run it.
+    ///
+    /// # Panics
+    /// When it was not built.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        let place = self.dir.path().join("bin").join(name);
+        if !place.exists() {
+            let built = built(name).expect("cargo builds it with the tests");
+            install(&built, &place).expect("it can be copied");
+        }
+        place
     }
 
     /// The control API's socket.

@@ -1,0 +1,414 @@
+//! Whatever becomes of the daemon, no packet of a session goes anywhere but to the session's own listeners.
+
+use std::{
+    fs,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use holdpoint_tests::{
+    network::{self, BEYOND},
+    sandbox::Sandbox,
+    sniffer::{Rule, Sniffers},
+    tally::{self, Follower, Tally},
+    world::{Settings, World},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+const CLIENTS: usize = 20;
+/// How often something happens to the daemon; `HOLDPOINT_ROUNDS` says otherwise.
+const ROUNDS: usize = 100;
+/// An error rather than a time-out: what a refused connection may take at most, on a host whose processors are all busy.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
+/// How long clients may take to be served again.
+const SERVED_WITHIN: Duration = Duration::from_secs(30);
+
+#[test]
+fn sniffers_see_what_leaves() {
+    network::enter_own().expect("a network");
+    let world = World::start();
+    let sniffers = Sniffers::start();
+    let rule = Rule::Host(services(&world));
+    sniffers.watch_here("host", rule).expect("a sniffer");
+    let client = Client::new(&world, 0);
+    let mut running = client.sandbox.start(&["sleep", "60"]);
+    let (_, pid) = wait_for(&mut || one_session(&world)).expect("a session");
+    sniffers
+        .watch_process("session", pid, Rule::Session)
+        .expect("a sniffer");
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    socket
+        .send_to(b"out", (BEYOND, 9))
+        .expect("there is a way out");
+    in_the_network_of(pid, || {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        socket
+            .send_to(b"out", "127.0.0.1:9")
+            .expect("there is a loopback");
+    });
+    sleep(Duration::from_millis(300));
+    assert!(running.is_running());
+    let strangers = sniffers.finish().strangers;
+    for (place, to) in [("host", "203.0.113.9:9"), ("session", "127.0.0.1:9")] {
+        let found = strangers
+            .iter()
+            .any(|it| it.starts_with(place) && it.ends_with(to));
+        assert!(found, "{place}: {strangers:?}");
+    }
+}
+
+#[test]
+fn no_packet_leaves_whatever_becomes_of_the_daemon() {
+    network::enter_own().expect("a network");
+    let world = World::with(&Settings {
+        silent: true,
+        ..Settings::default()
+    });
+    let world = world.unwrap_or_else(|error| panic!("{error:#}"));
+    let sniffers = Sniffers::start();
+    let rule = Rule::Host(services(&world));
+    sniffers.watch_here("host", rule).expect("a sniffer");
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| Client::new(&world, number))
+        .collect();
+    let stop = Stop::default();
+    let mut report = Report::default();
+    thread::scope(|scope| {
+        // Dropped when a round fails too, so that the clients end.
+        let _stop = stop.guard();
+        for client in &clients {
+            scope.spawn(|| client.keep_running(&world, &sniffers, &stop));
+        }
+        await_answers(&clients, 0, &world);
+        for round in 0..rounds() {
+            report.add(round, &world, &clients);
+        }
+    });
+    let seen = sniffers.finish();
+    let tally = sum(&clients);
+    println!("{report}\n{tally:#?}\n{} packets seen", seen.packets);
+
+    assert!(seen.strangers.is_empty(), "{:#?}", seen.strangers);
+    assert_eq!(
+        seen.missed, 0,
+        "too fast for the sniffers, so this proves nothing"
+    );
+    assert!(seen.packets > 1000, "{} packets", seen.packets);
+    assert!(tally.leaks.is_empty(), "{:?}", tally.leaks);
+    let slowest = Duration::from_micros(tally.slowest_refusal_us);
+    assert!(slowest < REFUSED_WITHIN, "a refusal took {slowest:?}");
+    let refused = tally.how_often("connect elsewhere", "connection refused");
+    assert!(refused > 0, "nobody noticed that there was no daemon");
+}
+
+/// What happens to the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Torment {
+    Killed,
+    Frozen,
+    Upgraded,
+    Restarted,
+    KilledWhileStarting,
+    FrozenThenKilled,
+}
+
+impl Torment {
+    const ALL: [Self; 6] = [
+        Self::Killed,
+        Self::Frozen,
+        Self::Upgraded,
+        Self::Restarted,
+        Self::KilledWhileStarting,
+        Self::FrozenThenKilled,
+    ];
+
+    /// Does it; a daemon runs afterwards. How long the last start took, if there was one.
+    fn happen(self, world: &World, round: usize) -> anyhow::Result<Option<Duration>> {
+        // Not always the same moment.
+        let moment = Duration::from_millis(20 + 37 * (round as u64 % 8));
+        match self {
+            Self::Killed => world.kill_daemon()?,
+            Self::Frozen => {
+                signal(world, Signal::SIGSTOP)?;
+                sleep(moment * 2);
+                signal(world, Signal::SIGCONT)?;
+                return Ok(None);
+            }
+            Self::Upgraded => {
+                world.stop_daemon()?;
+                replace(&world.binary())?;
+            }
+            Self::Restarted => world.stop_daemon()?,
+            Self::KilledWhileStarting => {
+                world.kill_daemon()?;
+                let mut daemon = world.holdpoint(&["daemon"]).spawn()?;
+                sleep(moment / 2);
+                daemon.kill()?;
+                daemon.wait()?;
+            }
+            Self::FrozenThenKilled => {
+                signal(world, Signal::SIGSTOP)?;
+                sleep(moment);
+                world.kill_daemon()?;
+            }
+        }
+        sleep(moment);
+        let begin = Instant::now();
+        world.start_daemon()?;
+        Ok(Some(begin.elapsed()))
+    }
+}
+
+fn signal(world: &World, signal: Signal) -> anyhow::Result<()> {
+    let pid = Pid::from_raw(world.daemon_pid().cast_signed());
+    Ok(kill(pid, signal)?)
+}
+
+/// As a package manager does it: another file in its place.
+fn replace(binary: &Path) -> anyhow::Result<()> {
+    let new = binary.with_extension("new");
+    fs::copy(binary, &new)?;
+    Ok(fs::rename(new, binary)?)
+}
+
+/// One that restarts its program for as long as the test runs.
+struct Client<'w> {
+    name: String,
+    sandbox: Sandbox<'w>,
+    restless: PathBuf,
+    tally: Mutex<Follower>,
+    sessions: AtomicU64,
+}
+
+impl<'w> Client<'w> {
+    fn new(world: &'w World, number: usize) -> Self {
+        let sandbox = world.sandbox();
+        Self {
+            name: format!("session of client {number}"),
+            restless: world.program("restless"),
+            tally: Mutex::new(Follower::of(sandbox.home())),
+            sandbox,
+            sessions: AtomicU64::new(0),
+        }
+    }
+
+    fn keep_running(&self, world: &World, sniffers: &Sniffers, stop: &Stop) {
+        while !stop.asked() {
+            if let Err(error) = self.run(world, sniffers, stop) {
+                println!("{}: {error:#}", self.name);
+            }
+        }
+    }
+
+    /// One session, from its beginning to its end, which comes when a daemon ends it.
+    fn run(&self, world: &World, sniffers: &Sniffers, stop: &Stop) -> anyhow::Result<()> {
+        let home = self.sandbox.home();
+        let announced = home.join(tally::SESSION);
+        let _none = fs::remove_file(&announced);
+        let sandbox = self.sandbox.clone().token(Some(world.issuer.token()));
+        let program = self.restless.to_str().context("a plain path")?;
+        let place = home.to_str().context("a plain path")?;
+        let mut running =
+            sandbox.start(&["env", "RES_OPTIONS=timeout:1 attempts:2", program, place]);
+        while !announced.exists() {
+            if !running.is_running() || stop.asked() {
+                // There is no daemon just now.
+                sleep(Duration::from_millis(20));
+                return Ok(());
+            }
+            sleep(Duration::from_millis(5));
+        }
+        let session = fs::read_to_string(&announced)?;
+        let Some(pid) = process_of(world, &session) else {
+            return Ok(());
+        };
+        if sniffers
+            .watch_process(&self.name, pid, Rule::Session)
+            .is_err()
+        {
+            anyhow::ensure!(
+                process_of(world, &session).is_none(),
+                "{session} cannot be watched"
+            );
+            return Ok(());
+        }
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+        fs::write(home.join(tally::go(&session)), "")?;
+        while running.is_running() && !stop.asked() {
+            sleep(Duration::from_millis(20));
+        }
+        drop(running);
+        sniffers.forget(&self.name);
+        Ok(())
+    }
+}
+
+fn process_of(world: &World, session: &str) -> Option<u32> {
+    let processes = world.agents_cgroup().join(session).join("cgroup.procs");
+    fs::read_to_string(processes)
+        .ok()?
+        .lines()
+        .next()?
+        .parse()
+        .ok()
+}
+
+fn one_session(world: &World) -> Option<(String, u32)> {
+    fs::read_dir(world.agents_cgroup())
+        .ok()?
+        .flatten()
+        .find_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let pid = process_of(world, &name)?;
+            Some((name, pid))
+        })
+}
+
+fn wait_for<T>(what: &mut dyn FnMut() -> Option<T>) -> Option<T> {
+    (0..500).find_map(|_| {
+        let found = what();
+        if found.is_none() {
+            sleep(Duration::from_millis(10));
+        }
+        found
+    })
+}
+
+fn in_the_network_of(pid: u32, doing: impl FnOnce() + Send) {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/net")).expect("the session lives");
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).expect("root may");
+            doing();
+        });
+    });
+}
+
+/// Whom the host's own processes talk to.
+fn services(world: &World) -> Vec<std::net::SocketAddr> {
+    let issuer = world.issuer.url().trim_start_matches("http://").parse();
+    vec![
+        world.google.address,
+        world.google.metadata,
+        issuer.expect("an address"),
+    ]
+}
+
+fn answers(clients: &[Client<'_>]) -> u64 {
+    sum(clients).how_often("ask", "200")
+}
+
+fn sum(clients: &[Client<'_>]) -> Tally {
+    let mut sum = Tally::default();
+    for client in clients {
+        sum.add(client.tally.lock().expect("no panic while locked").sum());
+    }
+    sum
+}
+
+/// Until each client, on average, has got another answer. How long that took.
+fn await_answers(clients: &[Client<'_>], before: u64, world: &World) -> Duration {
+    let begin = Instant::now();
+    while answers(clients) < before + CLIENTS as u64 {
+        assert!(
+            begin.elapsed() < SERVED_WITHIN,
+            "clients are not served:\n{:#?}\n{}",
+            sum(clients),
+            world.daemon_log()
+        );
+        sleep(Duration::from_millis(20));
+    }
+    begin.elapsed()
+}
+
+fn rounds() -> usize {
+    let wanted = std::env::var("HOLDPOINT_ROUNDS").ok();
+    wanted.map_or(ROUNDS, |rounds| {
+        rounds.parse().expect("HOLDPOINT_ROUNDS is a number")
+    })
+}
+
+#[derive(Default)]
+struct Stop(AtomicBool);
+
+impl Stop {
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn guard(&self) -> impl Drop {
+        struct Asks<'a>(&'a AtomicBool);
+        impl Drop for Asks<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        Asks(&self.0)
+    }
+}
+
+/// How long everything took.
+#[derive(Default)]
+struct Report {
+    starts: Vec<Duration>,
+    served_again: Vec<Duration>,
+    sessions: u64,
+}
+
+impl Report {
+    fn add(&mut self, round: usize, world: &World, clients: &[Client<'_>]) {
+        let torment = Torment::ALL[round % Torment::ALL.len()];
+        let happened = torment.happen(world, round);
+        let started =
+            happened.unwrap_or_else(|error| panic!("round {round}, {torment:?}: {error:#}"));
+        self.starts.extend(started);
+        let before = answers(clients);
+        self.served_again
+            .push(await_answers(clients, before, world));
+        self.sessions = clients
+            .iter()
+            .map(|it| it.sessions.load(Ordering::Relaxed))
+            .sum();
+    }
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let spread = |times: &[Duration]| {
+            let mut times = times.to_vec();
+            times.sort_unstable();
+            let at = |share: usize| {
+                times
+                    .get((times.len().saturating_sub(1)) * share / 100)
+                    .copied()
+            };
+            format!(
+                "{:?} median, {:?} at most",
+                at(50).unwrap_or_default(),
+                at(100).unwrap_or_default()
+            )
+        };
+        writeln!(
+            f,
+            "{} rounds, {} sessions",
+            self.served_again.len(),
+            self.sessions
+        )?;
+        writeln!(f, "the daemon's start: {}", spread(&self.starts))?;
+        write!(
+            f,
+            "{CLIENTS} further answers: {}",
+            spread(&self.served_again)
+        )
+    }
+}
