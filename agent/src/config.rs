@@ -138,6 +138,14 @@ pub struct SessionLimits {
     pub max_sessions: usize,
 }
 
+impl SessionLimits {
+    /// [`Self::max_seconds`] as a duration.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.max_seconds)
+    }
+}
+
 impl Default for SessionLimits {
     fn default() -> Self {
         Self {
@@ -208,6 +216,12 @@ impl Config {
     #[must_use]
     pub fn run_socket(&self) -> PathBuf {
         self.runtime_dir.join("run.sock")
+    }
+
+    /// The launcher's socket.
+    #[must_use]
+    pub fn launcher_socket(&self) -> PathBuf {
+        self.runtime_dir.join(crate::launch::LAUNCHER_SOCKET)
     }
 
     /// The CA certificate and the system's roots in one PEM file: what sandboxes trust.

@@ -3,7 +3,10 @@
 use std::{
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,6 +27,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    adoption::{self, Adopted},
     allowance::{Allowance, Memory},
     approvals::Approvals,
     config::{self, Config, SessionLimits},
@@ -34,7 +38,7 @@ use crate::{
     gate::Gate,
     guard::Guard,
     kernel::{self, AgentsCgroup, Anchors, Kernel, Loss},
-    launch::{self, RunListener},
+    launch::{self, Launcher, RunListener},
     metadata::MetadataView,
     notify::{Watchdog, notify},
     oidc::Verifier,
@@ -79,11 +83,13 @@ pub struct House {
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
     pub google: config::Google,
+    /// Whether sessions outlive this daemon when it is told to stop.
+    pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
 }
 
 impl House {
-    /// Ends all sessions, those that are being opened too.
+    /// Ends what is done for all sessions, those that are being opened too.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -113,11 +119,12 @@ pub struct Room {
     pub uploads: Uploads,
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop. Without `needs_launcher` it starts a launcher of its own where there is none, and ends its sessions
+/// with it.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
@@ -131,9 +138,19 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
-    end_leftovers(&agents, &record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
+    let mut launcher =
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
+    let site = launch::Site {
+        agents_cgroup: agents.path.clone(),
+        ca_bundle: config.ca_bundle(),
+        launcher: launcher.socket().to_owned(),
+        runtime_dir: config.runtime_dir.clone(),
+        project: config.google.project.clone(),
+    };
+    let adopted = adoption::take_over(&site, &record).await?;
+    let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known)?;
     let guard = Guard::start(Anchors::hold(&config.bpf_dir, &agents)?)?;
 
     let authority = Authority::open(&config.state_dir)?;
@@ -157,13 +174,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http2_answer: config.hold.http2_answer(),
         memory: Memory::default(),
         limits: config.session.clone(),
-        site: launch::Site {
-            agents_cgroup: agents.path.clone(),
-            ca_bundle: config.ca_bundle(),
-            runtime_dir: config.runtime_dir.clone(),
-            project: config.google.project.clone(),
-        },
+        site,
         google: config.google.clone(),
+        sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
     });
@@ -180,19 +193,44 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    let mut sessions = JoinSet::new();
+    for session in adopted {
+        sessions.spawn(adoption::serve(house.clone(), session));
+    }
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, control, guard).await?;
+    let end = serve(&house, &config, &runs, &mut sessions, control, guard).await?;
 
     notify("STOPPING=1");
+    let reason = match &end {
+        End::Told(signal) => (*signal).to_owned(),
+        End::Lost(loss) => {
+            house.sessions_stay.store(false, Ordering::Relaxed);
+            record_loss(&house, loss).await;
+            format!("enforcement was lost: {loss}")
+        }
+    };
     tracing::info!(%reason, "stopping");
+    opening::end_all(&house, &mut sessions).await;
+    launcher.stop().await;
     house
         .record
         .append(Event::DaemonStopped {
-            reason: reason.into(),
+            reason: (&reason).into(),
         })
         .await?;
-    Ok(())
+    match end {
+        End::Told(_) => Ok(()),
+        End::Lost(_) => anyhow::bail!(reason),
+    }
+}
+
+/// Why a daemon ends.
+enum End {
+    /// By this signal.
+    Told(&'static str),
+    /// The BPF programs are no longer to be relied on.
+    Lost(Loss),
 }
 
 /// Takes `holdpoint run` requests and signals until one of them ends the daemon; says which.
@@ -200,16 +238,16 @@ async fn serve(
     house: &Arc<House>,
     config: &Config,
     runs: &RunListener,
+    sessions: &mut JoinSet<()>,
     control: tokio::task::JoinHandle<anyhow::Result<()>>,
     mut guard: Guard,
-) -> anyhow::Result<String> {
+) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut sessions = JoinSet::new();
     let mut control = control;
-    let reason = loop {
+    loop {
         tokio::select! {
             request = runs.accept() => match request {
                 Ok(request) => {
@@ -228,22 +266,16 @@ async fn serve(
             }
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            loss = guard.lost() => break Err(loss?),
-            _ = terminate.recv() => break Ok("SIGTERM"),
-            _ = interrupt.recv() => break Ok("SIGINT"),
+            loss = guard.lost() => return Ok(End::Lost(loss?)),
+            _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
+            _ = interrupt.recv() => return Ok(End::Told("SIGINT")),
         }
-    };
-    if let Err(loss) = &reason {
-        record_loss(house, loss).await;
     }
-    house.approvals.withdraw_pending().await;
-    opening::end_all(house, &mut sessions).await;
-    Ok(reason?.to_owned())
 }
 
 async fn record_loss(house: &House, loss: &Loss) {
     tracing::error!(
-        "enforcement was lost: {loss}; all sessions are ended, and this daemon ends: the next one attaches the BPF programs anew. \
+        "enforcement was lost: {loss}; all sessions are ended, and so is this daemon: the next one attaches the BPF programs anew. \
          Find out who did it: only root can"
     );
     let event = Event::EnforcementLost {
@@ -293,18 +325,6 @@ fn raise_descriptor_limit() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
-/// Sessions of a daemon that died have had no network since, and their listeners are gone for good.
-async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result<()> {
-    for name in launch::end_leftovers(&agents.path)? {
-        let session = crate::session::SessionId::from_cgroup(&name);
-        let reason = "the daemon died; its sessions were ended when it was started again".into();
-        record
-            .append(Event::SessionClosed { session, reason })
-            .await?;
-    }
-    Ok(())
-}
-
 fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     for (dir, mode) in [(&config.state_dir, 0o700), (&config.runtime_dir, 0o755)] {
         fs::DirBuilder::new()
@@ -346,7 +366,7 @@ fn status(house: &House) -> serde_json::Value {
     })
 }
 
-/// Serves a session's listeners until dropped or aborted.
+/// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
     room: Arc<Room>,
@@ -381,11 +401,14 @@ pub(crate) async fn serve_listeners(
     tokio::select! {
         () = resolver => {}
         _ = tasks.join_next() => {}
+        () = house.stopped() => {}
     }
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
+    let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -403,6 +426,10 @@ async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, place
                 }
             },
             Some(_) = connections.join_next() => {}
+            () = &mut stopped => break,
         }
     }
+    // From here on whoever connects is refused.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }

@@ -1,6 +1,9 @@
 //! The life of one session: token, sandbox, record, command, end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
@@ -8,6 +11,7 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::{
+    adoption::Legacy,
     daemon::{House, Room, serve_listeners},
     kernel::SessionPorts,
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
@@ -15,6 +19,15 @@ use crate::{
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
     uploads::Uploads,
+};
+
+/// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Where a session's listeners are, for the kernel.
+pub(crate) const PORTS: SessionPorts = SessionPorts {
+    proxy: PROXY_PORT,
+    dns: DNS_PORT,
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
@@ -90,8 +103,13 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
             .await;
         return end(&house, &session, "it could not be opened").await;
     }
-    match prepared.start().await {
-        Ok(running) => live(&house, room, listeners, running).await,
+    let legacy = Legacy::new(&session, &room.metadata, house.limits.duration());
+    let started = match legacy.text() {
+        Ok(state) => prepared.start(state).await,
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(running) => live(&house, room, listeners, running, house.limits.duration()).await,
         Err(error) => {
             tracing::error!(session = %session.id, "its command was not started: {error:#}");
             end(&house, &session, "its command could not be started").await;
@@ -101,11 +119,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    let ports = SessionPorts {
-        proxy: PROXY_PORT,
-        dns: DNS_PORT,
-    };
-    house.kernel.open_session(session.cgroup_id, ports)?;
+    house.kernel.open_session(session.cgroup_id, PORTS)?;
     let opened = Event::SessionOpened {
         session: session.id.clone(),
         principal: PrincipalRecord::from(&session.principal),
@@ -119,21 +133,34 @@ async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// From the start of the command to the end of the session.
-async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut running: Running) {
+/// From the start of the command, or of this daemon, to the end of either.
+pub(crate) async fn live(
+    house: &Arc<House>,
+    room: Arc<Room>,
+    listeners: Listeners,
+    mut running: Running,
+    remaining: Duration,
+) {
     let session = room.session.clone();
-    let serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
+    let mut serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
     let reason = tokio::select! {
         () = running.ended() => "its processes ended",
-        () = tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)) => "its time was up (session.max_seconds)",
-        () = house.stopped() => "the daemon stopped",
+        () = tokio::time::sleep(remaining) => "its time was up (session.max_seconds)",
+        () = house.stopped() => {
+            if house.sessions_stay.load(Ordering::Relaxed) {
+                let _ = tokio::time::timeout(LAST_ANSWERS, &mut serving).await;
+                serving.abort();
+                return;
+            }
+            "the daemon stopped"
+        }
     };
     running.kill().await;
     serving.abort();
     end(house, &session, reason).await;
 }
 
-async fn end(house: &House, session: &Session, reason: &str) {
+pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
@@ -180,8 +207,12 @@ async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, St
     })
 }
 
-/// Ends every open session, because the daemon stops.
+/// Ends every open session, because the daemon stops; or, where they stay, what is under way in them.
 pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
     house.stop();
-    while sessions.join_next().await.is_some() {}
+    while !sessions.is_empty() {
+        // Again, because what was under way may have come to be held since.
+        house.approvals.withdraw_pending().await;
+        let _ = tokio::time::timeout(Duration::from_millis(100), sessions.join_next()).await;
+    }
 }

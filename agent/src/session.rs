@@ -67,7 +67,7 @@ pub struct User {
 }
 
 /// A live session.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Its name.
     pub id: SessionId,

@@ -15,8 +15,6 @@ use nix::{
 
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait between two looks. The first ones are shorter.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// A session's cgroup; removed when dropped, if nothing lives in it.
 #[derive(Debug)]
@@ -51,22 +49,18 @@ impl SessionCgroup {
         self.id
     }
 
-    /// Kills what lives in it, waits until all of it is gone, and removes it.
-    pub async fn end(&self) -> anyhow::Result<()> {
-        let started = tokio::time::Instant::now();
-        let mut pause = Duration::from_millis(1);
-        while !end_once(&self.path)? {
-            anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(&self.path));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        Ok(())
+    /// Kills what lives in it, waits until all of it is gone, and removes it. Blocks.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or processes do not go away for 10 seconds.
+    pub fn end(&self) -> anyhow::Result<()> {
+        end(&self.path)
     }
 }
 
 impl Drop for SessionCgroup {
     fn drop(&mut self) {
-        // What still lives there keeps it, and the next start of the daemon ends it.
+        // What still lives there keeps it; the daemon, or the next one, has it cleared.
         let _ = end_once(&self.path);
     }
 }
@@ -82,7 +76,7 @@ pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            end_blocking(&entry.path())?;
+            end(&entry.path())?;
             ended.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -107,7 +101,11 @@ pub fn kill_sessions(agents_cgroup: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn end_blocking(cgroup: &Path) -> anyhow::Result<()> {
+/// Kills what lives in a cgroup, waits until all of it is gone, and removes it. Blocks.
+///
+/// # Errors
+/// When the kernel refuses, or processes do not go away for 10 seconds.
+pub fn end(cgroup: &Path) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     while !end_once(cgroup)? {
         anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(cgroup));

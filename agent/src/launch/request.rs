@@ -186,6 +186,7 @@ impl Wish {
             limits: self.limits,
             ignored: self.ignored,
             terminal: self.terminal,
+            state: String::new(),
         };
         (start, self.stdio.standard, self.stdio.terminal)
     }
@@ -208,7 +209,7 @@ fn name_of(uid: u32) -> String {
 
 /// Whether a process lives below the agents' cgroup. (From inside a session the daemon's sockets cannot be reached in the
 /// first place; this is for a process that was moved there from outside.)
-fn in_a_session(pid: u32, agents_cgroup: &Path) -> anyhow::Result<bool> {
+pub(super) fn in_a_session(pid: u32, agents_cgroup: &Path) -> anyhow::Result<bool> {
     let mounts = mountinfo::mounts().context("cannot read the mounts")?;
     let agents = mountinfo::below_cgroup2(&mounts, agents_cgroup)
         .with_context(|| format!("{} is in no cgroup2 file system", agents_cgroup.display()))?;

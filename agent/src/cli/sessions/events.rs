@@ -13,6 +13,9 @@ pub(super) fn described(event: &Event) -> String {
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
+        Event::SessionAdopted { cgroup_id, .. } => {
+            format!("session     adopted by a new daemon, cgroup {cgroup_id}")
+        }
         Event::SessionRefused { user, reason } => {
             format!("session     refused to {}: {reason}", user.name)
         }
