@@ -3,21 +3,17 @@
 use std::{
     fs,
     net::UdpSocket,
-    path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use holdpoint_tests::{
     network::{self, BEYOND},
-    sandbox::Sandbox,
+    restless::Restless,
     sniffer::{Rule, Sniffers},
-    tally::{self, Follower, Tally},
+    tally::Tally,
     world::{Settings, World},
 };
 use nix::{
@@ -38,10 +34,9 @@ fn sniffers_see_what_leaves() {
     network::enter_own().expect("a network");
     let world = World::start();
     let sniffers = Sniffers::start();
-    let rule = Rule::Host(services(&world));
+    let rule = Rule::Host(world.services());
     sniffers.watch_here("host", rule).expect("a sniffer");
-    let client = Client::new(&world, 0);
-    let mut running = client.sandbox.start(&["sleep", "60"]);
+    let mut running = world.sandbox().start(&["sleep", "60"]);
     let (_, pid) = wait_for(&mut || one_session(&world)).expect("a session");
     sniffers
         .watch_process("session", pid, Rule::Session)
@@ -76,10 +71,10 @@ fn no_packet_leaves_whatever_becomes_of_the_daemon() {
     });
     let world = world.unwrap_or_else(|error| panic!("{error:#}"));
     let sniffers = Sniffers::start();
-    let rule = Rule::Host(services(&world));
+    let rule = Rule::Host(world.services());
     sniffers.watch_here("host", rule).expect("a sniffer");
     let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| Client::new(&world, number))
+        .map(|number| Restless::new(&world, &format!("session {number}")))
         .collect();
     let stop = Stop::default();
     let mut report = Report::default();
@@ -87,7 +82,7 @@ fn no_packet_leaves_whatever_becomes_of_the_daemon() {
         // Dropped when a round fails too, so that the clients end.
         let _stop = stop.guard();
         for client in &clients {
-            scope.spawn(|| client.keep_running(&world, &sniffers, &stop));
+            scope.spawn(|| keep_running(client, &sniffers, &stop));
         }
         await_answers(&clients, 0, &world);
         for round in 0..rounds() {
@@ -181,86 +176,22 @@ fn replace(binary: &Path) -> anyhow::Result<()> {
     Ok(fs::rename(new, binary)?)
 }
 
-/// One that restarts its program for as long as the test runs.
-struct Client<'w> {
-    name: String,
-    sandbox: Sandbox<'w>,
-    restless: PathBuf,
-    tally: Mutex<Follower>,
-    sessions: AtomicU64,
-}
-
-impl<'w> Client<'w> {
-    fn new(world: &'w World, number: usize) -> Self {
-        let sandbox = world.sandbox();
-        Self {
-            name: format!("session of client {number}"),
-            restless: world.program("restless"),
-            tally: Mutex::new(Follower::of(sandbox.home())),
-            sandbox,
-            sessions: AtomicU64::new(0),
-        }
-    }
-
-    fn keep_running(&self, world: &World, sniffers: &Sniffers, stop: &Stop) {
-        while !stop.asked() {
-            if let Err(error) = self.run(world, sniffers, stop) {
-                println!("{}: {error:#}", self.name);
+/// Restarts the program for as long as the test runs: sessions end with daemons that had no launcher beside them.
+fn keep_running(client: &Restless<'_>, sniffers: &Sniffers, stop: &Stop) {
+    while !stop.asked() {
+        match client.start(sniffers) {
+            Ok(Some(mut session)) => {
+                while session.running.is_running() && !stop.asked() {
+                    sleep(Duration::from_millis(20));
+                }
+                drop(session);
+                sniffers.forget(client.name());
             }
+            // There is no daemon just now.
+            Ok(None) => sleep(Duration::from_millis(20)),
+            Err(error) => println!("{}: {error:#}", client.name()),
         }
     }
-
-    /// One session, from its beginning to its end, which comes when a daemon ends it.
-    fn run(&self, world: &World, sniffers: &Sniffers, stop: &Stop) -> anyhow::Result<()> {
-        let home = self.sandbox.home();
-        let announced = home.join(tally::SESSION);
-        let _none = fs::remove_file(&announced);
-        let sandbox = self.sandbox.clone().token(Some(world.issuer.token()));
-        let program = self.restless.to_str().context("a plain path")?;
-        let place = home.to_str().context("a plain path")?;
-        let mut running =
-            sandbox.start(&["env", "RES_OPTIONS=timeout:1 attempts:2", program, place]);
-        while !announced.exists() {
-            if !running.is_running() || stop.asked() {
-                // There is no daemon just now.
-                sleep(Duration::from_millis(20));
-                return Ok(());
-            }
-            sleep(Duration::from_millis(5));
-        }
-        let session = fs::read_to_string(&announced)?;
-        let Some(pid) = process_of(world, &session) else {
-            return Ok(());
-        };
-        if sniffers
-            .watch_process(&self.name, pid, Rule::Session)
-            .is_err()
-        {
-            anyhow::ensure!(
-                process_of(world, &session).is_none(),
-                "{session} cannot be watched"
-            );
-            return Ok(());
-        }
-        self.sessions.fetch_add(1, Ordering::Relaxed);
-        fs::write(home.join(tally::go(&session)), "")?;
-        while running.is_running() && !stop.asked() {
-            sleep(Duration::from_millis(20));
-        }
-        drop(running);
-        sniffers.forget(&self.name);
-        Ok(())
-    }
-}
-
-fn process_of(world: &World, session: &str) -> Option<u32> {
-    let processes = world.agents_cgroup().join(session).join("cgroup.procs");
-    fs::read_to_string(processes)
-        .ok()?
-        .lines()
-        .next()?
-        .parse()
-        .ok()
 }
 
 fn one_session(world: &World) -> Option<(String, u32)> {
@@ -269,7 +200,7 @@ fn one_session(world: &World) -> Option<(String, u32)> {
         .flatten()
         .find_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let pid = process_of(world, &name)?;
+            let pid = world.process_of(&name)?;
             Some((name, pid))
         })
 }
@@ -294,30 +225,20 @@ fn in_the_network_of(pid: u32, doing: impl FnOnce() + Send) {
     });
 }
 
-/// Whom the host's own processes talk to.
-fn services(world: &World) -> Vec<std::net::SocketAddr> {
-    let issuer = world.issuer.url().trim_start_matches("http://").parse();
-    vec![
-        world.google.address,
-        world.google.metadata,
-        issuer.expect("an address"),
-    ]
-}
-
-fn answers(clients: &[Client<'_>]) -> u64 {
+fn answers(clients: &[Restless<'_>]) -> u64 {
     sum(clients).how_often("ask", "200")
 }
 
-fn sum(clients: &[Client<'_>]) -> Tally {
+fn sum(clients: &[Restless<'_>]) -> Tally {
     let mut sum = Tally::default();
     for client in clients {
-        sum.add(client.tally.lock().expect("no panic while locked").sum());
+        sum.add(&client.tally());
     }
     sum
 }
 
 /// Until each client, on average, has got another answer. How long that took.
-fn await_answers(clients: &[Client<'_>], before: u64, world: &World) -> Duration {
+fn await_answers(clients: &[Restless<'_>], before: u64, world: &World) -> Duration {
     let begin = Instant::now();
     while answers(clients) < before + CLIENTS as u64 {
         assert!(
@@ -366,7 +287,7 @@ struct Report {
 }
 
 impl Report {
-    fn add(&mut self, round: usize, world: &World, clients: &[Client<'_>]) {
+    fn add(&mut self, round: usize, world: &World, clients: &[Restless<'_>]) {
         let torment = Torment::ALL[round % Torment::ALL.len()];
         let happened = torment.happen(world, round);
         let started =
@@ -375,10 +296,7 @@ impl Report {
         let before = answers(clients);
         self.served_again
             .push(await_answers(clients, before, world));
-        self.sessions = clients
-            .iter()
-            .map(|it| it.sessions.load(Ordering::Relaxed))
-            .sum();
+        self.sessions = clients.iter().map(Restless::sessions).sum();
     }
 }
 

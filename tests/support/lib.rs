@@ -10,6 +10,7 @@ pub mod interrupts;
 pub mod issuer;
 pub mod network;
 pub mod python;
+pub mod restless;
 pub mod reviewer;
 pub mod sandbox;
 pub mod sniffer;

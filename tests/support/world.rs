@@ -2,9 +2,10 @@
 
 use std::{
     fs::{self, Permissions},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
@@ -152,6 +153,42 @@ impl World {
     /// When there is none, or it does not end.
     pub fn stop_daemon(&self) -> anyhow::Result<()> {
         self.daemon().take().context("no daemon runs")?.stop()
+    }
+
+    /// How the daemon has ended, if it does so by itself in this time.
+    ///
+    /// # Panics
+    /// When none was started.
+    #[must_use]
+    pub fn daemon_ends_within(&self, limit: Duration) -> Option<ExitStatus> {
+        let mut daemon = self.daemon();
+        let daemon = daemon.as_mut().expect("a daemon was started");
+        daemon.ends_within(limit)
+    }
+
+    /// One of the processes of a session, while there are any.
+    #[must_use]
+    pub fn process_of(&self, session: &str) -> Option<u32> {
+        let processes = self.agents_cgroup().join(session).join("cgroup.procs");
+        let processes = fs::read_to_string(processes).ok()?;
+        processes.lines().next()?.parse().ok()
+    }
+
+    /// Where the daemon's own connections go.
+    ///
+    /// # Panics
+    /// Never: the issuer's address is one.
+    #[must_use]
+    pub fn services(&self) -> Vec<SocketAddr> {
+        let issuer = self.issuer.url().trim_start_matches("http://").parse();
+        let issuer = issuer.expect("an address");
+        vec![self.google.address, self.google.metadata, issuer]
+    }
+
+    /// The pins of the daemon's BPF programs and maps.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(&self.name)
     }
 
     /// Fails when the daemon has died, or does not serve a new session.
@@ -302,7 +339,7 @@ impl World {
         Remnants {
             daemon: self.daemon().as_ref().map(Daemon::pid),
             agents: self.agents_cgroup(),
-            pins: Path::new("/sys/fs/bpf").join(&self.name),
+            pins: self.pins(),
             dir: self.dir.path().to_owned(),
         }
     }
