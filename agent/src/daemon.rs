@@ -37,7 +37,7 @@ use crate::{
     dns::{self, AddressBook},
     gate::Gate,
     guard::Guard,
-    kernel::{self, AgentsCgroup, Anchors, Kernel, Loss},
+    kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
     metadata::MetadataView,
     notify::{Watchdog, notify},
@@ -119,12 +119,22 @@ pub struct Room {
     pub uploads: Uploads,
 }
 
-/// Runs until it is told to stop. Without `needs_launcher` it starts a launcher of its own where there is none, and ends its sessions
-/// with it.
+/// How a daemon runs, apart from its configuration.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Fail where no launcher runs, instead of starting one that ends, with all sessions, when this daemon is told to.
+    #[arg(long)]
+    needs_launcher: bool,
+    /// Do not mind when a BPF program is taken away: for the doctor, to show that it notices.
+    #[arg(long, hide = true)]
+    unguarded: bool,
+}
+
+/// Runs until it is told to stop.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
+pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
@@ -140,7 +150,7 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     }
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let mut launcher =
-        Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, options.needs_launcher).await?;
     let site = launch::Site {
         agents_cgroup: agents.path.clone(),
         ca_bundle: config.ca_bundle(),
@@ -151,7 +161,10 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known)?;
-    let guard = Guard::start(Anchors::hold(&config.bpf_dir, &agents)?)?;
+    let guard = match options.unguarded {
+        true => Guard::none(),
+        false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
+    };
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_bundle(&authority, &config.ca_bundle())?;

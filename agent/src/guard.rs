@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 const KILL_PAUSE: Duration = Duration::from_millis(20);
 
 /// The daemon's ear to it.
-pub struct Guard(oneshot::Receiver<Loss>);
+pub struct Guard(Option<oneshot::Receiver<Loss>>);
 
 impl Guard {
     /// Begins to watch.
@@ -33,7 +33,13 @@ impl Guard {
             .name("guard".into())
             .spawn(move || watch(&anchors, tell))
             .context("cannot start the thread that watches the BPF programs")?;
-        Ok(Self(told))
+        Ok(Self(Some(told)))
+    }
+
+    /// Nobody watches.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
     }
 
     /// Returns when something is lost, and says what. The processes of all sessions have been killed by then, and those that come are
@@ -42,8 +48,10 @@ impl Guard {
     /// # Errors
     /// When nobody watches any more.
     pub async fn lost(&mut self) -> anyhow::Result<Loss> {
-        (&mut self.0)
-            .await
+        let Some(told) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        told.await
             .context("the thread that watches the BPF programs ended")
     }
 }

@@ -16,9 +16,8 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    AgentsCgroup,
+    AgentsCgroup, PinnedLink,
     inspect::{self, LinkInfo},
-    pins, programs,
 };
 
 /// All of it, as it was when the programs were proved to enforce. For as long as this lives, the programs stay attached without
@@ -41,15 +40,15 @@ pub enum Loss {
     Place(PathBuf),
     /// A link without its cgroup.
     #[error("the BPF program {0} was detached by force")]
-    Detached(&'static str),
+    Detached(String),
     /// A link with another program, or one that the kernel says nothing about any more.
     #[error("the link of the BPF program {0} is not what it was (was its program replaced?)")]
-    Changed(&'static str),
+    Changed(String),
 }
 
 #[derive(Debug)]
 struct Held {
-    program: &'static str,
+    program: String,
     link: OwnedFd,
     info: LinkInfo,
 }
@@ -63,35 +62,25 @@ struct Place {
 }
 
 impl Anchors {
-    /// Takes hold of what [`super::Kernel::attach`] has pinned in `pin_dir`.
+    /// Takes hold of links that are pinned, and of the maps pinned in `maps`.
     ///
     /// # Errors
     /// When something is missing already, or not attached.
-    pub fn hold(pin_dir: &Path, agents: &AgentsCgroup) -> anyhow::Result<Self> {
-        let mut links = Vec::new();
-        let mut places = vec![Place::at(agents.path.clone())?];
-        for (program, _) in programs::PROGRAMS {
-            let pin = pin_dir.join("links").join(program);
-            let what = || format!("cannot hold the pinned link {}", pin.display());
-            let link = inspect::open_link(&pin).with_context(what)?;
-            let info = inspect::link_info(&link).with_context(what)?;
-            anyhow::ensure!(info.cgroup != 0, Loss::Detached(program));
-            places.push(Place::at(pin)?);
-            links.push(Held {
-                program,
-                link,
-                info,
-            });
+    pub fn hold(links: &[PinnedLink], maps: &Path, agents: &AgentsCgroup) -> anyhow::Result<Self> {
+        let cgroup = Place::at(agents.path.clone())?;
+        anyhow::ensure!(cgroup.identity.1 == agents.id, Loss::Place(cgroup.path));
+        let mut places = vec![cgroup];
+        for link in links {
+            places.push(Place::at(link.pin.clone())?);
         }
-        for map in pins::MAPS {
-            places.push(Place::at(pin_dir.join("maps").join(map))?);
+        for map in fs::read_dir(maps)? {
+            places.push(Place::at(map?.path())?);
         }
-        anyhow::ensure!(
-            places[0].identity.1 == agents.id,
-            Loss::Place(agents.path.clone())
-        );
         Ok(Self {
-            links,
+            links: links
+                .iter()
+                .map(Held::open)
+                .collect::<anyhow::Result<_>>()?,
             places,
             agents: File::open(&agents.path)?,
         })
@@ -114,11 +103,23 @@ impl Anchors {
 }
 
 impl Held {
+    fn open(pinned: &PinnedLink) -> anyhow::Result<Self> {
+        let what = || format!("cannot hold the pinned link {}", pinned.pin.display());
+        let link = inspect::open_link(&pinned.pin).with_context(what)?;
+        let info = inspect::link_info(&link).with_context(what)?;
+        anyhow::ensure!(info.cgroup != 0, Loss::Detached(pinned.program.clone()));
+        Ok(Self {
+            program: pinned.program.clone(),
+            link,
+            info,
+        })
+    }
+
     fn check(&self) -> Result<(), Loss> {
         match inspect::link_info(&self.link) {
             Ok(info) if info == self.info => Ok(()),
-            Ok(info) if info.cgroup == 0 => Err(Loss::Detached(self.program)),
-            Ok(_) | Err(_) => Err(Loss::Changed(self.program)),
+            Ok(info) if info.cgroup == 0 => Err(Loss::Detached(self.program.clone())),
+            Ok(_) | Err(_) => Err(Loss::Changed(self.program.clone())),
         }
     }
 }
@@ -167,11 +168,13 @@ mod tests {
     #[test]
     fn what_was_never_attached_cannot_be_held() {
         let dir = tempfile::tempdir().expect("a directory");
-        let agents = AgentsCgroup {
-            path: dir.path().to_owned(),
-            id: 1,
-            level: 1,
+        let pin = dir.path().join("connect4");
+        fs::write(&pin, "").expect("a file");
+        let link = PinnedLink {
+            program: "connect4".into(),
+            attach_type: "cgroup_inet4_connect".into(),
+            pin,
         };
-        assert!(Anchors::hold(dir.path(), &agents).is_err());
+        assert!(Held::open(&link).is_err());
     }
 }

@@ -150,6 +150,14 @@ impl Kernel {
         })
     }
 
+    /// What to look at to know that the programs are attached still, and nothing has come between.
+    ///
+    /// # Errors
+    /// When that is not so already.
+    pub fn anchors(&self, pin_dir: &Path) -> anyhow::Result<Anchors> {
+        Anchors::hold(&self.links, &pin_dir.join("maps"), &self.agents)
+    }
+
     /// The programs that stay attached, whatever becomes of this process.
     #[must_use]
     pub fn links(&self) -> Vec<PinnedLink> {

@@ -12,8 +12,7 @@ use holdpoint_ebpf_common::names;
 
 use super::{PinnedLink, programs::Attached};
 
-/// The maps that are pinned.
-pub const MAPS: [&str; 4] = [
+const MAPS: [&str; 4] = [
     names::SESSIONS,
     names::ORIGINS,
     names::FLOWS,
