@@ -49,7 +49,7 @@ fn a_replaced_link_ends_the_sessions() {
 
 #[test]
 fn a_replaced_map_ends_the_sessions() {
-    ends_the_sessions("maps/SESSIONS is gone, or something else", |world| {
+    ends_the_sessions("is gone, or something else", |world| {
         let maps = world.pins().join("maps");
         fs::rename(maps.join("ORIGINS"), maps.join("SESSIONS"))
     });

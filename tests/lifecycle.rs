@@ -4,6 +4,7 @@ use std::{
     fs,
     net::UdpSocket,
     path::Path,
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
     time::{Duration, Instant},
@@ -172,7 +173,9 @@ fn signal(world: &World, signal: Signal) -> anyhow::Result<()> {
 /// As a package manager does it: another file in its place.
 fn replace(binary: &Path) -> anyhow::Result<()> {
     let new = binary.with_extension("new");
-    fs::copy(binary, &new)?;
+    // Not by this process: what it forks meanwhile would have the new file open for writing, and nobody could run it.
+    let copied = Command::new("cp").arg(binary).arg(&new).status()?;
+    anyhow::ensure!(copied.success(), "cp failed");
     Ok(fs::rename(new, binary)?)
 }
 
