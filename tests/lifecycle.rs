@@ -3,13 +3,15 @@
 use std::{
     fs,
     net::UdpSocket,
+    os::unix::net::UnixStream,
     path::Path,
-    process::Command,
+    process::{Child, Command},
     sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
+use anyhow::Context as _;
 use holdpoint_tests::{
     network::{self, BEYOND},
     restless::Restless,
@@ -65,12 +67,29 @@ fn sniffers_see_what_leaves() {
 
 #[test]
 fn no_packet_leaves_whatever_becomes_of_the_daemon() {
+    let rounds = rounds();
+    let report = torment(&Torment::ALL, rounds, true);
+    // With a launcher beside it, sessions have nothing to do with what becomes of the daemon.
+    assert_eq!(report.sessions, CLIENTS as u64, "sessions ended");
+}
+
+#[test]
+fn no_packet_leaves_when_sessions_end_with_the_daemon() {
+    let torments = [Torment::Restarted, Torment::Killed, Torment::Upgraded];
+    let rounds = torments.len().max(rounds() / 10);
+    let report = torment(&torments, rounds, false);
+    assert!(report.sessions > CLIENTS as u64, "they went on");
+}
+
+/// Rounds of what may happen, under load.
+fn torment(torments: &[Torment], rounds: usize, with_launcher: bool) -> Report {
     network::enter_own().expect("a network");
     let world = World::with(&Settings {
         silent: true,
         ..Settings::default()
     });
     let world = world.unwrap_or_else(|error| panic!("{error:#}"));
+    let mut launcher = with_launcher.then(|| Launcher::start_beside(&world));
     let sniffers = Sniffers::start();
     let rule = Rule::Host(world.services());
     sniffers.watch_here("host", rule).expect("a sniffer");
@@ -85,11 +104,17 @@ fn no_packet_leaves_whatever_becomes_of_the_daemon() {
         for client in &clients {
             scope.spawn(|| keep_running(client, &sniffers, &stop));
         }
-        await_answers(&clients, 0, &world);
-        for round in 0..rounds() {
-            report.add(round, &world, &clients);
+        await_answers(&clients, &world);
+        for round in 0..rounds {
+            let torment = torments[round % torments.len()];
+            let happened = torment.happen(&world, round, launcher.as_mut());
+            let started =
+                happened.unwrap_or_else(|error| panic!("round {round}, {torment:?}: {error:#}"));
+            report.starts.extend(started);
+            report.served_again.push(await_answers(&clients, &world));
         }
     });
+    report.sessions = clients.iter().map(Restless::sessions).sum();
     let seen = sniffers.finish();
     let tally = sum(&clients);
     println!("{report}\n{tally:#?}\n{} packets seen", seen.packets);
@@ -105,6 +130,41 @@ fn no_packet_leaves_whatever_becomes_of_the_daemon() {
     assert!(slowest < REFUSED_WITHIN, "a refusal took {slowest:?}");
     let refused = tally.how_often("connect elsewhere", "connection refused");
     assert!(refused > 0, "nobody noticed that there was no daemon");
+    report
+}
+
+/// `holdpoint launcher`, as its own unit runs it.
+struct Launcher(Child);
+
+impl Launcher {
+    /// With a daemon started anew beside it.
+    fn start_beside(world: &World) -> Self {
+        world.stop_daemon().expect("it ends on SIGTERM");
+        let launcher = Self::start(world).expect("a launcher starts");
+        world.start_daemon().expect("a daemon starts");
+        launcher
+    }
+
+    fn start(world: &World) -> anyhow::Result<Self> {
+        let launcher = Self(world.holdpoint(&["launcher"]).spawn()?);
+        let socket = world.dir().join("run/launcher.sock");
+        wait_for(&mut || UnixStream::connect(&socket).ok()).context("the launcher listens")?;
+        Ok(launcher)
+    }
+
+    fn restart(&mut self, world: &World) -> anyhow::Result<()> {
+        self.0.kill()?;
+        self.0.wait()?;
+        *self = Self::start(world)?;
+        Ok(())
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// What happens to the daemon.
@@ -116,20 +176,27 @@ enum Torment {
     Restarted,
     KilledWhileStarting,
     FrozenThenKilled,
+    KilledWithItsLauncher,
 }
 
 impl Torment {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Killed,
         Self::Frozen,
         Self::Upgraded,
         Self::Restarted,
         Self::KilledWhileStarting,
         Self::FrozenThenKilled,
+        Self::KilledWithItsLauncher,
     ];
 
     /// Does it; a daemon runs afterwards. How long the last start took, if there was one.
-    fn happen(self, world: &World, round: usize) -> anyhow::Result<Option<Duration>> {
+    fn happen(
+        self,
+        world: &World,
+        round: usize,
+        launcher: Option<&mut Launcher>,
+    ) -> anyhow::Result<Option<Duration>> {
         // Not always the same moment.
         let moment = Duration::from_millis(20 + 37 * (round as u64 % 8));
         match self {
@@ -151,6 +218,10 @@ impl Torment {
                 sleep(moment / 2);
                 daemon.kill()?;
                 daemon.wait()?;
+            }
+            Self::KilledWithItsLauncher => {
+                world.kill_daemon()?;
+                launcher.context("there is one")?.restart(world)?;
             }
             Self::FrozenThenKilled => {
                 signal(world, Signal::SIGSTOP)?;
@@ -228,8 +299,8 @@ fn in_the_network_of(pid: u32, doing: impl FnOnce() + Send) {
     });
 }
 
-fn answers(clients: &[Restless<'_>]) -> u64 {
-    sum(clients).how_often("ask", "200")
+fn answers(client: &Restless<'_>) -> u64 {
+    client.tally().how_often("ask", "200")
 }
 
 fn sum(clients: &[Restless<'_>]) -> Tally {
@@ -240,10 +311,15 @@ fn sum(clients: &[Restless<'_>]) -> Tally {
     sum
 }
 
-/// Until each client, on average, has got another answer. How long that took.
-fn await_answers(clients: &[Restless<'_>], before: u64, world: &World) -> Duration {
+/// Until every client has got another answer. How long that took.
+fn await_answers(clients: &[Restless<'_>], world: &World) -> Duration {
+    let before: Vec<u64> = clients.iter().map(answers).collect();
     let begin = Instant::now();
-    while answers(clients) < before + CLIENTS as u64 {
+    while clients
+        .iter()
+        .zip(&before)
+        .any(|(client, before)| answers(client) <= *before)
+    {
         assert!(
             begin.elapsed() < SERVED_WITHIN,
             "clients are not served:\n{:#?}\n{}",
@@ -289,20 +365,6 @@ struct Report {
     sessions: u64,
 }
 
-impl Report {
-    fn add(&mut self, round: usize, world: &World, clients: &[Restless<'_>]) {
-        let torment = Torment::ALL[round % Torment::ALL.len()];
-        let happened = torment.happen(world, round);
-        let started =
-            happened.unwrap_or_else(|error| panic!("round {round}, {torment:?}: {error:#}"));
-        self.starts.extend(started);
-        let before = answers(clients);
-        self.served_again
-            .push(await_answers(clients, before, world));
-        self.sessions = clients.iter().map(Restless::sessions).sum();
-    }
-}
-
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let spread = |times: &[Duration]| {
@@ -328,7 +390,7 @@ impl std::fmt::Display for Report {
         writeln!(f, "the daemon's start: {}", spread(&self.starts))?;
         write!(
             f,
-            "{CLIENTS} further answers: {}",
+            "until every client had another answer: {}",
             spread(&self.served_again)
         )
     }

@@ -27,8 +27,8 @@ use tokio::{
 
 /// Whoever gets no answer for this long has to do with a daemon that is frozen.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two attempts of one kind.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Between two attempts of one kind. Connections are recorded, and a daemon reads all of its record when it starts.
+const PAUSE: Duration = Duration::from_millis(80);
 const CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Asks and tries, for ever.
