@@ -1,19 +1,14 @@
 //! Without its BPF programs there are no sessions: whatever takes one away ends them all, and the daemon with them.
 
 use std::{
-    ffi::CString,
     fs, io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
     path::{Path, PathBuf},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use holdpoint_tests::{
-    network,
+    bpf, network,
     restless::Restless,
     sniffer::{Rule, Sniffers},
     world::World,
@@ -36,7 +31,7 @@ fn a_removed_pin_ends_the_sessions() {
 #[test]
 fn a_link_detached_by_force_ends_the_sessions() {
     ends_the_sessions("connect6 was detached by force", |world| {
-        detach(&link(world, "connect6"))
+        bpf::detach_link(&link(world, "connect6"))
     });
 }
 
@@ -145,28 +140,4 @@ fn lives(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")
         .is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
-}
-
-/// What `bpftool link detach pinned PIN` does.
-fn detach(pin: &Path) -> io::Result<()> {
-    /// `enum bpf_cmd` of linux/bpf.h.
-    const BPF_OBJ_GET: i32 = 7;
-    const BPF_LINK_DETACH: i32 = 34;
-    let path = CString::new(pin.as_os_str().as_bytes())?;
-    // pathname, bpf_fd and file_flags.
-    let link = bpf(BPF_OBJ_GET, [path.as_ptr().expose_provenance() as u64, 0])?;
-    // SAFETY: the kernel has just made it.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
-    // link_fd. Of a host of the other byte order nobody makes use here.
-    bpf(BPF_LINK_DETACH, [link.as_raw_fd() as u64, 0])?;
-    Ok(())
-}
-
-fn bpf(command: i32, attributes: [u64; 2]) -> io::Result<i32> {
-    let size = size_of_val(&attributes);
-    // SAFETY: the attributes are of the size given, and what they point to lives in the caller.
-    match unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size) } {
-        -1 => Err(io::Error::last_os_error()),
-        fd => Ok(fd as i32),
-    }
 }
