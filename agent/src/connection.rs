@@ -61,11 +61,11 @@ const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
 const STOPPED: &str = "the daemon stopped";
 
-/// Serves one accepted connection until it ends.
-pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
+/// Serves one accepted connection until it ends; `flow` is its [`origin`].
+pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: Option<Flow>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let Some(flow) = origin(&house, &room, &stream) else {
+    let Some(flow) = flow else {
         let caller = Caller {
             house,
             room,
@@ -91,9 +91,10 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
     }
 }
 
-/// Where the client wanted to go, as the kernel remembers it.
-fn origin(house: &House, room: &Room, stream: &TcpStream) -> Option<Flow> {
-    let (client, listener) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+/// Where `client`, from whom this was accepted, wanted to go. The kernel forgets it, so this is asked once, whatever becomes of the
+/// connection. (The socket itself cannot tell the client's address any more when that has reset the connection.)
+pub fn origin(house: &House, room: &Room, stream: &TcpStream, client: SocketAddr) -> Option<Flow> {
+    let listener = stream.local_addr().ok()?;
     house.kernel.flow(room.session.cgroup_id, client, listener)
 }
 

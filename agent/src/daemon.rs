@@ -425,14 +425,17 @@ async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, place
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // Full means no: dropping the stream closes it.
-                Ok((stream, _)) => if let Ok(place) = places.clone().try_acquire_owned() {
-                    let (house, room) = (house.clone(), room.clone());
-                    connections.spawn(async move {
-                        connection::serve(house, room, stream).await;
-                        drop(place);
-                    });
-                },
+                Ok((stream, client)) => {
+                    let flow = connection::origin(&house, &room, &stream, client);
+                    // Full means no: dropping the stream closes it.
+                    if let Ok(place) = places.clone().try_acquire_owned() {
+                        let (house, room) = (house.clone(), room.clone());
+                        connections.spawn(async move {
+                            connection::serve(house, room, stream, flow).await;
+                            drop(place);
+                        });
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(20)).await;

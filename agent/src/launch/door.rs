@@ -11,7 +11,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -127,4 +127,25 @@ pub fn list(runtime_dir: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
         }
     }
     Ok(found)
+}
+
+/// Waits until the shims of sessions that were ended have cleaned up behind them, and does it for those that cannot any more. Blocks.
+///
+/// # Errors
+/// When a socket cannot be removed.
+pub fn close_doors(runtime_dir: &Path) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        let left = list(runtime_dir)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if started.elapsed() > PATIENCE {
+            for (_, path) in left {
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

@@ -1,11 +1,13 @@
 //! What the shim does while its session runs: waits for its end, and is there for the daemon, or for the one after it.
 
 use std::{
+    io,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
     },
     process::ExitCode,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -19,10 +21,13 @@ use nix::{
 use super::{
     cgroup::SessionCgroup,
     door::Door,
-    message::{Demand, Reply},
+    message::{Demand, Reply, Service},
     network, sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
+
+/// How long the sockets of a dead daemon may stay in use: a fork of it may hold them.
+const RELEASED_WITHIN: Duration = Duration::from_secs(1);
 
 /// A session that runs.
 pub struct Keeper {
@@ -127,7 +132,7 @@ impl Keeper {
                 };
                 wire::send(daemon, &adopted, START_LIMIT, &[])
             }
-            Demand::Listen => match network::listeners() {
+            Demand::Listen => match listen_again() {
                 Ok(opened) => {
                     let (listeners, sockets): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
                     let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
@@ -147,4 +152,22 @@ impl Keeper {
         while let Err(Errno::EINTR) = waitpid(self.init, None) {}
         self.cgroup.end()
     }
+}
+
+fn listen_again() -> anyhow::Result<Vec<(Service, OwnedFd)>> {
+    let started = Instant::now();
+    loop {
+        match network::listeners() {
+            Err(error) if is_in_use(&error) && started.elapsed() < RELEASED_WITHIN => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
+}
+
+fn is_in_use(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }

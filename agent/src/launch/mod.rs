@@ -45,10 +45,11 @@ use std::path::PathBuf;
 
 pub use adopt::{Found, find};
 pub use cgroup::{end_leftovers, kill_sessions};
+pub use door::close_doors;
 pub use listener::RunListener;
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
-pub use spawn::{LAUNCHER_SOCKET, Launcher, clear};
+pub use spawn::{LAUNCHER_SOCKET, Launcher, TEMPORARY_SOCKET, clear};
 
 /// Port of the proxy's listeners in every session.
 pub const PROXY_PORT: u16 = 15001;

@@ -17,6 +17,7 @@ use nix::{
     fcntl::OFlag,
     sched::{CloneFlags, unshare},
     sys::{
+        prctl,
         signal::SigSet,
         socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname},
     },
@@ -74,6 +75,7 @@ enum Part {
 fn daemon() -> anyhow::Result<UnixStream> {
     // The launcher waits for its children in its own way.
     SigSet::empty().thread_set_mask()?;
+    prctl::set_name(c"holdpoint-shim")?;
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let address: SockaddrStorage = getsockname(stdin.as_raw_fd())
         .context("this command is the launcher's own: standard input is no socket")?;
