@@ -13,10 +13,7 @@ use holdpoint_tests::{
     sniffer::{Rule, Sniffers},
     world::World,
 };
-use nix::{
-    mount::{MntFlags, MsFlags, mount, umount2},
-    sched::{CloneFlags, unshare},
-};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 /// From the loss to the death of the last process of a session.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -53,10 +50,8 @@ fn a_replaced_map_ends_the_sessions() {
 #[test]
 fn an_unmounted_bpffs_ends_the_sessions() {
     // One of the test's own, over the host's.
-    unshare(CloneFlags::CLONE_NEWNS).expect("root may");
+    network::keep_mounts_apart().expect("root may");
     let none = None::<&Path>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(none, "/", none, private, none).expect("root may");
     let own = || {
         let bpf = Some("bpf");
         mount(bpf, "/sys/fs/bpf", bpf, MsFlags::empty(), none)

@@ -3,15 +3,13 @@
 use std::{
     fs,
     net::UdpSocket,
-    os::unix::net::UnixStream,
     path::Path,
-    process::{Child, Command},
+    process::Command,
     sync::atomic::{AtomicBool, Ordering},
     thread::{self, sleep},
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use holdpoint_tests::{
     network::{self, BEYOND},
     restless::Restless,
@@ -89,7 +87,12 @@ fn torment(torments: &[Torment], rounds: usize, with_launcher: bool) -> Report {
         ..Settings::default()
     });
     let world = world.unwrap_or_else(|error| panic!("{error:#}"));
-    let mut launcher = with_launcher.then(|| Launcher::start_beside(&world));
+    if with_launcher {
+        // Whoever was started before has one of its own.
+        world.stop_daemon().expect("it ends on SIGTERM");
+        world.start_launcher().expect("a launcher starts");
+        world.start_daemon().expect("a daemon starts beside it");
+    }
     let sniffers = Sniffers::start();
     let rule = Rule::Host(world.services());
     sniffers.watch_here("host", rule).expect("a sniffer");
@@ -107,7 +110,7 @@ fn torment(torments: &[Torment], rounds: usize, with_launcher: bool) -> Report {
         await_answers(&clients, &world);
         for round in 0..rounds {
             let torment = torments[round % torments.len()];
-            let happened = torment.happen(&world, round, launcher.as_mut());
+            let happened = torment.happen(&world, round);
             let started =
                 happened.unwrap_or_else(|error| panic!("round {round}, {torment:?}: {error:#}"));
             report.starts.extend(started);
@@ -131,40 +134,6 @@ fn torment(torments: &[Torment], rounds: usize, with_launcher: bool) -> Report {
     let refused = tally.how_often("connect elsewhere", "connection refused");
     assert!(refused > 0, "nobody noticed that there was no daemon");
     report
-}
-
-/// `holdpoint launcher`, as its own unit runs it.
-struct Launcher(Child);
-
-impl Launcher {
-    /// With a daemon started anew beside it.
-    fn start_beside(world: &World) -> Self {
-        world.stop_daemon().expect("it ends on SIGTERM");
-        let launcher = Self::start(world).expect("a launcher starts");
-        world.start_daemon().expect("a daemon starts");
-        launcher
-    }
-
-    fn start(world: &World) -> anyhow::Result<Self> {
-        let launcher = Self(world.holdpoint(&["launcher"]).spawn()?);
-        let socket = world.dir().join("run/launcher.sock");
-        wait_for(&mut || UnixStream::connect(&socket).ok()).context("the launcher listens")?;
-        Ok(launcher)
-    }
-
-    fn restart(&mut self, world: &World) -> anyhow::Result<()> {
-        self.0.kill()?;
-        self.0.wait()?;
-        *self = Self::start(world)?;
-        Ok(())
-    }
-}
-
-impl Drop for Launcher {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// What happens to the daemon.
@@ -191,12 +160,7 @@ impl Torment {
     ];
 
     /// Does it; a daemon runs afterwards. How long the last start took, if there was one.
-    fn happen(
-        self,
-        world: &World,
-        round: usize,
-        launcher: Option<&mut Launcher>,
-    ) -> anyhow::Result<Option<Duration>> {
+    fn happen(self, world: &World, round: usize) -> anyhow::Result<Option<Duration>> {
         // Not always the same moment.
         let moment = Duration::from_millis(20 + 37 * (round as u64 % 8));
         match self {
@@ -221,7 +185,8 @@ impl Torment {
             }
             Self::KilledWithItsLauncher => {
                 world.kill_daemon()?;
-                launcher.context("there is one")?.restart(world)?;
+                world.stop_launcher()?;
+                world.start_launcher()?;
             }
             Self::FrozenThenKilled => {
                 signal(world, Signal::SIGSTOP)?;
@@ -358,7 +323,7 @@ impl Stop {
 }
 
 /// How long everything took.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Report {
     starts: Vec<Duration>,
     served_again: Vec<Duration>,

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -42,6 +42,7 @@ use crate::{
     interim::InterimIo,
     kernel::Flow,
     metadata,
+    pace::{self, Turn},
     record::{Event, Process},
     relay::{self, Visit},
     replay::Replay,
@@ -377,6 +378,16 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
+        match self.room.pace.refused(Instant::now()) {
+            Turn::Recorded => self.record_refusal(reason).await,
+            Turn::FirstCounted => {
+                tokio::spawn(record_more(self.house.clone(), self.room.clone()));
+            }
+            Turn::Counted => {}
+        }
+    }
+
+    async fn record_refusal(&self, reason: &str) {
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
@@ -392,6 +403,17 @@ impl Caller {
         if let Err(error) = self.house.record.append_unsynced(event).await {
             tracing::error!(%error, "a refused connection is missing in the record");
         }
+    }
+}
+
+/// In a while, those that come too fast to be recorded one by one.
+async fn record_more(house: Arc<House>, room: Arc<Room>) {
+    tokio::time::sleep(pace::WINDOW).await;
+    let (session, count) = (room.session.id.clone(), room.pace.take());
+    tracing::info!(%session, count, "further connections refused");
+    let event = Event::ConnectionsRefused { session, count };
+    if let Err(error) = house.record.append_unsynced(event).await {
+        tracing::error!(%error, "refused connections are missing in the record");
     }
 }
 

@@ -42,7 +42,9 @@ use crate::{
     metadata::MetadataView,
     notify::{Watchdog, notify},
     oidc::Verifier,
-    opening, policy_dir,
+    opening,
+    pace::Pace,
+    policy_dir,
     record::{Event, Record},
     session::{Session, Sessions},
     tls::{self, Authority},
@@ -117,6 +119,8 @@ pub struct Room {
     pub allowance: Allowance,
     /// The resumable uploads it has begun.
     pub uploads: Uploads,
+    /// How its refused connections are recorded.
+    pub pace: Pace,
 }
 
 /// How a daemon runs, apart from its configuration.

@@ -26,6 +26,7 @@ pub mod metadata;
 pub mod notify;
 pub mod oidc;
 pub mod opening;
+pub mod pace;
 pub mod policy_dir;
 pub mod record;
 pub mod relay;

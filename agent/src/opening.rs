@@ -16,6 +16,7 @@ use crate::{
     kernel::SessionPorts,
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
+    pace::Pace,
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
     uploads::Uploads,
@@ -108,6 +109,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         metadata,
         allowance: house.memory.session(),
         uploads: Uploads::default(),
+        pace: Pace::default(),
     });
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {

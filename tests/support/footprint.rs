@@ -1,13 +1,16 @@
 //! What a daemon and its sessions take up of a host, to be compared.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs, io,
+};
 
 use crate::{bpf, world::World};
 
 /// Counts of everything that has to be given back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Footprint {
-    /// Descriptors of the daemon.
+    /// Descriptors of the daemon, without its own TCP connections: those to Google are kept for the next request.
     pub descriptors: usize,
     /// Entries of the BPF programs' hashes.
     pub entries: BTreeMap<String, usize>,
@@ -30,7 +33,7 @@ impl Footprint {
         let daemon = format!("/proc/{}", world.daemon_pid());
         let networks = networks(world);
         Ok(Self {
-            descriptors: fs::read_dir(format!("{daemon}/fd"))?.count(),
+            descriptors: descriptors(&daemon)?,
             entries: bpf::entries(&world.pins().join("maps"))?,
             cgroups: cgroups(world)?,
             mounts: fs::read_to_string(format!("{daemon}/mountinfo"))?
@@ -51,6 +54,25 @@ pub fn memory(world: &World) -> io::Result<usize> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
     Ok(kilobytes.ok_or(io::ErrorKind::InvalidData)? << 10)
+}
+
+/// The daemon is in the host's network namespace, so only its own connections are in the tables there; sessions' sockets are in theirs.
+fn descriptors(daemon: &str) -> io::Result<usize> {
+    let mut own = HashSet::new();
+    for table in ["tcp", "tcp6"] {
+        // The 10th column is the inode (proc_pid_net(5)).
+        let table = fs::read_to_string(format!("{daemon}/net/{table}"))?;
+        let inodes = table
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(9));
+        own.extend(inodes.map(|inode| format!("socket:[{inode}]")));
+    }
+    let open = fs::read_dir(format!("{daemon}/fd"))?.flatten();
+    let links = open.filter_map(|fd| fs::read_link(fd.path()).ok());
+    Ok(links
+        .filter(|link| !own.contains(&*link.to_string_lossy()))
+        .count())
 }
 
 fn cgroups(world: &World) -> io::Result<usize> {

@@ -1,9 +1,12 @@
-//! A network of a test's own: what it starts there meets nobody else's packets, and nobody meets its.
+//! A network, and mounts, of a test's own: what it starts there meets nobody else's packets, and nobody meets its.
 
-use std::process::Command;
+use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, ensure};
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
 
 /// An address beyond the way out. Nobody has it (RFC 5737), and what is sent there is swallowed on the way.
 pub const BEYOND: &str = "203.0.113.9";
@@ -39,4 +42,14 @@ pub fn enter_own() -> anyhow::Result<()> {
         ensure!(status.success(), "`ip {arguments}` failed");
     }
     Ok(())
+}
+
+/// Moves this thread, and with it what it starts from now on, into a mount namespace that nobody else's mounts come into.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn keep_mounts_apart() -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace")?;
+    let (none, private) = (None::<&Path>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+    mount(none, "/", none, private, none).context("cannot make mounts private")
 }

@@ -121,6 +121,13 @@ pub enum Event {
         /// Who connected.
         process: Option<Process>,
     },
+    /// So many further connections were refused, too fast to be recorded one by one.
+    ConnectionsRefused {
+        /// The session.
+        session: SessionId,
+        /// How many.
+        count: u64,
+    },
     /// A request that could not be read as an operation was refused.
     RequestRefused {
         /// The session.
@@ -261,6 +268,7 @@ impl Event {
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
             | Self::ConnectionRefused { session, .. }
+            | Self::ConnectionsRefused { session, .. }
             | Self::RequestRefused { session, .. }
             | Self::Intent { session, .. }
             | Self::Hold { session, .. }

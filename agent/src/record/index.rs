@@ -190,6 +190,7 @@ impl SessionSummary {
                 }
             }
             Event::ConnectionRefused { .. } | Event::RequestRefused { .. } => self.refused += 1,
+            Event::ConnectionsRefused { count, .. } => self.refused += count,
             Event::SessionClosed { reason, .. } => {
                 self.closed_at = Some(stored.time);
                 self.close_reason = Some(reason.clone());

@@ -42,6 +42,9 @@ pub(super) fn described(event: &Event) -> String {
             let from = from(process.as_ref());
             format!("connection  {connection} to {destination} refused: {reason}{from}")
         }
+        Event::ConnectionsRefused { count, .. } => {
+            format!("connection  {count} more refused, too fast to be told one by one")
+        }
         Event::RequestRefused {
             request, reason, ..
         } => format!("request     {request} refused: {reason}"),
