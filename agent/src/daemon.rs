@@ -1,6 +1,7 @@
 //! Puts the parts together and runs them.
 
 use std::{
+    convert::Infallible,
     fs,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     sync::Arc,
@@ -176,10 +177,8 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
         record,
     });
 
-    let control = {
-        let (socket, state) = (config.control_socket(), control_state(&house, &config));
-        tokio::spawn(async move { control::serve(&socket, state).await })
-    };
+    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
     let runs = RunListener::bind(&config.run_socket())?;
     house
@@ -215,13 +214,12 @@ async fn serve(
     config: &Config,
     runs: &RunListener,
     sessions: &mut JoinSet<()>,
-    control: tokio::task::JoinHandle<anyhow::Result<()>>,
+    mut control: tokio::task::JoinHandle<Infallible>,
 ) -> anyhow::Result<String> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut control = control;
     loop {
         tokio::select! {
             request = runs.accept() => match request {
@@ -235,10 +233,7 @@ async fn serve(
                 }
             },
             Some(_) = sessions.join_next() => {}
-            ended = &mut control => {
-                ended.context("the control API panicked")??;
-                anyhow::bail!("the control API ended");
-            }
+            Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
             _ = terminate.recv() => return Ok("SIGTERM".to_owned()),
