@@ -1,6 +1,7 @@
 //! Puts the parts together and runs them.
 
 use std::{
+    convert::Infallible,
     fs,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
@@ -238,10 +239,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         record,
     });
 
-    let control = {
-        let (socket, state) = (config.control_socket(), control_state(&house, &config));
-        tokio::spawn(async move { control::serve(&socket, state).await })
-    };
+    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
     tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
@@ -301,14 +300,13 @@ async fn serve(
     config: &Config,
     runs: &RunListener,
     sessions: &mut JoinSet<()>,
-    control: tokio::task::JoinHandle<anyhow::Result<()>>,
+    mut control: tokio::task::JoinHandle<Infallible>,
     mut guard: Guard,
 ) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut control = control;
     loop {
         tokio::select! {
             request = runs.accept() => match request {
@@ -322,10 +320,7 @@ async fn serve(
                 }
             },
             Some(_) = sessions.join_next() => {}
-            ended = &mut control => {
-                ended.context("the control API panicked")??;
-                anyhow::bail!("the control API ended");
-            }
+            Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
             loss = guard.lost() => return Ok(End::Lost(loss?)),
