@@ -33,6 +33,7 @@ use crate::{
     control::{self, ControlState},
     credential::Credentials,
     dns::{self, AddressBook},
+    doctor,
     gate::Gate,
     kernel::{self, AgentsCgroup, Kernel},
     launch::{self, Launcher, RunListener},
@@ -183,11 +184,11 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
-    // Those that proved that it enforces.
-    while kernel.refused_already().is_some() {}
-
     let authority = Authority::open(&config.state_dir)?;
     tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
+    doctor::prove(&kernel, &site, cgroup2_root).await?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {

@@ -2,16 +2,14 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::AsRawFd,
 };
-
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use super::{Attack, Scene, arrive, check, succeed};
 use crate::doctor::stage::{
     cable,
-    places::{FAR_V4, FAR_V6, PORT},
+    places::{FAR_V6, PORT},
 };
 
 pub const ATTACKS: &[Attack] = &[
@@ -25,7 +23,10 @@ pub const ATTACKS: &[Attack] = &[
         "UDP to ::1, with a segment routing header",
         |scene| {
             // Last entry, flags, tag (RFC 8754, section 2).
-            routed(scene, &routing_header(4, [1, 0, 0, 0], &[Ipv6Addr::LOCALHOST, FAR_V6]))
+            routed(
+                scene,
+                &routing_header(4, [1, 0, 0, 0], &[Ipv6Addr::LOCALHOST, FAR_V6]),
+            )
         },
     ),
     succeed("netlink-address", "an address of one's own", |_| {
