@@ -34,7 +34,8 @@ pub(crate) const RULES: SessionRules = SessionRules {
 /// Serves one `holdpoint run`, from the request to the end of the session.
 pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     let user = request.user.clone();
-    match verify(&house, request.token.take()).await {
+    let token = request.token.take();
+    match unless_stopped(&house, verify(&house, token)).await {
         Ok(principal) => open(house, request, principal).await,
         Err(reason) => {
             metrics().session_refused();
@@ -47,6 +48,19 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
                 tracing::error!(%error, "a refused session is missing in the record");
             }
             request.refuse(&reason).await;
+        }
+    }
+}
+
+/// What others are asked may take long, and a daemon that is told to stop does not wait for it.
+async fn unless_stopped<T>(
+    house: &House,
+    asked: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::select! {
+        answer = asked => answer,
+        () = house.stopped() => {
+            Err("the daemon is stopping or being upgraded; run the command again in a moment".into())
         }
     }
 }
@@ -71,7 +85,7 @@ async fn verify(house: &House, token: Option<Zeroizing<String>>) -> Result<Princ
 async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
     let id = SessionId::random();
     let (user, command) = (request.user.clone(), request.command.clone());
-    let metadata = match metadata_view(&house, &id).await {
+    let metadata = match unless_stopped(&house, metadata_view(&house, &id)).await {
         Ok(metadata) => metadata,
         Err(reason) => return request.refuse(&reason).await,
     };

@@ -380,6 +380,23 @@ impl Remnants {
         let _ = remove_cgroup(&self.agents);
         let _ = fs::remove_dir_all(&self.pins);
         let _ = fs::remove_dir_all(&self.dir);
+        self.remove_private_tmp();
+    }
+
+    /// What sessions leave that nobody ends properly.
+    fn remove_private_tmp(&self) {
+        let name = self.agents.file_name().unwrap_or_default();
+        let prefix = format!("{}-s-", name.display());
+        for entry in ["/tmp", "/var/tmp"]
+            .into_iter()
+            .flat_map(fs::read_dir)
+            .flatten()
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 

@@ -1,8 +1,12 @@
 //! The cgroup of a session.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,10 +22,12 @@ use super::private;
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A session's cgroup; removed when dropped, if nothing lives in it.
+/// A session's cgroup; ended when dropped.
 #[derive(Debug)]
 pub struct SessionCgroup {
     path: PathBuf,
+    /// Where its path is not to be seen.
+    directory: File,
     id: u64,
 }
 
@@ -32,18 +38,26 @@ impl SessionCgroup {
     /// When it exists already or the kernel refuses.
     pub fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
         let path = parent.join(name);
-        fs::create_dir(&path)
-            .and_then(|()| fs::metadata(&path))
-            .map(|metadata| Self {
+        let made = || -> io::Result<Self> {
+            fs::create_dir(&path)?;
+            let directory = File::open(&path)?;
+            Ok(Self {
                 path: path.clone(),
-                id: metadata.ino(),
+                id: directory.metadata()?.ino(),
+                directory,
             })
-            .with_context(|| format!("cannot make the session's cgroup {}", path.display()))
+        };
+        made().with_context(|| format!("cannot make the session's cgroup {}", path.display()))
     }
 
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its directory, open.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// Its id: the inode number of its directory, which is what BPF helpers name a cgroup by.
@@ -62,10 +76,8 @@ impl SessionCgroup {
 
 impl Drop for SessionCgroup {
     fn drop(&mut self) {
-        // What still lives there keeps it; the daemon, or the next one, has it cleared.
-        if let Ok(true) = end_once(&self.path) {
-            private::remove_of(&self.path);
-        }
+        // What does not die keeps it; the daemon, or the next one, has it cleared.
+        let _ = self.end();
     }
 }
 

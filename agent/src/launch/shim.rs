@@ -17,6 +17,7 @@ use nix::{
     fcntl::OFlag,
     sched::{CloneFlags, setns, unshare},
     sys::{
+        prctl,
         signal::SigSet,
         socket::{AddressFamily, SockaddrLike as _, SockaddrStorage, getsockname},
     },
@@ -75,6 +76,7 @@ enum Part {
 fn daemon() -> anyhow::Result<UnixStream> {
     // The launcher waits for its children in its own way.
     SigSet::empty().thread_set_mask()?;
+    prctl::set_name(c"holdpoint-shim")?;
     let stdin = io::stdin().as_fd().try_clone_to_owned()?;
     let address: SockaddrStorage = getsockname(stdin.as_raw_fd())
         .context("this command is the launcher's own: standard input is no socket")?;
@@ -129,7 +131,8 @@ fn make_session(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<Part> {
         Some((Forked::Shim(init), state)) => {
             let keeper = Keeper::new(init, cgroup, door, state)?;
             door::hasten(daemon)?;
-            wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[])?;
+            // A daemon that is gone meanwhile: the next one adopts the session.
+            let _ = wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[]);
             Ok(Part::Keeper(keeper))
         }
         _ => Ok(Part::Done),
@@ -205,10 +208,8 @@ fn fork(
         terminal: fds.next(),
         shim: reader,
     };
-    let directory = fs::File::open(cgroup.path())
-        .with_context(|| format!("cannot open {}", cgroup.path().display()))?;
     // SAFETY: the shim has one thread.
-    match unsafe { sys::clone_into(directory.as_fd()) }
+    match unsafe { sys::clone_into(cgroup.as_fd()) }
         .context("cannot start in the session's cgroup")?
     {
         sys::Cloned::Child => Ok(Forked::Init(Box::new(init))),
