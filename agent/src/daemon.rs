@@ -106,6 +106,19 @@ impl House {
         self.refusals.tell(&self.record).await;
     }
 
+    /// A request for a session that nobody could be asked about.
+    fn note_turned_away(&self, who: &launch::TurnedAway) {
+        metrics::metrics().session_refused();
+        let refused = Refused {
+            session: None,
+            by: RefusedBy::Launcher,
+            process: who.uid.map(|uid| Text::short(&format!("uid {uid}"))),
+            destination: None,
+            reason: Text::short(&who.reason),
+        };
+        self.refusals.note(refused, who.pid);
+    }
+
     fn note_kernel_refusal(&self, refused: &kernel::Refused) {
         let seen = Refused {
             session: self.sessions.of_cgroup(refused.session),
@@ -280,6 +293,7 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
+            Some(turned_away) = runs.turned_away() => house.note_turned_away(&turned_away),
             Some(_) = sessions.join_next() => {}
             ended = &mut control => {
                 ended.context("the control API panicked")??;
