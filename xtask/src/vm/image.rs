@@ -1,7 +1,8 @@
 //! Disks to boot from: a Debian with systemd and one of Debian's kernels, made of Debian's packages and kept.
 
 use std::{
-    fs,
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -143,8 +144,10 @@ impl Recipe {
             // Of a mirror that lags behind: signatures are checked all the same.
             .arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
         for (when, script) in self.hooks(&unit) {
-            // Without a newline it would be taken for the name of a program.
-            mmdebstrap.arg(format!("--{when}-hook=set -eu\n{script}"));
+            let hook = place.join(when);
+            fs::write(&hook, format!("#!/bin/sh\nset -eu\n{script}"))?;
+            fs::set_permissions(&hook, Permissions::from_mode(0o755))?;
+            mmdebstrap.arg(format!("--{when}-hook={}", hook.display()));
         }
         done(mmdebstrap.arg(self.userland.codename()).arg(&root))?;
         fs::copy(
@@ -157,7 +160,6 @@ impl Recipe {
         )?;
         file_system(&root, &place.join("disk"), SPACE)?;
         fs::remove_dir_all(&root)?;
-        fs::remove_file(&unit)?;
         Ok(())
     }
 }

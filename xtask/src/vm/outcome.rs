@@ -64,7 +64,7 @@ impl Outcome {
     /// Whether all parts ran to their end, and well.
     pub fn is_good(&self) -> bool {
         let good = |name: &&str| self.part(name).is_some_and(|part| part.status == Some(0));
-        self.done && PARTS.iter().all(|name| good(name)) && self.attacks().is_some()
+        self.done && PARTS.iter().all(good) && self.attacks().is_some()
     }
 
     /// What was printed about single tests.
