@@ -49,6 +49,40 @@ pub struct Config {
     /// How holds behave.
     #[serde(default)]
     pub hold: HoldSettings,
+    /// How sessions resolve names.
+    #[serde(default)]
+    pub dns: Dns,
+    /// Where metrics are to be had.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+/// How sessions resolve names.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// How a question for a name that no policy knows is answered.
+    #[serde(default)]
+    pub unknown_names: UnknownNames,
+}
+
+/// How a question for a name that no policy knows is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownNames {
+    /// There is no such name: clients give up at once.
+    #[default]
+    Nxdomain,
+    /// It is refused. Honest, but clients take it for a failure of the resolver, which they ask again.
+    Refused,
+}
+
+/// Where metrics are to be had, besides the control socket.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Whoever reaches this address may read them at `/metrics`. Nowhere when absent.
+    pub listen: Option<SocketAddr>,
 }
 
 /// One OIDC issuer.
@@ -128,7 +162,7 @@ pub struct Upstream {
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
-/// Limits of a session.
+/// Limits of a session, and what it sees of the host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionLimits {
@@ -136,6 +170,24 @@ pub struct SessionLimits {
     pub max_seconds: u64,
     /// How many sessions may be open at once.
     pub max_sessions: usize,
+    /// How many processes and threads a session may have at once.
+    pub max_processes: u64,
+    /// How many bytes of memory a session may take up. No limit of its own when absent.
+    pub max_memory: Option<u64>,
+    /// Whether a session has a `/tmp`, `/var/tmp` and `/dev/shm` of its own.
+    pub private_tmp: bool,
+    /// Files and directories below those, or below `/run`, that sessions see all the same.
+    pub shared: Vec<PathBuf>,
+    /// UNIX sockets of the host, or directories of them, that sessions may connect to.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl SessionLimits {
+    /// [`Self::max_seconds`] as a duration.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.max_seconds)
+    }
 }
 
 impl Default for SessionLimits {
@@ -143,6 +195,11 @@ impl Default for SessionLimits {
         Self {
             max_seconds: 8 * 3600,
             max_sessions: 256,
+            max_processes: 4096,
+            max_memory: None,
+            private_tmp: true,
+            shared: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 }
@@ -210,10 +267,22 @@ impl Config {
         self.runtime_dir.join("run.sock")
     }
 
+    /// The launcher's socket.
+    #[must_use]
+    pub fn launcher_socket(&self) -> PathBuf {
+        self.runtime_dir.join(crate::launch::LAUNCHER_SOCKET)
+    }
+
     /// The CA certificate and the system's roots in one PEM file: what sandboxes trust.
     #[must_use]
     pub fn ca_bundle(&self) -> PathBuf {
         self.runtime_dir.join("ca-bundle.pem")
+    }
+
+    /// The same certificates for Java.
+    #[must_use]
+    pub fn truststore(&self) -> PathBuf {
+        self.runtime_dir.join("truststore.jks")
     }
 
     /// The directory of the sled database.

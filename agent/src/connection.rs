@@ -4,11 +4,12 @@ use std::{
     convert::Infallible,
     io::{self, Read as _},
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +25,10 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -38,7 +42,9 @@ use crate::{
     interim::InterimIo,
     kernel::Flow,
     metadata,
-    record::{Event, Process},
+    metrics::{Served, metrics},
+    record::{Event, Process, Text},
+    refusals::{self, RefusedBy},
     relay::{self, Visit},
     replay::Replay,
     reply,
@@ -55,16 +61,19 @@ const HEADER_LIMIT: usize = 64 << 10;
 /// How long a passed-through connection waits for an approval.
 const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
+const STOPPED: &str = "the daemon stopped";
 
 /// Serves one accepted connection until it ends.
 pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let accepted = Instant::now();
     let Some(flow) = origin(&house, &room, &stream) else {
         let caller = Caller {
             house,
             room,
             id,
+            accepted,
             flow: None,
             name: None,
         };
@@ -78,11 +87,13 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
         house,
         room,
         id,
+        accepted,
         flow: Some(flow),
         name,
     };
-    if let Err(refusal) = caller.serve(stream, flow.destination).await {
-        caller.refuse(&refusal.0).await;
+    match caller.serve(stream, flow.destination).await {
+        Ok(served) => metrics().connection_ended(served, accepted.elapsed()),
+        Err(refusal) => caller.refuse(&refusal.0).await,
     }
 }
 
@@ -106,6 +117,7 @@ struct Caller {
     house: Arc<House>,
     room: Arc<Room>,
     id: u64,
+    accepted: Instant,
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
@@ -122,13 +134,14 @@ enum Opening {
 }
 
 impl Caller {
-    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<(), Refused> {
+    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<Served, Refused> {
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
             self.record_connection(Some("metadata.google.internal"))
                 .await?;
-            return self.serve_metadata(stream, to.port()).await;
+            self.serve_metadata(stream, to.port()).await?;
+            return Ok(Served::Metadata);
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
@@ -137,8 +150,11 @@ impl Caller {
                 .pass_through(stream, Bytes::new(), &name, to.port(), false)
                 .await;
         }
-        let (opening, read) = timeout(FIRST_BYTES, read_opening(&mut stream))
-            .await
+        let opening = tokio::select! {
+            opening = timeout(FIRST_BYTES, read_opening(&mut stream)) => opening,
+            () = self.house.stopped() => return Err(STOPPED.into()),
+        };
+        let (opening, read) = opening
             .map_err(|_| Refused::from("it sent nothing"))?
             .map_err(|error| Refused(format!("it broke off: {error}")))?;
         match opening {
@@ -168,7 +184,7 @@ impl Caller {
         hello: Bytes,
         sni: String,
         port: u16,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let sni = sni.strip_suffix('.').unwrap_or(&sni).to_owned();
         self.record_connection(Some(&sni)).await?;
         if let Some(name) = self.name.as_deref().filter(|name| *name != sni) {
@@ -194,10 +210,11 @@ impl Caller {
             .map_err(|_| Refused::from("the TLS handshake took too long"))?
             .map_err(|error| Refused(tls::handshake_problem(&error)))?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(tls, sni).await
+            self.serve_http2(tls, sni).await?;
         } else {
-            self.serve_http1(tls, sni).await
+            self.serve_http1(tls, sni).await?;
         }
+        Ok(Served::Google)
     }
 
     async fn serve_http1(
@@ -208,9 +225,8 @@ impl Caller {
         let (io, interims) = InterimIo::new(tls);
         let visit = self.visit(host, Some(interims));
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http1_builder()
-            .serve_connection(TokioIo::new(io), service)
-            .await;
+        let connection = http1_builder().serve_connection(TokioIo::new(io), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
     }
 
@@ -221,10 +237,20 @@ impl Caller {
     ) -> Result<(), Refused> {
         let visit = self.visit(host, None);
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http2_builder()
-            .serve_connection(TokioIo::new(tls), service)
-            .await;
+        let connection = http2_builder().serve_connection(TokioIo::new(tls), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
+    }
+
+    /// Serves a connection to its end. When the daemon stops before, what is under way is answered, and nothing more.
+    async fn until_stopped<C: GracefulConnection>(&self, connection: C) -> Result<(), C::Error> {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = self.house.stopped() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     fn visit(&self, host: String, interims: Option<crate::interim::Interims>) -> Arc<Visit> {
@@ -253,9 +279,8 @@ impl Caller {
             );
             async move { Ok::<_, Infallible>(response.map(Full::new)) }
         });
-        let served = http1_builder()
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let connection = http1_builder().serve_connection(TokioIo::new(stream), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
     }
 
@@ -267,7 +292,7 @@ impl Caller {
         name: &str,
         port: u16,
         is_tls: bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let operation = Operation::on_host(Action::NET_CONNECT, name, Some(port));
         let mut asker = Asker {
             session: self.room.session.clone(),
@@ -293,13 +318,16 @@ impl Caller {
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
-        let joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+        let joined = tokio::select! {
+            joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
+            () = self.house.stopped() => return Err(STOPPED.into()),
+        };
         if let Ok((sent, received)) = joined {
             outcome.request_bytes = sent + first.len() as u64;
             outcome.response_bytes = received;
             outcome.closed();
         }
-        Ok(())
+        Ok(Served::PassedThrough)
     }
 
     /// Completes the handshake only to say no in words.
@@ -308,7 +336,7 @@ impl Caller {
         stream: TcpStream,
         hello: Bytes,
         refusal: &Refusal,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let accept = self.house.acceptor.accept(Replay::new(hello, stream));
         if let Ok(Ok(tls)) = timeout(HANDSHAKE, accept).await {
             let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -358,10 +386,12 @@ impl Caller {
 
     async fn refuse(&self, reason: &str) {
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
+        metrics().connection_ended(Served::Refused, self.accepted.elapsed());
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
             None => None,
         };
+        self.show(reason, process.as_ref());
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
@@ -372,6 +402,27 @@ impl Caller {
         if let Err(error) = self.house.record.append_unsynced(event).await {
             tracing::error!(%error, "a refused connection is missing in the record");
         }
+    }
+
+    /// In `holdpoint status`.
+    fn show(&self, reason: &str, process: Option<&Process>) {
+        let destination = match (&self.name, self.flow) {
+            (Some(name), Some(flow)) => Some(format!("{name}:{}", flow.destination.port())),
+            (None, Some(flow)) => Some(flow.destination.to_string()),
+            (_, None) => None,
+        };
+        let program = process.and_then(|it| it.executable.as_ref());
+        let refused = refusals::Refused {
+            session: Some(self.room.session.id.clone()),
+            by: RefusedBy::Proxy,
+            process: program
+                .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
+            destination: destination.map(|it| Text::short(&it)),
+            reason: Text::short(reason),
+        };
+        self.house
+            .refusals
+            .note(refused, self.flow.map(|flow| flow.pid));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     sync::Arc,
     time::Duration,
@@ -24,6 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    adoption::{self, Adopted},
     allowance::{Allowance, Memory},
     approvals::Approvals,
     config::{self, Config, SessionLimits},
@@ -33,12 +35,14 @@ use crate::{
     dns::{self, AddressBook},
     gate::Gate,
     kernel::{self, AgentsCgroup, Kernel},
-    launch::{self, RunListener},
+    launch::{self, Launcher, RunListener},
     metadata::MetadataView,
+    metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
-    record::{Event, Record},
+    record::{Event, Record, Text},
+    refusals::{Refusals, Refused, RefusedBy},
     session::{Session, Sessions},
     tls::{self, Authority},
     uploads::Uploads,
@@ -60,6 +64,8 @@ pub struct House {
     pub approvals: Approvals,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// What was refused, for people to see.
+    pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
     pub acceptor: TlsAcceptor,
     /// The way to Google.
@@ -78,13 +84,39 @@ pub struct House {
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
     pub google: config::Google,
+    /// What resolvers say of names that policy does not know.
+    pub unknown_names: config::UnknownNames,
+    /// Whether sessions outlive this daemon when it is told to stop.
+    pub sessions_stay: bool,
     stopping: watch::Sender<bool>,
 }
 
 impl House {
-    /// Ends all sessions, those that are being opened too.
+    /// Ends what is done for all sessions, those that are being opened too.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Tells the record what was refused so far and what it does not know of yet.
+    pub async fn record_refusals(&self) {
+        while let Some(refused) = self.kernel.refused_already() {
+            self.note_kernel_refusal(&refused);
+        }
+        self.refusals.tell(&self.record).await;
+    }
+
+    fn note_kernel_refusal(&self, refused: &kernel::Refused) {
+        let seen = Refused {
+            session: self.sessions.of_cgroup(refused.session),
+            by: RefusedBy::Kernel,
+            process: (!refused.command.is_empty()).then(|| Text::short(&refused.command)),
+            destination: refused
+                .destination
+                .map(|it| with_protocol(it, refused.protocol)),
+            reason: refused.reason.name().into(),
+        };
+        self.refusals
+            .note(seen, (refused.pid != 0).then_some(refused.pid));
     }
 
     /// Returns once the daemon stops.
@@ -112,11 +144,12 @@ pub struct Room {
     pub uploads: Uploads,
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop. Without `needs_launcher` it starts a launcher of its own where there is none, and ends its sessions
+/// with it.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
@@ -130,12 +163,31 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
-    end_leftovers(&agents, &record).await?;
+    let missing = launch::enable_controllers(&agents.path).join(" and ");
+    if !missing.is_empty() {
+        tracing::warn!(
+            "cgroup2 does not have {missing} here: nothing bounds that of a session (`holdpoint doctor` has advice)"
+        );
+    }
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
+    let mut launcher =
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
+    let site = launch::Site {
+        agents_cgroup: agents.path.clone(),
+        ca_bundle: config.ca_bundle(),
+        launcher: launcher.socket().to_owned(),
+        runtime_dir: config.runtime_dir.clone(),
+        project: config.google.project.clone(),
+        sandbox: sandbox(&config),
+    };
+    let adopted = adoption::take_over(&site, &record).await?;
+    let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
 
     let authority = Authority::open(&config.state_dir)?;
-    tls::write_bundle(&authority, &config.ca_bundle())?;
+    tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -148,6 +200,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ),
         approvals,
         sessions: Arc::default(),
+        refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -155,13 +208,10 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http2_answer: config.hold.http2_answer(),
         memory: Memory::default(),
         limits: config.session.clone(),
-        site: launch::Site {
-            agents_cgroup: agents.path.clone(),
-            ca_bundle: config.ca_bundle(),
-            runtime_dir: config.runtime_dir.clone(),
-            project: config.google.project.clone(),
-        },
+        site,
         google: config.google.clone(),
+        unknown_names: config.dns.unknown_names,
+        sessions_stay: !launcher.is_temporary(),
         stopping: watch::Sender::new(false),
         record,
     });
@@ -171,6 +221,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::spawn(async move { control::serve(&socket, state).await })
     };
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(note_kernel_refusals(house.clone()));
+    tokio::spawn(record_refusals(house.clone()));
+    if let Some(address) = config.metrics.listen {
+        tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
     let runs = RunListener::bind(&config.run_socket())?;
     house
         .record
@@ -178,12 +233,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    let mut sessions = JoinSet::new();
+    for session in adopted {
+        sessions.spawn(adoption::serve(house.clone(), session));
+    }
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, control).await?;
+    let reason = serve(&house, &config, &runs, &mut sessions, control).await?;
 
     notify("STOPPING=1");
     tracing::info!(%reason, "stopping");
+    opening::end_all(&house, &mut sessions).await;
+    launcher.stop().await;
     house
         .record
         .append(Event::DaemonStopped {
@@ -198,15 +259,15 @@ async fn serve(
     house: &Arc<House>,
     config: &Config,
     runs: &RunListener,
+    sessions: &mut JoinSet<()>,
     control: tokio::task::JoinHandle<anyhow::Result<()>>,
 ) -> anyhow::Result<String> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut sessions = JoinSet::new();
     let mut control = control;
-    let reason = loop {
+    loop {
         tokio::select! {
             request = runs.accept() => match request {
                 Ok(request) => {
@@ -225,19 +286,48 @@ async fn serve(
             }
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => return Ok("SIGTERM".to_owned()),
+            _ = interrupt.recv() => return Ok("SIGINT".to_owned()),
         }
-    };
-    house.approvals.withdraw_pending().await;
-    opening::end_all(house, &mut sessions).await;
-    Ok(reason.to_owned())
+    }
 }
 
 /// What the BPF programs say about packets that got past everything but the backstop.
 async fn log_drops(house: Arc<House>) {
     let Err(error) = house.kernel.log_drops().await;
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
+}
+
+fn with_protocol(destination: SocketAddr, protocol: u8) -> Text {
+    match i32::from(protocol) {
+        libc::IPPROTO_IP => destination.to_string().into(),
+        libc::IPPROTO_TCP => format!("{destination}/tcp").into(),
+        libc::IPPROTO_UDP => format!("{destination}/udp").into(),
+        other => format!("{destination}/{other}").into(),
+    }
+}
+
+async fn record_refusals(house: Arc<House>) {
+    house.refusals.keep_record(&house.record).await;
+}
+
+/// What the BPF programs refuse, for people to see.
+async fn note_kernel_refusals(house: Arc<House>) {
+    loop {
+        match house.kernel.refused().await {
+            Ok(refused) => house.note_kernel_refusal(&refused),
+            Err(error) => {
+                return tracing::warn!(%error, "refusals of the kernel are counted and not shown one by one");
+            }
+        }
+    }
+}
+
+/// Nothing depends on being watched.
+async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
+    if let Err(error) = metrics::serve(address, scrape).await {
+        tracing::error!("{error:#}");
+    }
 }
 
 fn reload_policies(house: &House, config: &Config) {
@@ -247,6 +337,20 @@ fn reload_policies(house: &House, config: &Config) {
             tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+    }
+}
+
+fn sandbox(config: &Config) -> launch::Sandbox {
+    let session = config.session.clone();
+    launch::Sandbox {
+        private_tmp: session.private_tmp,
+        shared: session.shared,
+        sockets: session.sockets,
+        limits: launch::Limits {
+            processes: session.max_processes,
+            memory: session.max_memory,
+        },
+        truststore: Some(config.truststore()),
     }
 }
 
@@ -273,18 +377,6 @@ fn raise_descriptor_limit() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
-/// Sessions of a daemon that died have had no network since, and their listeners are gone for good.
-async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result<()> {
-    for name in launch::end_leftovers(&agents.path)? {
-        let session = crate::session::SessionId::from_cgroup(&name);
-        let reason = "the daemon died; its sessions were ended when it was started again".into();
-        record
-            .append(Event::SessionClosed { session, reason })
-            .await?;
-    }
-    Ok(())
-}
-
 fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     for (dir, mode) in [(&config.state_dir, 0o700), (&config.runtime_dir, 0o755)] {
         fs::DirBuilder::new()
@@ -306,9 +398,25 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         record: house.record.clone(),
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
+        refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
+        metrics: scrape(house),
+    }
+}
+
+fn scrape(house: &Arc<House>) -> Scrape {
+    let kernel = house.clone();
+    Scrape {
+        sessions: house.sessions.clone(),
+        approvals: house.approvals.clone(),
+        kernel_refusals: Arc::new(move || {
+            let counts = kernel.kernel.refusals().unwrap_or_default().into_iter();
+            counts
+                .map(|(reason, count)| (reason.name(), count))
+                .collect()
+        }),
     }
 }
 
@@ -323,30 +431,54 @@ fn status(house: &House) -> serde_json::Value {
         "sessions": house.sessions.list().len(),
         "links": house.kernel.links(),
         "refusals": refusals,
+        "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
     })
 }
 
-/// Serves a session's listeners until dropped or aborted.
+/// The names that a session may know.
+struct SessionNames {
+    house: Arc<House>,
+    room: Arc<Room>,
+}
+
+impl dns::Names for SessionNames {
+    fn knows(&self, name: &str) -> bool {
+        let asked = || Operation::on_host(Action::NET_RESOLVE, name, None);
+        Catalog::built_in().is_google_host(name)
+            || self.house.gate.allows(&self.room.session, &asked())
+    }
+
+    fn unknown(&self) -> config::UnknownNames {
+        self.house.unknown_names
+    }
+
+    fn refused(&self, name: &str) {
+        let refused = Refused {
+            session: Some(self.room.session.id.clone()),
+            by: RefusedBy::Dns,
+            process: None,
+            destination: Some(Text::short(name)),
+            reason: "no policy of this session knows the name".into(),
+        };
+        self.house.refusals.note(refused, None);
+    }
+}
+
+/// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
     room: Arc<Room>,
     listeners: launch::Listeners,
 ) {
-    let known = {
-        let (house, room) = (house.clone(), room.clone());
-        move |name: &str| {
-            Catalog::built_in().is_google_host(name)
-                || house.gate.allows(
-                    &room.session,
-                    &Operation::on_host(Action::NET_RESOLVE, name, None),
-                )
-        }
+    let names = SessionNames {
+        house: house.clone(),
+        room: room.clone(),
     };
     let resolver = dns::serve(
         room.book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
-        known,
+        names,
     );
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();
@@ -361,11 +493,14 @@ pub(crate) async fn serve_listeners(
     tokio::select! {
         () = resolver => {}
         _ = tasks.join_next() => {}
+        () = house.stopped() => {}
     }
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
+    let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -383,6 +518,10 @@ async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, place
                 }
             },
             Some(_) = connections.join_next() => {}
+            () = &mut stopped => break,
         }
     }
+    // From here on whoever connects is refused.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }

@@ -3,6 +3,7 @@
 //! The way through the code is two straight functions: [`connection::serve`], once per connection, and
 //! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
 
+pub mod adoption;
 pub mod allowance;
 pub mod approvals;
 pub mod body;
@@ -21,11 +22,13 @@ pub mod interim;
 pub mod kernel;
 pub mod launch;
 pub mod metadata;
+pub mod metrics;
 pub mod notify;
 pub mod oidc;
 pub mod opening;
 pub mod policy_dir;
 pub mod record;
+pub mod refusals;
 pub mod relay;
 pub mod replay;
 pub mod reply;

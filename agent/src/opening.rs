@@ -8,21 +8,37 @@ use tokio::task::JoinSet;
 use zeroize::Zeroizing;
 
 use crate::{
+    adoption::Legacy,
     daemon::{House, Room, serve_listeners},
-    kernel::SessionPorts,
+    kernel::{Network, SessionPorts, SessionRules},
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
+    metrics::metrics,
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
     uploads::Uploads,
 };
 
+/// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// What the kernel is told of a session: where its listeners are.
+pub(crate) const RULES: SessionRules = SessionRules {
+    ports: SessionPorts {
+        proxy: PROXY_PORT,
+        dns: DNS_PORT,
+    },
+    network: Network::Own,
+};
+
 /// Serves one `holdpoint run`, from the request to the end of the session.
 pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     let user = request.user.clone();
-    match verify(&house, request.token.take()).await {
+    let token = request.token.take();
+    match unless_stopped(&house, verify(&house, token)).await {
         Ok(principal) => open(house, request, principal).await,
         Err(reason) => {
+            metrics().session_refused();
             tracing::info!(user = user.name, reason, "session refused");
             let event = Event::SessionRefused {
                 user,
@@ -32,6 +48,19 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
                 tracing::error!(%error, "a refused session is missing in the record");
             }
             request.refuse(&reason).await;
+        }
+    }
+}
+
+/// What others are asked may take long, and a daemon that is told to stop does not wait for it.
+async fn unless_stopped<T>(
+    house: &House,
+    asked: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::select! {
+        answer = asked => answer,
+        () = house.stopped() => {
+            Err("the daemon is stopping or being upgraded; run the command again in a moment".into())
         }
     }
 }
@@ -56,7 +85,7 @@ async fn verify(house: &House, token: Option<Zeroizing<String>>) -> Result<Princ
 async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
     let id = SessionId::random();
     let (user, command) = (request.user.clone(), request.command.clone());
-    let metadata = match metadata_view(&house, &id).await {
+    let metadata = match unless_stopped(&house, metadata_view(&house, &id)).await {
         Ok(metadata) => metadata,
         Err(reason) => return request.refuse(&reason).await,
     };
@@ -90,8 +119,13 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
             .await;
         return end(&house, &session, "it could not be opened").await;
     }
-    match prepared.start().await {
-        Ok(running) => live(&house, room, listeners, running).await,
+    let legacy = Legacy::new(&session, &room.metadata, house.limits.duration());
+    let started = match legacy.text() {
+        Ok(state) => prepared.start(state).await,
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(running) => live(&house, room, listeners, running, house.limits.duration()).await,
         Err(error) => {
             tracing::error!(session = %session.id, "its command was not started: {error:#}");
             end(&house, &session, "its command could not be started").await;
@@ -101,11 +135,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    let ports = SessionPorts {
-        proxy: PROXY_PORT,
-        dns: DNS_PORT,
-    };
-    house.kernel.open_session(session.cgroup_id, ports)?;
+    house.kernel.open_session(session.cgroup_id, RULES)?;
     let opened = Event::SessionOpened {
         session: session.id.clone(),
         principal: PrincipalRecord::from(&session.principal),
@@ -115,25 +145,40 @@ async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
     };
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());
+    metrics().session_opened();
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
     Ok(())
 }
 
-/// From the start of the command to the end of the session.
-async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut running: Running) {
+/// From the start of the command, or of this daemon, to the end of either.
+pub(crate) async fn live(
+    house: &Arc<House>,
+    room: Arc<Room>,
+    listeners: Listeners,
+    mut running: Running,
+    remaining: Duration,
+) {
     let session = room.session.clone();
-    let serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
+    let mut serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
     let reason = tokio::select! {
         () = running.ended() => "its processes ended",
-        () = tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)) => "its time was up (session.max_seconds)",
-        () = house.stopped() => "the daemon stopped",
+        () = tokio::time::sleep(remaining) => "its time was up (session.max_seconds)",
+        () = house.stopped() => {
+            if house.sessions_stay {
+                let _ = tokio::time::timeout(LAST_ANSWERS, &mut serving).await;
+                serving.abort();
+                return;
+            }
+            "the daemon stopped"
+        }
     };
     running.kill().await;
     serving.abort();
     end(house, &session, reason).await;
 }
 
-async fn end(house: &House, session: &Session, reason: &str) {
+pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
+    house.record_refusals().await;
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
@@ -180,8 +225,12 @@ async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, St
     })
 }
 
-/// Ends every open session, because the daemon stops.
+/// Ends every open session, because the daemon stops; or, where they stay, what is under way in them.
 pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
     house.stop();
-    while sessions.join_next().await.is_some() {}
+    while !sessions.is_empty() {
+        // Again, because what was under way may have come to be held since.
+        house.approvals.withdraw_pending().await;
+        let _ = tokio::time::timeout(Duration::from_millis(100), sessions.join_next()).await;
+    }
 }

@@ -67,7 +67,7 @@ pub struct User {
 }
 
 /// A live session.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Its name.
     pub id: SessionId,
@@ -99,6 +99,14 @@ impl Sessions {
     /// Takes a session out.
     pub fn remove(&self, id: &SessionId) -> Option<Arc<Session>> {
         self.0.write().expect("no panic while locked").remove(id)
+    }
+
+    /// The session of the cgroup with this id.
+    #[must_use]
+    pub fn of_cgroup(&self, cgroup_id: u64) -> Option<SessionId> {
+        let sessions = self.0.read().expect("no panic while locked");
+        let session = sessions.values().find(|it| it.cgroup_id == cgroup_id)?;
+        Some(session.id.clone())
     }
 
     /// The sessions, oldest first.

@@ -154,7 +154,7 @@ pub const TESTS: &[Test] = &[
             expect_flow(&accepted, "192.0.2.7:443")
         },
     ),
-    ("an_outsider_is_not_affected", |world| {
+    ("an_outsider_is_not_affected", |_| {
         let server = TcpListener::bind(OWN)?;
         in_process(
             || {
@@ -178,7 +178,6 @@ pub const TESTS: &[Test] = &[
                 Ok(())
             },
         )?;
-        anyhow::ensure!(world.kernel().redirected_sockets()? == 0);
         Ok(())
     }),
 ];

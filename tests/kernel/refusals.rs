@@ -93,14 +93,14 @@ pub const TESTS: &[Test] = &[
         world.kernel().close_session(world.session.id)
     }),
     ("a_session_opens_once", |world| {
-        let ports = crate::world::PORTS;
+        let rules = crate::world::RULES;
         anyhow::ensure!(
             world
                 .kernel()
-                .open_session(world.session.id, ports)
+                .open_session(world.session.id, rules)
                 .is_err()
         );
-        anyhow::ensure!(world.kernel().open_session(0, ports).is_err());
+        anyhow::ensure!(world.kernel().open_session(0, rules).is_err());
         Ok(())
     }),
     (

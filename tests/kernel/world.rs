@@ -14,7 +14,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint::kernel::{AgentsCgroup, Flow, Kernel, SessionPorts, cgroup2_root};
+use holdpoint::kernel::{
+    AgentsCgroup, Flow, Kernel, Network, SessionPorts, SessionRules, cgroup2_root,
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -27,6 +29,12 @@ use nix::{
 pub const PORTS: SessionPorts = SessionPorts {
     proxy: 15001,
     dns: 5300,
+};
+
+/// The rules of the session that every test has.
+pub const RULES: SessionRules = SessionRules {
+    ports: PORTS,
+    network: Network::Own,
 };
 
 /// How long anything here may take. Everything happens on this host.
@@ -78,8 +86,8 @@ impl World {
 
     /// Attaches everything anew, taking over what is attached, and opens the session.
     pub fn attach(&mut self) -> anyhow::Result<()> {
-        let kernel = Kernel::attach(&self.pins, &self.cgroup2_root, &self.agents)?;
-        kernel.open_session(self.session.id, PORTS)?;
+        let kernel = Kernel::attach(&self.pins, &self.cgroup2_root, &self.agents, &[], None)?;
+        kernel.open_session(self.session.id, RULES)?;
         self.kernel = Some(kernel);
         Ok(())
     }

@@ -67,6 +67,7 @@ pub fn text(
     if let Some(seconds) = settings.max_seconds {
         write!(text, "\n[session]\nmax_seconds = {seconds}\n")?;
     }
+    text.push_str(&settings.extra_configuration);
     Ok(text)
 }
 

@@ -13,8 +13,16 @@ use super::{done, file_names, stdout_of};
 use crate::setup::repository;
 
 /// From the repository, as they are.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 8] = [
     ("systemd/holdpoint.service", "usr/lib/systemd/system"),
+    (
+        "systemd/holdpoint-launcher.service",
+        "usr/lib/systemd/system",
+    ),
+    (
+        "systemd/holdpoint-launcher.socket",
+        "usr/lib/systemd/system",
+    ),
     ("systemd/holdpoint.toml", "usr/share/holdpoint"),
     ("README.md", "usr/share/doc/holdpoint"),
     ("SECURITY.md", "usr/share/doc/holdpoint"),
