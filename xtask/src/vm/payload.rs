@@ -43,6 +43,13 @@ pub fn disk(dir: &Path) -> anyhow::Result<PathBuf> {
 #[derive(Deserialize)]
 struct Message {
     executable: Option<PathBuf>,
+    target: Target,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    kind: Vec<String>,
+    name: String,
 }
 
 fn test_program(name: &str) -> anyhow::Result<PathBuf> {
@@ -51,9 +58,11 @@ fn test_program(name: &str) -> anyhow::Result<PathBuf> {
     let output = build.arg(name).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "the test {name} does not build");
     let lines = output.stdout.split(|byte| *byte == b'\n');
-    let mut messages = lines.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
-    messages
-        .find_map(|message| message.executable)
+    let messages = lines.filter_map(|line| serde_json::from_slice::<Message>(line).ok());
+    // Programs that the test may want are among them.
+    let mut tests = messages.filter(|it| it.target.name == name && it.target.kind == ["test"]);
+    tests
+        .find_map(|test| test.executable)
         .with_context(|| format!("cargo does not say where the test {name} is"))
 }
 

@@ -88,10 +88,12 @@ fn disk() -> io::Result<()> {
         .filter_map(|line| line.split_whitespace().last());
     one_of(names.map(|name| Path::new("/dev").join(name)), |path| {
         // A container's devices cgroup keeps disks from root as well.
-        File::open(path).map(drop).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM) => io::Error::from_raw_os_error(libc::ENODEV),
-            _ => error,
-        })
+        File::open(path)
+            .map(drop)
+            .map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM) => io::Error::from_raw_os_error(libc::ENODEV),
+                _ => error,
+            })
     })
 }
 

@@ -25,7 +25,10 @@ pub const ATTACKS: &[Attack] = &[
         "UDP to ::1, with a segment routing header",
         |scene| {
             // Last entry, flags, tag (RFC 8754, section 2).
-            routed(scene, &routing_header(4, [1, 0, 0, 0], &[Ipv6Addr::LOCALHOST, FAR_V6]))
+            routed(
+                scene,
+                &routing_header(4, [1, 0, 0, 0], &[Ipv6Addr::LOCALHOST, FAR_V6]),
+            )
         },
     ),
     succeed("netlink-address", "an address of one's own", |_| {
