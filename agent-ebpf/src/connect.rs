@@ -15,9 +15,12 @@ use crate::{
 /// TCP (also by MSG_FASTOPEN and io_uring) and connected UDP. May run again and again on one socket.
 #[inline(always)]
 pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
-    redirect::<F>(ctx, |socket| {
-        // It may have been redirected before, and now goes where it asks to.
-        socket.listener = Endpoint::NONE;
+    redirect::<F>(ctx, |socket, destination| {
+        // It may have been redirected before, and now goes where it asks to. Or it has just been redirected, by the programs of an
+        // earlier daemon that run until these have taken over.
+        if *destination != socket.listener {
+            socket.listener = Endpoint::NONE;
+        }
     })
 }
 
@@ -25,7 +28,7 @@ pub fn connect<F: Family>(ctx: &SockAddrContext) -> i32 {
 /// peer, with the address that connect was redirected to, so loopback says nothing about what the socket asked for.
 #[inline(always)]
 pub fn sendmsg<F: Family>(ctx: &SockAddrContext) -> i32 {
-    redirect::<F>(ctx, |_| {})
+    redirect::<F>(ctx, |_, _| {})
 }
 
 /// Binding: not to Holdpoint's own ports, where one could answer in its place once it is gone, and on the host not to
@@ -77,7 +80,10 @@ fn ask<F: Family>(ctx: &SockAddrContext) -> Result<Asked, i32> {
 }
 
 #[inline(always)]
-fn redirect<F: Family>(ctx: &SockAddrContext, unchanged: impl FnOnce(&mut SocketState)) -> i32 {
+fn redirect<F: Family>(
+    ctx: &SockAddrContext,
+    unchanged: impl FnOnce(&mut SocketState, &Endpoint),
+) -> i32 {
     let Asked {
         session,
         transport,
@@ -88,7 +94,7 @@ fn redirect<F: Family>(ctx: &SockAddrContext, unchanged: impl FnOnce(&mut Socket
     };
     let destination = F::read(ctx);
     match route(transport, &destination, session.rules) {
-        Route::Unchanged => unchanged(socket),
+        Route::Unchanged => unchanged(socket, &destination),
         Route::Listener(port) => {
             socket.flow = Flow {
                 destination,
@@ -98,7 +104,7 @@ fn redirect<F: Family>(ctx: &SockAddrContext, unchanged: impl FnOnce(&mut Socket
             F::write(ctx, &socket.listener);
         }
         Route::Peer => {
-            unchanged(socket);
+            unchanged(socket, &destination);
             return to_peer::<F>(ctx, &session, transport, destination);
         }
         Route::Refused(refusal) => return attempt::<F>(ctx, session.id).refuse(refusal),

@@ -24,25 +24,28 @@ const UDP: u8 = 17;
 
 #[inline(always)]
 pub fn egress(ctx: &SkBuffContext) -> i32 {
-    let Some(owner) = owner(ctx) else {
+    let owner = owner(ctx);
+    if owner.reach == Reach::Anywhere {
         return ALLOW;
-    };
+    }
     let packet = Packet::read(ctx);
-    let passes = match (&packet, &owner.reach) {
-        (Some(packet), Reach::OwnLoopback) => packet.stays(ctx),
-        (Some(packet), Reach::Peers(session)) => {
-            packet.stays(ctx) && packet.reaches_peer(ctx, session)
+    let passes = match owner.reach {
+        Reach::Anywhere => true,
+        Reach::OwnLoopback => packet.stays(ctx),
+        Reach::Peers => {
+            packet.stays(ctx)
+                && packet.is_between(ctx, &owner.session, &packet.from, &packet.to)
         }
-        _ => false,
+        Reach::Nothing => false,
     };
     if passes {
         return ALLOW;
     }
     warn!(
         ctx,
-        "dropped a packet of the session with cgroup {} that was leaving the host", owner.session
+        "dropped a packet of the session with cgroup {} that was leaving the host", owner.session.id
     );
-    owner.refuse(packet.map(|packet| (packet.protocol, packet.to)), Refusal::Egress)
+    refuse(&owner, &packet, packet.to, Refusal::Egress)
 }
 
 /// What comes in for a session in the host's network namespace. Elsewhere nothing can.
@@ -56,84 +59,84 @@ pub fn ingress(ctx: &SkBuffContext) -> i32 {
         _ => return ALLOW,
     };
     let packet = Packet::read(ctx);
-    match &packet {
-        Some(packet) if packet.from.is_loopback() && packet.comes_from_peer(ctx, &session) => {
-            return ALLOW;
-        }
-        _ => {}
+    let from_peer = packet.is_known()
+        && packet.from.is_loopback()
+        && packet.is_between(ctx, &session, &packet.to, &packet.from);
+    if from_peer {
+        return ALLOW;
     }
     let owner = Owner {
-        session: session.id,
+        session,
         process: socket.maker,
         reach: Reach::Nothing,
     };
-    owner.refuse(packet.map(|packet| (packet.protocol, packet.from)), Refusal::Ingress)
+    refuse(&owner, &packet, packet.from, Refusal::Ingress)
 }
 
-/// Whose packet it is.
+#[inline(always)]
+fn refuse(owner: &Owner, packet: &Packet, other_end: Endpoint, refusal: Refusal) -> i32 {
+    let attempt = Attempt {
+        session: owner.session.id,
+        process: owner.process,
+        family: 0,
+        protocol: packet.protocol,
+        destination: packet.is_known().then_some(other_end),
+    };
+    attempt.refuse(refusal)
+}
+
+/// Whose packet it is. Like a caller, without fields that are not always there.
 struct Owner {
-    session: u64,
+    session: Session,
     process: Process,
     reach: Reach,
 }
 
-/// Where packets may go.
+/// Where its packets may go.
+#[derive(Clone, Copy, PartialEq)]
 enum Reach {
+    /// It is no session's.
+    Anywhere,
     /// Loopback, which is the session's own.
     OwnLoopback,
     /// Loopback of the host, as far as it is the session's.
-    Peers(Session),
+    Peers,
     Nothing,
-}
-
-impl Owner {
-    #[inline(always)]
-    fn refuse(&self, packet: Option<(u8, Endpoint)>, refusal: Refusal) -> i32 {
-        let attempt = Attempt {
-            session: self.session,
-            process: self.process,
-            family: 0,
-            protocol: packet.map_or(0, |(protocol, _)| protocol),
-            destination: packet.map(|(_, endpoint)| endpoint),
-        };
-        attempt.refuse(refusal)
-    }
 }
 
 /// Asks the socket's state, and its cgroup, which is its creator's: sockets from before these programs, say, have no state.
 #[inline(always)]
-fn owner(ctx: &SkBuffContext) -> Option<Owner> {
+fn owner(ctx: &SkBuffContext) -> Owner {
     let level = AGENTS_LEVEL.load();
     let below_agents = ancestor(ctx, level) == AGENTS_ID.load();
-    let socket = socket(ctx);
-    let Some(socket) = socket else {
-        if below_agents {
-            return Some(Owner {
-                session: ancestor(ctx, level + 1),
-                process: Process::UNKNOWN,
-                reach: Reach::OwnLoopback,
-            });
-        }
-        let slice = SLICE.get(0)?;
-        return (ancestor(ctx, slice.level) == slice.id).then(|| Owner {
-            session: ancestor(ctx, slice.level + 1),
-            process: Process::UNKNOWN,
-            reach: Reach::Nothing,
-        });
+    let Some(socket) = socket(ctx) else {
+        return stateless(ctx, below_agents, level);
     };
-    let reach = match session(socket.session) {
-        Some(session) => match session.rules.network {
-            Network::Own => Reach::OwnLoopback,
-            Network::Host => Reach::Peers(session),
-        },
-        None if below_agents => Reach::OwnLoopback,
-        None => Reach::Nothing,
+    let (session, reach) = match session(socket.session) {
+        Some(session) if session.rules.network == Network::Own => (session, Reach::OwnLoopback),
+        Some(session) => (session, Reach::Peers),
+        None if below_agents => (Session::closed(socket.session), Reach::OwnLoopback),
+        None => (Session::closed(socket.session), Reach::Nothing),
     };
-    Some(Owner {
-        session: socket.session,
+    Owner {
+        session,
         process: socket.maker,
         reach,
-    })
+    }
+}
+
+#[inline(always)]
+fn stateless(ctx: &SkBuffContext, below_agents: bool, level: u32) -> Owner {
+    let (level, reach) = match SLICE.get(0) {
+        _ if below_agents => (level, Reach::OwnLoopback),
+        Some(slice) if ancestor(ctx, slice.level) == slice.id => (slice.level, Reach::Nothing),
+        _ => (level, Reach::Anywhere),
+    };
+    Owner {
+        session: Session::closed(ancestor(ctx, level + 1)),
+        process: Process::UNKNOWN,
+        reach,
+    }
 }
 
 #[inline(always)]
@@ -153,8 +156,8 @@ fn ancestor(ctx: &SkBuffContext, level: u32) -> u64 {
 
 /// A TCP or UDP packet without IP options or extension headers: the last could name another destination.
 struct Packet {
+    /// 0: something else.
     protocol: u8,
-    transport: Transport,
     from: Endpoint,
     to: Endpoint,
 }
@@ -192,65 +195,78 @@ const _: () = {
 };
 
 impl Packet {
-    /// The packet starts with its IP header. What cannot be read is none.
+    const UNKNOWN: Self = Self {
+        protocol: 0,
+        from: Endpoint::NONE,
+        to: Endpoint::NONE,
+    };
+
+    /// The packet starts with its IP header.
     #[inline(always)]
-    fn read(ctx: &SkBuffContext) -> Option<Self> {
-        let (protocol, from, to) = match ctx.load::<u8>(0).ok()? {
-            0x45 => {
-                let head: HeadV4 = ctx.load(0).ok()?;
-                (
-                    head.protocol,
-                    Endpoint::v4(head.from, u16::from_be(head.from_port)),
-                    Endpoint::v4(head.to, u16::from_be(head.to_port)),
-                )
-            }
-            first if first >> 4 == 6 => {
-                let head: HeadV6 = ctx.load(0).ok()?;
-                (
-                    head.next,
-                    Endpoint::new(head.from, u16::from_be(head.from_port)),
-                    Endpoint::new(head.to, u16::from_be(head.to_port)),
-                )
-            }
-            _ => return None,
+    fn read(ctx: &SkBuffContext) -> Self {
+        let packet = match ctx.load::<u8>(0) {
+            Ok(0x45) => Self::read_v4(ctx),
+            Ok(first) if first >> 4 == 6 => Self::read_v6(ctx),
+            _ => Self::UNKNOWN,
         };
-        let transport = match protocol {
-            TCP => Transport::Tcp,
-            UDP => Transport::Udp,
-            _ => return None,
+        match packet.protocol {
+            TCP | UDP => packet,
+            _ => Self::UNKNOWN,
+        }
+    }
+
+    #[inline(always)]
+    fn read_v4(ctx: &SkBuffContext) -> Self {
+        let Ok(head) = ctx.load::<HeadV4>(0) else {
+            return Self::UNKNOWN;
         };
-        Some(Self {
-            protocol,
-            transport,
-            from,
-            to,
-        })
+        Self {
+            protocol: head.protocol,
+            from: Endpoint::v4(head.from, u16::from_be(head.from_port)),
+            to: Endpoint::v4(head.to, u16::from_be(head.to_port)),
+        }
+    }
+
+    #[inline(always)]
+    fn read_v6(ctx: &SkBuffContext) -> Self {
+        let Ok(head) = ctx.load::<HeadV6>(0) else {
+            return Self::UNKNOWN;
+        };
+        Self {
+            protocol: head.next,
+            from: Endpoint::new(head.from, u16::from_be(head.from_port)),
+            to: Endpoint::new(head.to, u16::from_be(head.to_port)),
+        }
+    }
+
+    #[inline(always)]
+    fn is_known(&self) -> bool {
+        self.protocol != 0
     }
 
     /// Whether it goes to a loopback address, and there: bound to another interface it would leave all the same.
     #[inline(always)]
     fn stays(&self, ctx: &SkBuffContext) -> bool {
-        self.to.is_loopback() && load!(ctx.skb.skb, ifindex) == LOOPBACK
+        self.is_known() && self.to.is_loopback() && load!(ctx.skb.skb, ifindex) == LOOPBACK
     }
 
-    /// Whether who gets it is of the session, or nobody.
+    /// Whether whoever is at `there`, for packets from `here`, is of the session, or nobody.
     #[inline(always)]
-    fn reaches_peer(&self, ctx: &SkBuffContext, session: &Session) -> bool {
-        self.is_with(ctx, session, &self.from, &self.to)
-    }
-
-    /// Whether who has sent it is of the session, or nobody (an answer of the kernel's own).
-    #[inline(always)]
-    fn comes_from_peer(&self, ctx: &SkBuffContext, session: &Session) -> bool {
-        self.is_with(ctx, session, &self.to, &self.from)
-    }
-
-    #[inline(always)]
-    fn is_with(&self, ctx: &SkBuffContext, session: &Session, here: &Endpoint, there: &Endpoint) -> bool {
+    fn is_between(
+        &self,
+        ctx: &SkBuffContext,
+        session: &Session,
+        here: &Endpoint,
+        there: &Endpoint,
+    ) -> bool {
         if session.rules.is_listener(there) {
             return true;
         }
-        match peer::find(ctx.skb.skb.cast(), self.transport, here, there) {
+        let transport = match self.protocol {
+            TCP => Transport::Tcp,
+            _ => Transport::Udp,
+        };
+        match peer::find(ctx.skb.skb.cast(), transport, here, there) {
             Peer::Nobody => true,
             Peer::Of(id) => id == session.id,
             Peer::Outsider => false,

@@ -37,13 +37,17 @@ pub struct Session {
 }
 
 impl Session {
-    const NONE: Self = Self {
-        id: 0,
-        rules: SessionRules {
-            ports: SessionPorts { proxy: 0, dns: 0 },
-            network: Network::Host,
-        },
-    };
+    /// One that is not open, with rules that allow nothing.
+    #[inline(always)]
+    pub const fn closed(id: u64) -> Self {
+        Self {
+            id,
+            rules: SessionRules {
+                ports: SessionPorts { proxy: 0, dns: 0 },
+                network: Network::Host,
+            },
+        }
+    }
 }
 
 #[inline(always)]
@@ -56,7 +60,7 @@ pub fn caller() -> Caller {
         Some(slice) if ancestor(slice.level) == slice.id => below(slice.level),
         _ => Caller {
             place: Place::Outside,
-            session: Session::NONE,
+            session: Session::closed(0),
         },
     }
 }
@@ -66,11 +70,8 @@ pub fn caller() -> Caller {
 fn below(level: u32) -> Caller {
     let mut caller = Caller {
         place: Place::Stray,
-        session: Session {
-            // SAFETY: takes no pointer.
-            id: unsafe { bpf_get_current_cgroup_id() },
-            ..Session::NONE
-        },
+        // SAFETY: takes no pointer.
+        session: Session::closed(unsafe { bpf_get_current_cgroup_id() }),
     };
     for depth in 1..=DEPTH {
         // 0 below the process's own cgroup, which is never a key.
