@@ -37,6 +37,7 @@ use crate::{
     control::{self, ControlState},
     credential::Credentials,
     dns::{self, AddressBook},
+    doctor,
     gate::Gate,
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
@@ -110,6 +111,19 @@ impl House {
             self.note_kernel_refusal(&refused);
         }
         self.refusals.tell(&self.record).await;
+    }
+
+    /// A request for a session that nobody could be asked about.
+    fn note_turned_away(&self, who: &launch::TurnedAway) {
+        metrics::metrics().session_refused();
+        let refused = Refused {
+            session: None,
+            by: RefusedBy::Launcher,
+            process: who.uid.map(|uid| Text::short(&format!("uid {uid}"))),
+            destination: None,
+            reason: Text::short(&who.reason),
+        };
+        self.refusals.note(refused, who.pid);
     }
 
     fn note_kernel_refusal(&self, refused: &kernel::Refused) {
@@ -202,8 +216,6 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
-    // Those that proved that it enforces.
-    while kernel.refused_already().is_some() {}
     let guard = match options.unguarded {
         true => Guard::none(),
         false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
@@ -211,6 +223,9 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
+    doctor::prove(&kernel, &site, cgroup2_root).await?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -319,6 +334,7 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
+            Some(turned_away) = runs.turned_away() => house.note_turned_away(&turned_away),
             Some(_) = sessions.join_next() => {}
             Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
