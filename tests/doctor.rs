@@ -131,6 +131,8 @@ fn a_host_without_a_daemon_is_no_failure() {
 #[test]
 fn a_detached_program_is_found() {
     let world = World::start();
+    // While it lives, a daemon holds them, and ends when one is taken away.
+    world.kill_daemon().expect("it was running");
     fs::remove_file(pins(&world).join("sendmsg4")).expect("it is pinned");
     let (said, well) = checks(&world);
     assert!(!well);

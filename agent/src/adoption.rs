@@ -16,6 +16,7 @@ use crate::{
     launch::{self, Found, Site},
     metadata::MetadataView,
     opening,
+    pace::Pace,
     record::{Event, Record},
     session::{Session, SessionId},
     uploads::Uploads,
@@ -176,6 +177,7 @@ pub async fn serve(house: Arc<House>, Adopted { found, legacy }: Adopted) {
         metadata: legacy.metadata,
         allowance: house.memory.session(),
         uploads: Uploads::default(),
+        pace: Pace::default(),
     });
     let listeners = announce(&house, &found, &session).await;
     let running = found.into_running();

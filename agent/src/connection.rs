@@ -63,12 +63,12 @@ const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
 const STOPPED: &str = "the daemon stopped";
 
-/// Serves one accepted connection until it ends.
-pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
+/// Serves one accepted connection until it ends; `flow` is its [`origin`].
+pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: Option<Flow>) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let accepted = Instant::now();
-    let Some(flow) = origin(&house, &room, &stream) else {
+    let Some(flow) = flow else {
         let caller = Caller {
             house,
             room,
@@ -97,9 +97,10 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
     }
 }
 
-/// Where the client wanted to go, as the kernel remembers it.
-fn origin(house: &House, room: &Room, stream: &TcpStream) -> Option<Flow> {
-    let (client, listener) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+/// Where `client`, from whom this was accepted, wanted to go. The kernel forgets it, so this is asked once, whatever becomes of the
+/// connection. (The socket itself cannot tell the client's address any more when that has reset the connection.)
+pub fn origin(house: &House, room: &Room, stream: &TcpStream, client: SocketAddr) -> Option<Flow> {
+    let listener = stream.local_addr().ok()?;
     house.kernel.flow(room.session.cgroup_id, client, listener)
 }
 
@@ -385,13 +386,18 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
-        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         metrics().connection_ended(Served::Refused, self.accepted.elapsed());
+        if !self.room.pace.allows(Instant::now()) {
+            let refused = self.refused(reason, None);
+            return self.house.refusals.note(refused, self.pid());
+        }
+        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
             None => None,
         };
-        self.show(reason, process.as_ref());
+        let refused = self.refused(reason, process.as_ref());
+        self.house.refusals.note_recorded(refused, self.pid());
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
@@ -404,25 +410,26 @@ impl Caller {
         }
     }
 
-    /// In `holdpoint status`.
-    fn show(&self, reason: &str, process: Option<&Process>) {
+    /// For `holdpoint status`.
+    fn refused(&self, reason: &str, process: Option<&Process>) -> refusals::Refused {
         let destination = match (&self.name, self.flow) {
             (Some(name), Some(flow)) => Some(format!("{name}:{}", flow.destination.port())),
             (None, Some(flow)) => Some(flow.destination.to_string()),
             (_, None) => None,
         };
         let program = process.and_then(|it| it.executable.as_ref());
-        let refused = refusals::Refused {
+        refusals::Refused {
             session: Some(self.room.session.id.clone()),
             by: RefusedBy::Proxy,
             process: program
                 .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
             destination: destination.map(|it| Text::short(&it)),
             reason: Text::short(reason),
-        };
-        self.house
-            .refusals
-            .note(refused, self.flow.map(|flow| flow.pid));
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.flow.map(|flow| flow.pid)
     }
 }
 

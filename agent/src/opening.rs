@@ -1,6 +1,9 @@
 //! The life of one session: token, sandbox, record, command, end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
@@ -14,6 +17,7 @@ use crate::{
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
     metrics::metrics,
+    pace::Pace,
     record::{Event, PrincipalRecord},
     session::{Session, SessionId},
     uploads::Uploads,
@@ -110,6 +114,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         metadata,
         allowance: house.memory.session(),
         uploads: Uploads::default(),
+        pace: Pace::default(),
     });
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {
@@ -164,7 +169,7 @@ pub(crate) async fn live(
         () = running.ended() => "its processes ended",
         () = tokio::time::sleep(remaining) => "its time was up (session.max_seconds)",
         () = house.stopped() => {
-            if house.sessions_stay {
+            if house.sessions_stay.load(Ordering::Relaxed) {
                 let _ = tokio::time::timeout(LAST_ANSWERS, &mut serving).await;
                 serving.abort();
                 return;

@@ -52,7 +52,7 @@ mod wire;
 use std::path::PathBuf;
 
 pub use adopt::{Found, find};
-pub use cgroup::end_leftovers;
+pub use cgroup::{end_leftovers, kill_sessions};
 pub use controllers::enable as enable_controllers;
 pub use door::close_doors;
 pub use listener::{RunListener, TurnedAway};
