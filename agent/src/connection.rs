@@ -3,10 +3,9 @@
 use std::{
     convert::Infallible,
     io::{self, Read as _},
-    net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,7 +13,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use holdpoint_core::{
     catalog::Catalog,
-    operation::{Action, Operation},
+    operation::{Action, Trait},
     refusal::{Dress, Refusal},
 };
 use http::{HeaderMap, Request, Response};
@@ -33,7 +32,8 @@ use tokio::{
 };
 
 use crate::{
-    daemon::{House, Room},
+    binding::{self, Room, Sandbox},
+    daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
     kernel::Flow,
@@ -57,9 +57,10 @@ const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
 
 /// Serves one accepted connection until it ends.
-pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
+pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let room = sandbox.room();
     let Some(flow) = origin(&house, &room, &stream) else {
         let caller = Caller {
             house,
@@ -67,6 +68,7 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
             id,
             flow: None,
             name: None,
+            outlasts: AtomicBool::new(false),
         };
         caller
             .refuse("nothing says where it was going: it was made to Holdpoint itself")
@@ -80,8 +82,14 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
         id,
         flow: Some(flow),
         name,
+        outlasts: AtomicBool::new(false),
     };
-    if let Err(refusal) = caller.serve(stream, flow.destination).await {
+    let served = tokio::select! {
+        served = caller.serve(&sandbox, stream, flow) => served,
+        // Its session is over, though the sandbox is not: what it asks for next would be another's to ask.
+        () = caller.is_over() => Ok(()),
+    };
+    if let Err(refusal) = served {
         caller.refuse(&refusal.0).await;
     }
 }
@@ -109,6 +117,8 @@ struct Caller {
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
+    /// Whether it goes on when its session is over and the sandbox is not.
+    outlasts: AtomicBool,
 }
 
 /// What a connection begins with.
@@ -122,13 +132,31 @@ enum Opening {
 }
 
 impl Caller {
-    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<(), Refused> {
+    /// Returns when it has to end with its session.
+    async fn is_over(&self) {
+        self.room.closed().await;
+        if self.outlasts.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+    }
+
+    async fn serve(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        mut stream: TcpStream,
+        flow: Flow,
+    ) -> Result<(), Refused> {
+        let to = flow.destination;
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
             self.record_connection(Some("metadata.google.internal"))
                 .await?;
             return self.serve_metadata(stream, to.port()).await;
+        }
+        if binding::is_address(to.ip()) {
+            self.record_connection(Some(binding::NAME)).await?;
+            return self.serve_binding(sandbox, stream, flow).await;
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
@@ -259,6 +287,23 @@ impl Caller {
         served.or_else(refused_by_hyper)
     }
 
+    /// What is asked here may end the session that asks.
+    async fn serve_binding(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        stream: TcpStream,
+        flow: Flow,
+    ) -> Result<(), Refused> {
+        let port = flow.destination.port();
+        if port != 80 {
+            return Err(Refused(format!("{} has no port {port}", binding::NAME)));
+        }
+        self.outlasts.store(true, Ordering::Relaxed);
+        let (house, sandbox) = (self.house.clone(), sandbox.clone());
+        let served = binding::serve(house, sandbox, stream, flow.pid).await;
+        served.or_else(refused_by_hyper)
+    }
+
     /// Joins the client to a host that policy allows, without looking inside.
     async fn pass_through(
         &self,
@@ -268,7 +313,8 @@ impl Caller {
         port: u16,
         is_tls: bool,
     ) -> Result<(), Refused> {
-        let operation = Operation::on_host(Action::NET_CONNECT, name, Some(port));
+        let standing = &self.room.session.standing;
+        let operation = standing.on_host(Action::NET_CONNECT, name, Some(port));
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.id,
@@ -293,6 +339,9 @@ impl Caller {
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
+        // A runner that waits for its next job, or reports on this one, is not to be cut off by its hook.
+        let own = operation.traits.contains(&Trait::OwnHost);
+        self.outlasts.store(own, Ordering::Relaxed);
         let joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
         if let Ok((sent, received)) = joined {
             outcome.request_bytes = sent + first.len() as u64;

@@ -8,11 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{
-    catalog::Catalog,
-    operation::{Action, Operation},
-    policy::Policies,
-};
+use holdpoint_core::{catalog::Catalog, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -24,24 +20,24 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    allowance::{Allowance, Memory},
+    allowance::Memory,
     approvals::Approvals,
+    binding::{self, Sandbox},
     config::{self, Config, SessionLimits},
     connection,
     control::{self, ControlState},
     credential::Credentials,
-    dns::{self, AddressBook},
+    dns,
     gate::Gate,
     kernel::{self, AgentsCgroup, Kernel},
     launch::{self, RunListener},
-    metadata::MetadataView,
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
     record::{Event, Record},
-    session::{Session, Sessions},
+    service::Services,
+    session::Sessions,
     tls::{self, Authority},
-    uploads::Uploads,
     upstream::Upstream,
 };
 
@@ -60,6 +56,8 @@ pub struct House {
     pub approvals: Approvals,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// Who may open sessions without a token.
+    pub services: Services,
     /// TLS towards the sandboxes.
     pub acceptor: TlsAcceptor,
     /// The way to Google.
@@ -98,20 +96,6 @@ impl House {
     }
 }
 
-/// What belongs to one session besides its identity.
-pub struct Room {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The names its clients asked for and the addresses they were given.
-    pub book: Arc<AddressBook>,
-    /// What its metadata server says.
-    pub metadata: MetadataView,
-    /// How much of the daemon it may take up.
-    pub allowance: Allowance,
-    /// The resumable uploads it has begun.
-    pub uploads: Uploads,
-}
-
 /// Runs until it is told to stop.
 ///
 /// # Errors
@@ -123,6 +107,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     );
     prepare_dirs(&config)?;
     let policies = load_policies(&config)?;
+    let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
@@ -130,7 +115,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
+    launch::sweep::thaw_all(&agents.path)?;
     end_leftovers(&agents, &record).await?;
+    binding::close_leftovers(&record).await?;
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
 
@@ -148,6 +135,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ),
         approvals,
         sessions: Arc::default(),
+        services,
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -329,21 +317,19 @@ fn status(house: &House) -> serde_json::Value {
 /// Serves a session's listeners until dropped or aborted.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
     listeners: launch::Listeners,
 ) {
     let known = {
-        let (house, room) = (house.clone(), room.clone());
+        let (house, sandbox) = (house.clone(), sandbox.clone());
         move |name: &str| {
-            Catalog::built_in().is_google_host(name)
-                || house.gate.allows(
-                    &room.session,
-                    &Operation::on_host(Action::NET_RESOLVE, name, None),
-                )
+            let session = &sandbox.room().session;
+            let resolve = || session.standing.on_host(Action::NET_RESOLVE, name, None);
+            Catalog::built_in().is_google_host(name) || house.gate.allows(session, &resolve())
         }
     };
     let resolver = dns::serve(
-        room.book.clone(),
+        sandbox.room().book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
         known,
@@ -353,7 +339,7 @@ pub(crate) async fn serve_listeners(
     for listener in listeners.proxy {
         tasks.spawn(accept(
             house.clone(),
-            room.clone(),
+            sandbox.clone(),
             listener,
             places.clone(),
         ));
@@ -364,16 +350,21 @@ pub(crate) async fn serve_listeners(
     }
 }
 
-async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
+async fn accept(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 // Full means no: dropping the stream closes it.
                 Ok((stream, _)) => if let Ok(place) = places.clone().try_acquire_owned() {
-                    let (house, room) = (house.clone(), room.clone());
+                    let (house, sandbox) = (house.clone(), sandbox.clone());
                     connections.spawn(async move {
-                        connection::serve(house, room, stream).await;
+                        connection::serve(house, sandbox, stream).await;
                         drop(place);
                     });
                 },

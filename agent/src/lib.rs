@@ -5,6 +5,7 @@
 
 pub mod allowance;
 pub mod approvals;
+pub mod binding;
 pub mod body;
 pub mod cli;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod record;
 pub mod relay;
 pub mod replay;
 pub mod reply;
+pub mod service;
 pub mod session;
 pub mod tls;
 pub mod uploads;

@@ -5,23 +5,23 @@ use std::{sync::Arc, time::Duration};
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use zeroize::Zeroizing;
 
 use crate::{
-    daemon::{House, Room, serve_listeners},
+    binding::{self, Room, Sandbox},
+    daemon::{House, serve_listeners},
     kernel::SessionPorts,
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
-    record::{Event, PrincipalRecord},
+    record::Event,
+    service::{self, Standing},
     session::{Session, SessionId},
-    uploads::Uploads,
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
 pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     let user = request.user.clone();
-    match verify(&house, request.token.take()).await {
-        Ok(principal) => open(house, request, principal).await,
+    match identify(&house, &mut request).await {
+        Ok((principal, standing)) => open(house, request, principal, standing).await,
         Err(reason) => {
             tracing::info!(user = user.name, reason, "session refused");
             let event = Event::SessionRefused {
@@ -36,24 +36,32 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     }
 }
 
-async fn verify(house: &House, token: Option<Zeroizing<String>>) -> Result<Principal, String> {
+async fn identify(
+    house: &House,
+    request: &mut RunRequest,
+) -> Result<(Principal, Standing), String> {
     if house.sessions.list().len() >= house.limits.max_sessions {
         return Err(format!(
             "{} sessions are open, and no more are allowed at once; wait for one to end",
             house.limits.max_sessions
         ));
     }
-    let token = token.ok_or(
-        "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN",
-    )?;
-    house
-        .verifier
-        .verify(&token)
-        .await
-        .map_err(|error| error.to_string())
+    match (request.token.take(), request.service.clone()) {
+        (None, Some(name)) => service::identify(house, request, &name).await,
+        (Some(token), None) => {
+            let principal = house.verifier.verify(&token).await;
+            let principal = principal.map_err(|error| error.to_string())?;
+            Ok((principal, Standing::Token))
+        }
+        (Some(_), Some(_)) => Err("a service has no token: give either of the two".to_owned()),
+        (None, None) => Err(
+            "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN"
+                .to_owned(),
+        ),
+    }
 }
 
-async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
+async fn open(house: Arc<House>, request: RunRequest, principal: Principal, standing: Standing) {
     let id = SessionId::random();
     let (user, command) = (request.user.clone(), request.command.clone());
     let metadata = match metadata_view(&house, &id).await {
@@ -74,14 +82,10 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         command,
         opened_at: Timestamp::now(),
         cgroup_id: prepared.cgroup_id,
+        standing,
     });
-    let room = Arc::new(Room {
-        session: session.clone(),
-        book: Arc::default(),
-        metadata,
-        allowance: house.memory.session(),
-        uploads: Uploads::default(),
-    });
+    let room = Room::new(&house, session.clone(), Arc::default(), metadata);
+    let sandbox = Arc::new(Sandbox::new(room));
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {
         tracing::error!(session = %session.id, "the session was not opened: {error:#}");
@@ -91,7 +95,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         return end(&house, &session, "it could not be opened").await;
     }
     match prepared.start().await {
-        Ok(running) => live(&house, room, listeners, running).await,
+        Ok(running) => live(&house, sandbox, listeners, running).await,
         Err(error) => {
             tracing::error!(session = %session.id, "its command was not started: {error:#}");
             end(&house, &session, "its command could not be started").await;
@@ -106,46 +110,44 @@ async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
         dns: DNS_PORT,
     };
     house.kernel.open_session(session.cgroup_id, ports)?;
-    let opened = Event::SessionOpened {
-        session: session.id.clone(),
-        principal: PrincipalRecord::from(&session.principal),
-        user: session.user.clone(),
-        command: session.command.iter().collect(),
-        cgroup_id: session.cgroup_id,
-    };
-    house.record.append(opened).await?;
-    house.sessions.insert(session.clone());
-    tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
-    Ok(())
+    binding::announce(house, session).await
 }
 
 /// From the start of the command to the end of the session.
-async fn live(house: &Arc<House>, room: Arc<Room>, listeners: Listeners, mut running: Running) {
-    let session = room.session.clone();
-    let serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
+async fn live(
+    house: &Arc<House>,
+    sandbox: Arc<Sandbox>,
+    listeners: Listeners,
+    mut running: Running,
+) {
+    let session = sandbox.own().clone();
+    let serving = tokio::spawn(serve_listeners(house.clone(), sandbox.clone(), listeners));
     let reason = tokio::select! {
         () = running.ended() => "its processes ended",
-        () = tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)) => "its time was up (session.max_seconds)",
+        () = time_is_up(house, &session) => "its time was up (session.max_seconds)",
         () = house.stopped() => "the daemon stopped",
     };
     running.kill().await;
     serving.abort();
+    sandbox.end(house, reason).await;
     end(house, &session, reason).await;
+}
+
+/// A runner runs for months; its jobs have the same limit as everybody.
+async fn time_is_up(house: &House, session: &Session) {
+    match session.standing {
+        Standing::Service(_) => std::future::pending().await,
+        Standing::Token | Standing::Job { .. } => {
+            tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)).await;
+        }
+    }
 }
 
 async fn end(house: &House, session: &Session, reason: &str) {
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
-    house.sessions.remove(&session.id);
-    tracing::info!(session = %session.id, reason, "session closed");
-    let closed = Event::SessionClosed {
-        session: session.id.clone(),
-        reason: reason.into(),
-    };
-    if let Err(error) = house.record.append(closed).await {
-        tracing::error!(%error, "the end of a session is missing in the record");
-    }
+    binding::close(house, session, reason).await;
 }
 
 async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, String> {

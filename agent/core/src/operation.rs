@@ -104,6 +104,8 @@ pub enum Trait {
     OpenToInternet,
     /// Grants something to `allUsers` or `allAuthenticatedUsers`, as a binding, an ACL or a predefined ACL.
     PublicAccess,
+    /// The host is one that the service in whose sandbox this happens needs for itself: a runner's way to its jobs.
+    OwnHost,
 }
 
 impl Trait {
@@ -113,6 +115,7 @@ impl Trait {
         match self {
             Self::OpenToInternet => "open-to-internet",
             Self::PublicAccess => "public-access",
+            Self::OwnHost => "own-host",
         }
     }
 }

@@ -89,6 +89,7 @@ fn session(uid: u32) -> Arc<Session> {
         command: vec!["gcloud".into(), "sql".into()],
         opened_at: Timestamp::now(),
         cgroup_id: 1,
+        standing: crate::service::Standing::Token,
     })
 }
 
@@ -132,6 +133,8 @@ impl Bench {
             user: session.user.clone(),
             command: session.command.iter().collect(),
             cgroup_id: session.cgroup_id,
+            service: None,
+            within: None,
         };
         self.state.record.append(opened).await.expect("recorded");
     }

@@ -12,7 +12,7 @@ use hickory_proto::{
 };
 
 use super::book::{AddressBook, is_localhost};
-use crate::metadata;
+use crate::{binding, metadata};
 
 /// In seconds. Short, since a session's addresses mean nothing after it.
 const TTL: u32 = 60;
@@ -128,7 +128,7 @@ fn resolve(
 }
 
 fn is_local(name: &str) -> bool {
-    is_localhost(name) || metadata::NAMES.contains(&name)
+    is_localhost(name) || metadata::NAMES.contains(&name) || name == binding::NAME
 }
 
 /// The name in lower case and without the dot at its end, if hosts can have such a name.

@@ -6,14 +6,15 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::metadata;
+use crate::{binding, metadata};
 
 /// 198.18.0.0/15 is for benchmarks (RFC 2544, RFC 6890) and not routed: nothing real has such an address.
 const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// How many names a session may ask for. What an agent makes us remember has to have an end.
 const MOST_NAMES: usize = 16 * 1024;
 
-/// The addresses that one session's names resolve to, and the way back. An address keeps its name as long as the session.
+/// The addresses that one session's names resolve to, and the way back. An address keeps its name as long as the session, or the job that asked for
+/// it in the sandbox of a service.
 #[derive(Debug, Default)]
 pub struct AddressBook(Mutex<Entries>);
 
@@ -25,6 +26,18 @@ struct Entries {
 }
 
 impl AddressBook {
+    /// How many names there are.
+    pub fn mark(&self) -> usize {
+        self.0.lock().expect("no panic while locked").names.len()
+    }
+
+    /// Forgets the names that came after the mark: those of a job that is over.
+    pub fn forget_after(&self, mark: usize) {
+        let mut entries = self.0.lock().expect("no panic while locked");
+        entries.names.truncate(mark);
+        entries.indices.retain(|_, index| *index < mark);
+    }
+
     /// The address of a name (lower case, no dot at its end), from now on if it has none. `None` when the book is full.
     pub fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
         if is_localhost(name) {
@@ -32,6 +45,9 @@ impl AddressBook {
         }
         if metadata::NAMES.contains(&name) {
             return Some(metadata::ADDRESS_V4);
+        }
+        if name == binding::NAME {
+            return Some(binding::ADDRESS);
         }
         let mut entries = self.0.lock().expect("no panic while locked");
         let index = entries.index_of(name)?;
@@ -44,6 +60,9 @@ impl AddressBook {
     pub fn name_of(&self, ip: IpAddr) -> Option<String> {
         if metadata::is_metadata_address(ip) {
             return Some(metadata::NAMES[0].to_owned());
+        }
+        if binding::is_address(ip) {
+            return Some(binding::NAME.to_owned());
         }
         let IpAddr::V4(ip) = ip.to_canonical() else {
             return None;
@@ -117,6 +136,9 @@ mod tests {
             Some(metadata::ADDRESS_V4)
         );
         assert_eq!(book.address_of("metadata"), Some(metadata::ADDRESS_V4));
+        assert_eq!(book.address_of(binding::NAME), Some(binding::ADDRESS));
+        let own = book.name_of(binding::ADDRESS.into());
+        assert_eq!(own.as_deref(), Some(binding::NAME));
         assert_eq!(book.address_of("x.localhost"), Some(Ipv4Addr::LOCALHOST));
         for ip in [
             IpAddr::from(metadata::ADDRESS_V4),
@@ -128,6 +150,19 @@ mod tests {
             );
         }
         assert_eq!(book.name_of(Ipv4Addr::LOCALHOST.into()), None);
+    }
+
+    #[test]
+    fn what_came_after_a_mark_is_forgotten() {
+        let book = AddressBook::default();
+        let a = book.address_of("a.example").expect("room");
+        let mark = book.mark();
+        let b = book.address_of("b.example").expect("room");
+        book.forget_after(mark);
+        assert_eq!(book.name_of(b.into()), None);
+        assert_eq!(book.address_of("a.example"), Some(a));
+        assert_eq!(book.address_of("c.example"), Some(b), "there is room again");
+        assert_eq!(book.name_of(b.into()).as_deref(), Some("c.example"));
     }
 
     #[test]

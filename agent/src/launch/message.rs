@@ -13,7 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::sys::Limit;
 
 /// The version of the messages; client and daemon must be of the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes that need not be UTF-8 (arguments, paths), in JSON as a string of the characters U+0000 to U+00FF.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Octets(pub Vec<u8>);
@@ -105,6 +105,8 @@ pub struct Request {
     pub environment: Vec<Octets>,
     /// The token.
     pub token: Option<Token>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     /// The file mode creation mask.
     pub umask: u32,
     /// Signals the caller ignores (nohup).
