@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a stand-in Google, an OIDC issuer, a daemon under test.
 
 pub mod canary;
+pub mod ci;
 pub mod configuration;
 pub mod daemon;
 pub mod files;

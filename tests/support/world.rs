@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -59,6 +60,10 @@ pub struct Settings {
     pub silent: bool,
     /// Further hosts that are dialled at the stand-in.
     pub hosts: Vec<String>,
+    /// Further hosts that are dialled elsewhere.
+    pub addresses: Vec<(String, SocketAddr)>,
+    /// TOML of `[[service]]`s; `ISSUER` in it becomes the issuer's URL.
+    pub services: String,
 }
 
 /// A running world.
