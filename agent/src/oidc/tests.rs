@@ -238,7 +238,7 @@ async fn a_token_is_used_up_by_its_content() {
     let issuer = FakeIssuer::with(&[&key]).await;
     let verifier = issuer.verifier();
     let now = Timestamp::now().as_second();
-    let claims = claims(json!({"iat": now, "exp": now + 300}));
+    let claims = claims(json!({"iat": now, "nbf": now, "exp": now + 300}));
     let (first, again) = (key.sign(&claims), key.sign(&claims));
     assert_ne!(first, again, "ES256 has many signatures of one content");
     verifier.verify_once(&first).await.expect("not used yet");
