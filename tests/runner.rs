@@ -78,6 +78,15 @@ impl Scene {
     }
 }
 
+/// The program, where the sandbox finds it: it has a /tmp of its own, and in that nothing but its home.
+fn program(world: &World, sandbox: &Sandbox<'_>) -> String {
+    let link = sandbox.home().join("holdpoint");
+    if !link.exists() {
+        fs::hard_link(world.binary(), &link).expect("the same file system");
+    }
+    link.to_str().expect("a plain path").to_owned()
+}
+
 /// A runner that waits for jobs.
 struct Runner<'s> {
     scene: &'s Scene,
@@ -96,10 +105,10 @@ impl<'s> Runner<'s> {
         }
         for hook in ["job-started.sh", "job-completed.sh"] {
             let text = fs::read_to_string(repository().join("systemd/hooks").join(hook));
-            let binary = scene.world.binary();
+            let program = program(&scene.world, &sandbox);
             let text = text
                 .expect("a hook")
-                .replace("/usr/bin/holdpoint", binary.to_str().expect("a plain path"));
+                .replace("/usr/bin/holdpoint", &program);
             let _ = sandbox.file(hook, text);
         }
         let home = sandbox.home().to_owned();
@@ -316,7 +325,7 @@ fn gitlabs_token_is_taken_from_its_variable() {
         ran.contains("bound 0") && ran.contains("status 200"),
         "{ran}"
     );
-    let program = scene.world.binary();
+    let program = runner_home(&scene, "holdpoint");
     let program = program.display();
     let other = scene.world.issuer.token();
     let bind =
@@ -326,43 +335,53 @@ fn gitlabs_token_is_taken_from_its_variable() {
     runner.stop();
 }
 
+/// Leaves a process running that has nothing to do with the job any more, but that it is alive.
+const LEAVE: &str = "rm -f beat
+setsid sh -c 'while :; do date +%s%N >beat; sleep 0.02; done' >/dev/null 2>&1 &
+while [ ! -s beat ]; do sleep 0.01; done";
+
+fn beats(scene: &Scene) -> bool {
+    beats_within(scene, Duration::from_secs(10))
+}
+
+fn is_dead(scene: &Scene) -> bool {
+    !beats_within(scene, Duration::from_millis(500))
+}
+
+fn beats_within(scene: &Scene, time: Duration) -> bool {
+    let beat = || fs::read_to_string(runner_home(scene, "beat")).unwrap_or_default();
+    let (before, started) = (beat(), Instant::now());
+    while started.elapsed() < time {
+        if beat() != before {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
 #[test]
 fn what_a_job_leaves_running_does_not_become_the_next_jobs() {
     let scene = Scene::start();
     let mut runner = scene.runner();
-    let leave = "rm -f beat; setsid sh -c 'while :; do date +%s%N >beat; sleep 0.02; done' >/dev/null 2>&1 &
-        while [ ! -s beat ]; do sleep 0.01; done";
-    let beat = || fs::read_to_string(runner_home(&scene, "beat")).unwrap_or_default();
-    let beats_within = |time: Duration| {
-        let (before, started) = (beat(), Instant::now());
-        while started.elapsed() < time {
-            if beat() != before {
-                return true;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        false
-    };
-    let beats = || beats_within(Duration::from_secs(10));
-    let is_dead = || !beats_within(Duration::from_millis(500));
     // Ended when the job is unbound ...
     scene.ci.hand_out(&scene.world.issuer.token());
-    let ran = runner.run(&format!("{STARTED}\n{leave}"));
+    let ran = runner.run(&format!("{STARTED}\n{LEAVE}"));
     assert!(ran.contains("bound 0"), "{ran}");
-    assert!(beats(), "it has to run before it can be ended");
+    assert!(beats(&scene), "it has to run before it can be ended");
     let _ = runner.run(COMPLETED);
-    assert!(is_dead(), "it runs on after its job was unbound");
+    assert!(is_dead(&scene), "it runs on after its job was unbound");
     // ... and when it never was and the next one is bound.
     scene.ci.hand_out(&scene.world.issuer.token());
-    let _ = runner.run(&format!("{STARTED}\n{leave}"));
-    assert!(beats(), "it has to run before it can be ended");
+    let _ = runner.run(&format!("{STARTED}\n{LEAVE}"));
+    assert!(beats(&scene), "it has to run before it can be ended");
     scene.ci.hand_out(&scene.world.issuer.token());
     let ran = runner.run(&format!("{STARTED}\n{}", call()));
     assert!(
         ran.contains("bound 0") && ran.contains("status 200"),
         "{ran}"
     );
-    assert!(is_dead(), "it runs on in the next job");
+    assert!(is_dead(&scene), "it runs on in the next job");
     runner.stop();
 }
 
@@ -441,13 +460,13 @@ fn a_service_is_its_own_user_in_its_own_unit() {
 #[test]
 fn a_session_by_token_stays_what_it_is() {
     let scene = Scene::start();
-    let program = scene.world.binary();
-    let program = program.display();
+    let agent = scene.world.sandbox();
+    let program = program(&scene.world, &agent);
     let script = format!(
         "{program} session show; {program} session unbind; HOLDPOINT_TOKEN={} {program} session bind",
         scene.world.issuer.token_for("repo:somebody/else")
     );
-    let ran = scene.world.sandbox().run(&["sh", "-c", &script]).failed();
+    let ran = agent.run(&["sh", "-c", &script]).failed();
     assert!(ran.stdout.contains(SUBJECT), "{ran}");
     assert_eq!(
         ran.stderr.matches("no sandbox of a service").count(),
@@ -551,7 +570,7 @@ fn a_job_has_the_limit_of_a_session_and_its_runner_has_not() {
 }
 
 #[test]
-fn a_job_ends_with_its_runner_and_with_its_daemon() {
+fn a_job_ends_with_its_runner() {
     let scene = Scene::start();
     let mut runner = scene.runner();
     scene.ci.hand_out(&scene.world.issuer.token());
@@ -567,29 +586,41 @@ fn a_job_ends_with_its_runner_and_with_its_daemon() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(scene.jobs()[0]["close_reason"], "its processes ended");
+}
 
+#[test]
+fn a_runner_outlives_its_daemon_and_its_job_is_unbound_then() {
+    let scene = Scene::start();
     let mut runner = scene.runner();
     let before = scene.world.issuer.token();
     scene.ci.hand_out(&scene.world.issuer.token());
-    let _ = runner.run(STARTED);
+    let ran = runner.run(&format!("{STARTED}\n{LEAVE}"));
+    assert!(ran.contains("bound 0"), "{ran}");
+    // Tokens tell the second they were issued in.
     std::thread::sleep(Duration::from_millis(1100));
     scene.world.kill_daemon().expect("a daemon");
     scene.world.start_daemon().expect("another");
     let jobs = scene.jobs();
-    assert_eq!(jobs.len(), 2);
+    assert_eq!(jobs.len(), 1);
     assert_eq!(jobs[0]["live"], false);
+    let ran = runner.run(&format!("{}\n{}", call(), poll()));
     assert!(
-        jobs[0]["close_reason"]
-            .to_string()
-            .contains("the daemon died")
+        ran.contains("status 403") && ran.contains("status 200"),
+        "{ran}"
     );
-    drop(runner);
+    assert!(beats(&scene), "it has to run before it can be ended");
     // What was issued to the daemon before may have been used with it.
-    let mut runner = scene.runner();
     scene.ci.hand_out(&before);
     let ran = runner.run(STARTED);
     assert!(
         ran.contains("bound 1") && ran.contains("before the daemon was started"),
+        "{ran}"
+    );
+    assert!(is_dead(&scene), "the shim has forgotten what is the job's");
+    scene.ci.hand_out(&scene.world.issuer.token());
+    let ran = runner.run(&format!("{STARTED}\n{}", call()));
+    assert!(
+        ran.contains("bound 0") && ran.contains("status 200"),
         "{ran}"
     );
     runner.stop();

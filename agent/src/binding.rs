@@ -6,7 +6,7 @@
 
 mod server;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use holdpoint_core::identity::Principal;
@@ -20,9 +20,9 @@ use crate::{
     allowance::Allowance,
     daemon::House,
     dns::AddressBook,
-    launch::sweep::{ProcessId, sweep},
+    launch,
     metadata::{self, MetadataView},
-    record::{Event, PrincipalRecord, Record},
+    record::{Event, PrincipalRecord},
     service::{Service, Standing},
     session::{Session, SessionId},
     uploads::Uploads,
@@ -113,9 +113,7 @@ pub struct Sandbox {
 
 #[derive(Default)]
 struct Changes {
-    /// The processes that were there when the last job was bound, and outlive it.
-    known: Option<HashSet<ProcessId>>,
-    /// The names that were in the address book then, and outlive it as well.
+    /// The names that were in the address book when the last job was bound, and outlive it.
     names: usize,
     ended: bool,
 }
@@ -172,7 +170,7 @@ impl Sandbox {
         if house.sessions.list().len() >= house.limits.max_sessions {
             return Err(BindError::Full(house.limits.max_sessions));
         }
-        changes.known = Some(self.sweep(house, &changes, caller).await?);
+        self.end_strays(house, caller, true).await?;
         let session = Arc::new(Session {
             id: SessionId::random(),
             principal,
@@ -203,10 +201,7 @@ impl Sandbox {
         self.service().ok_or(BindError::NoJobs)?;
         let changes = self.changes.lock().await;
         self.release(house, &changes, "its job was unbound").await;
-        if changes.known.is_some() {
-            self.sweep(house, &changes, caller).await?;
-        }
-        Ok(())
+        self.end_strays(house, caller, false).await
     }
 
     /// Its processes have ended: so has the job that was bound.
@@ -216,18 +211,9 @@ impl Sandbox {
         self.release(house, &changes, reason).await;
     }
 
-    async fn sweep(
-        &self,
-        house: &House,
-        changes: &Changes,
-        caller: u32,
-    ) -> Result<HashSet<ProcessId>, BindError> {
-        let cgroup = house.site.agents_cgroup.join(self.own.id.as_str());
-        let known = changes.known.clone();
-        let sweeping = move || sweep(&cgroup, known.as_ref(), caller);
-        let swept = tokio::task::spawn_blocking(sweeping).await;
-        let swept = swept.map_err(|error| BindError::Leftovers(error.to_string()))?;
-        swept.map_err(|error| BindError::Leftovers(format!("{error:#}")))
+    async fn end_strays(&self, house: &House, caller: u32, settle: bool) -> Result<(), BindError> {
+        let ended = launch::end_strays(&house.site, &self.own.id, caller, settle).await;
+        ended.map_err(|error| BindError::Leftovers(format!("{error:#}")))
     }
 
     /// From here on the sandbox acts for the service itself.
@@ -264,7 +250,7 @@ async fn job(house: &House, issuer: &str, token: &str) -> Result<Principal, Bind
 async fn limit(house: Arc<House>, sandbox: Arc<Sandbox>, room: Arc<Room>) {
     tokio::select! {
         () = room.closed() => return,
-        () = tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)) => {}
+        () = tokio::time::sleep(house.limits.duration()) => {}
     }
     let changes = sandbox.changes.lock().await;
     if sandbox.room().session.id == room.session.id {
@@ -305,22 +291,4 @@ pub async fn close(house: &House, session: &Session, reason: &str) {
     if let Err(error) = house.record.append(closed).await {
         tracing::error!(%error, "the end of a session is missing in the record");
     }
-}
-
-/// Closes the sessions of jobs that a dead daemon left: no job is bound to a sandbox that nobody served meanwhile.
-///
-/// # Errors
-/// When it cannot be recorded.
-pub async fn close_leftovers(record: &Record) -> anyhow::Result<()> {
-    let open = |summary: &crate::record::SessionSummary| {
-        summary.within.is_some() && summary.closed_at.is_none()
-    };
-    for summary in record.sessions(usize::MAX, open) {
-        let closed = Event::SessionClosed {
-            session: summary.id,
-            reason: "the daemon died; its job was unbound when it was started again".into(),
-        };
-        record.append(closed).await?;
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
@@ -152,7 +152,7 @@ pub struct Service {
 }
 
 /// Who a service is.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "from")]
 pub enum Identity {
     /// What the configuration calls it: `holdpoint:service#NAME`.
@@ -169,7 +169,7 @@ pub enum Identity {
     },
 }
 
-/// Limits of a session.
+/// Limits of a session, and what it sees of the host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionLimits {
@@ -177,6 +177,24 @@ pub struct SessionLimits {
     pub max_seconds: u64,
     /// How many sessions may be open at once.
     pub max_sessions: usize,
+    /// How many processes and threads a session may have at once.
+    pub max_processes: u64,
+    /// How many bytes of memory a session may take up. No limit of its own when absent.
+    pub max_memory: Option<u64>,
+    /// Whether a session has a `/tmp`, `/var/tmp` and `/dev/shm` of its own.
+    pub private_tmp: bool,
+    /// Files and directories below those, or below `/run`, that sessions see all the same.
+    pub shared: Vec<PathBuf>,
+    /// UNIX sockets of the host, or directories of them, that sessions may connect to.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl SessionLimits {
+    /// [`Self::max_seconds`] as a duration.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.max_seconds)
+    }
 }
 
 impl Default for SessionLimits {
@@ -184,6 +202,11 @@ impl Default for SessionLimits {
         Self {
             max_seconds: 8 * 3600,
             max_sessions: 256,
+            max_processes: 4096,
+            max_memory: None,
+            private_tmp: true,
+            shared: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 }
@@ -251,10 +274,22 @@ impl Config {
         self.runtime_dir.join("run.sock")
     }
 
+    /// The launcher's socket.
+    #[must_use]
+    pub fn launcher_socket(&self) -> PathBuf {
+        self.runtime_dir.join(crate::launch::LAUNCHER_SOCKET)
+    }
+
     /// The CA certificate and the system's roots in one PEM file: what sandboxes trust.
     #[must_use]
     pub fn ca_bundle(&self) -> PathBuf {
         self.runtime_dir.join("ca-bundle.pem")
+    }
+
+    /// The same certificates for Java.
+    #[must_use]
+    pub fn truststore(&self) -> PathBuf {
+        self.runtime_dir.join("truststore.jks")
     }
 
     /// The directory of the sled database.

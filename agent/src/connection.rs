@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io::{self, Read as _},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -23,7 +24,10 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -55,6 +59,7 @@ const HEADER_LIMIT: usize = 64 << 10;
 /// How long a passed-through connection waits for an approval.
 const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
+const STOPPED: &str = "the daemon stopped";
 
 /// Serves one accepted connection until it ends.
 pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) {
@@ -165,8 +170,11 @@ impl Caller {
                 .pass_through(stream, Bytes::new(), &name, to.port(), false)
                 .await;
         }
-        let (opening, read) = timeout(FIRST_BYTES, read_opening(&mut stream))
-            .await
+        let opening = tokio::select! {
+            opening = timeout(FIRST_BYTES, read_opening(&mut stream)) => opening,
+            () = self.house.stopped() => return Err(STOPPED.into()),
+        };
+        let (opening, read) = opening
             .map_err(|_| Refused::from("it sent nothing"))?
             .map_err(|error| Refused(format!("it broke off: {error}")))?;
         match opening {
@@ -236,9 +244,8 @@ impl Caller {
         let (io, interims) = InterimIo::new(tls);
         let visit = self.visit(host, Some(interims));
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http1_builder()
-            .serve_connection(TokioIo::new(io), service)
-            .await;
+        let connection = http1_builder().serve_connection(TokioIo::new(io), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
     }
 
@@ -249,10 +256,20 @@ impl Caller {
     ) -> Result<(), Refused> {
         let visit = self.visit(host, None);
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http2_builder()
-            .serve_connection(TokioIo::new(tls), service)
-            .await;
+        let connection = http2_builder().serve_connection(TokioIo::new(tls), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
+    }
+
+    /// Serves a connection to its end. When the daemon stops before, what is under way is answered, and nothing more.
+    async fn until_stopped<C: GracefulConnection>(&self, connection: C) -> Result<(), C::Error> {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = self.house.stopped() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     fn visit(&self, host: String, interims: Option<crate::interim::Interims>) -> Arc<Visit> {
@@ -281,9 +298,8 @@ impl Caller {
             );
             async move { Ok::<_, Infallible>(response.map(Full::new)) }
         });
-        let served = http1_builder()
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let connection = http1_builder().serve_connection(TokioIo::new(stream), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
     }
 
@@ -342,7 +358,10 @@ impl Caller {
         // A runner that waits for its next job, or reports on this one, is not to be cut off by its hook.
         let own = operation.traits.contains(&Trait::OwnHost);
         self.outlasts.store(own, Ordering::Relaxed);
-        let joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+        let joined = tokio::select! {
+            joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
+            () = self.house.stopped() => return Err(STOPPED.into()),
+        };
         if let Ok((sent, received)) = joined {
             outcome.request_bytes = sent + first.len() as u64;
             outcome.response_bytes = received;

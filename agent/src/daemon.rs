@@ -20,9 +20,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    adoption::{self, Adopted},
     allowance::Memory,
     approvals::Approvals,
-    binding::{self, Sandbox},
+    binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
     control::{self, ControlState},
@@ -30,7 +31,7 @@ use crate::{
     dns,
     gate::Gate,
     kernel::{self, AgentsCgroup, Kernel},
-    launch::{self, RunListener},
+    launch::{self, Launcher, RunListener},
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
@@ -76,11 +77,13 @@ pub struct House {
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
     pub google: config::Google,
+    /// Whether sessions outlive this daemon when it is told to stop.
+    pub sessions_stay: bool,
     stopping: watch::Sender<bool>,
 }
 
 impl House {
-    /// Ends all sessions, those that are being opened too.
+    /// Ends what is done for all sessions, those that are being opened too.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
     }
@@ -96,11 +99,12 @@ impl House {
     }
 }
 
-/// Runs until it is told to stop.
+/// Runs until it is told to stop. Without `needs_launcher` it starts a launcher of its own where there is none, and ends its sessions
+/// with it.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
@@ -115,14 +119,29 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
-    launch::sweep::thaw_all(&agents.path)?;
-    end_leftovers(&agents, &record).await?;
-    binding::close_leftovers(&record).await?;
+    let missing = launch::enable_controllers(&agents.path).join(" and ");
+    if !missing.is_empty() {
+        tracing::warn!(
+            "cgroup2 does not have {missing} here: nothing bounds that of a session (`holdpoint doctor` has advice)"
+        );
+    }
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents)?;
+    let mut launcher =
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
+    let site = launch::Site {
+        agents_cgroup: agents.path.clone(),
+        ca_bundle: config.ca_bundle(),
+        launcher: launcher.socket().to_owned(),
+        runtime_dir: config.runtime_dir.clone(),
+        project: config.google.project.clone(),
+        sandbox: sandbox(&config),
+    };
+    let adopted = adoption::take_over(&site, &record).await?;
+    let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known)?;
 
     let authority = Authority::open(&config.state_dir)?;
-    tls::write_bundle(&authority, &config.ca_bundle())?;
+    tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -143,13 +162,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http2_answer: config.hold.http2_answer(),
         memory: Memory::default(),
         limits: config.session.clone(),
-        site: launch::Site {
-            agents_cgroup: agents.path.clone(),
-            ca_bundle: config.ca_bundle(),
-            runtime_dir: config.runtime_dir.clone(),
-            project: config.google.project.clone(),
-        },
+        site,
         google: config.google.clone(),
+        sessions_stay: !launcher.is_temporary(),
         stopping: watch::Sender::new(false),
         record,
     });
@@ -166,12 +181,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    let mut sessions = JoinSet::new();
+    for session in adopted {
+        sessions.spawn(adoption::serve(house.clone(), session));
+    }
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, control).await?;
+    let reason = serve(&house, &config, &runs, &mut sessions, control).await?;
 
     notify("STOPPING=1");
     tracing::info!(%reason, "stopping");
+    opening::end_all(&house, &mut sessions).await;
+    launcher.stop().await;
     house
         .record
         .append(Event::DaemonStopped {
@@ -186,15 +207,15 @@ async fn serve(
     house: &Arc<House>,
     config: &Config,
     runs: &RunListener,
+    sessions: &mut JoinSet<()>,
     control: tokio::task::JoinHandle<anyhow::Result<()>>,
 ) -> anyhow::Result<String> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut sessions = JoinSet::new();
     let mut control = control;
-    let reason = loop {
+    loop {
         tokio::select! {
             request = runs.accept() => match request {
                 Ok(request) => {
@@ -213,13 +234,10 @@ async fn serve(
             }
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            _ = terminate.recv() => return Ok("SIGTERM".to_owned()),
+            _ = interrupt.recv() => return Ok("SIGINT".to_owned()),
         }
-    };
-    house.approvals.withdraw_pending().await;
-    opening::end_all(house, &mut sessions).await;
-    Ok(reason.to_owned())
+    }
 }
 
 /// What the BPF programs say about packets that got past everything but the backstop.
@@ -235,6 +253,20 @@ fn reload_policies(house: &House, config: &Config) {
             tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+    }
+}
+
+fn sandbox(config: &Config) -> launch::Sandbox {
+    let session = config.session.clone();
+    launch::Sandbox {
+        private_tmp: session.private_tmp,
+        shared: session.shared,
+        sockets: session.sockets,
+        limits: launch::Limits {
+            processes: session.max_processes,
+            memory: session.max_memory,
+        },
+        truststore: Some(config.truststore()),
     }
 }
 
@@ -259,18 +291,6 @@ pub(crate) fn load_policies(config: &Config) -> anyhow::Result<Policies> {
 fn raise_descriptor_limit() -> nix::Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-}
-
-/// Sessions of a daemon that died have had no network since, and their listeners are gone for good.
-async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result<()> {
-    for name in launch::end_leftovers(&agents.path)? {
-        let session = crate::session::SessionId::from_cgroup(&name);
-        let reason = "the daemon died; its sessions were ended when it was started again".into();
-        record
-            .append(Event::SessionClosed { session, reason })
-            .await?;
-    }
-    Ok(())
 }
 
 fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
@@ -314,7 +334,7 @@ fn status(house: &House) -> serde_json::Value {
     })
 }
 
-/// Serves a session's listeners until dropped or aborted.
+/// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
     sandbox: Arc<Sandbox>,
@@ -347,7 +367,9 @@ pub(crate) async fn serve_listeners(
     tokio::select! {
         () = resolver => {}
         _ = tasks.join_next() => {}
+        () = house.stopped() => {}
     }
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn accept(
@@ -357,6 +379,7 @@ async fn accept(
     places: Arc<Semaphore>,
 ) {
     let mut connections = JoinSet::new();
+    let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -374,6 +397,10 @@ async fn accept(
                 }
             },
             Some(_) = connections.join_next() => {}
+            () = &mut stopped => break,
         }
     }
+    // From here on whoever connects is refused.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }

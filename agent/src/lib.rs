@@ -3,6 +3,7 @@
 //! The way through the code is two straight functions: [`connection::serve`], once per connection, and
 //! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
 
+pub mod adoption;
 pub mod allowance;
 pub mod approvals;
 pub mod binding;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::task::JoinSet;
 
 use crate::{
+    adoption::Legacy,
     binding::{self, Room, Sandbox},
     daemon::{House, serve_listeners},
     kernel::SessionPorts,
@@ -15,6 +16,15 @@ use crate::{
     record::Event,
     service::{self, Standing},
     session::{Session, SessionId},
+};
+
+/// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// Where a session's listeners are, for the kernel.
+pub(crate) const PORTS: SessionPorts = SessionPorts {
+    proxy: PROXY_PORT,
+    dns: DNS_PORT,
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
@@ -94,8 +104,14 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
             .await;
         return end(&house, &session, "it could not be opened").await;
     }
-    match prepared.start().await {
-        Ok(running) => live(&house, sandbox, listeners, running).await,
+    let lasting = lasting(&house, &session);
+    let legacy = Legacy::new(&session, &sandbox.room().metadata, lasting);
+    let started = match legacy.text() {
+        Ok(state) => prepared.start(state).await,
+        Err(error) => Err(error),
+    };
+    match started {
+        Ok(running) => live(&house, sandbox, listeners, running, lasting).await,
         Err(error) => {
             tracing::error!(session = %session.id, "its command was not started: {error:#}");
             end(&house, &session, "its command could not be started").await;
@@ -105,27 +121,32 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    let ports = SessionPorts {
-        proxy: PROXY_PORT,
-        dns: DNS_PORT,
-    };
-    house.kernel.open_session(session.cgroup_id, ports)?;
+    house.kernel.open_session(session.cgroup_id, PORTS)?;
     binding::announce(house, session).await
 }
 
-/// From the start of the command to the end of the session.
-async fn live(
+/// From the start of the command, or of this daemon, to the end of either.
+pub(crate) async fn live(
     house: &Arc<House>,
     sandbox: Arc<Sandbox>,
     listeners: Listeners,
     mut running: Running,
+    remaining: Duration,
 ) {
     let session = sandbox.own().clone();
-    let serving = tokio::spawn(serve_listeners(house.clone(), sandbox.clone(), listeners));
+    let mut serving = tokio::spawn(serve_listeners(house.clone(), sandbox.clone(), listeners));
     let reason = tokio::select! {
         () = running.ended() => "its processes ended",
-        () = time_is_up(house, &session) => "its time was up (session.max_seconds)",
-        () = house.stopped() => "the daemon stopped",
+        () = tokio::time::sleep(remaining) => "its time was up (session.max_seconds)",
+        () = house.stopped() => {
+            if house.sessions_stay {
+                let _ = tokio::time::timeout(LAST_ANSWERS, &mut serving).await;
+                serving.abort();
+                sandbox.end(house, "the daemon stopped, and its job was unbound").await;
+                return;
+            }
+            "the daemon stopped"
+        }
     };
     running.kill().await;
     serving.abort();
@@ -134,16 +155,14 @@ async fn live(
 }
 
 /// A runner runs for months; its jobs have the same limit as everybody.
-async fn time_is_up(house: &House, session: &Session) {
+pub(crate) fn lasting(house: &House, session: &Session) -> Duration {
     match session.standing {
-        Standing::Service(_) => std::future::pending().await,
-        Standing::Token | Standing::Job { .. } => {
-            tokio::time::sleep(Duration::from_secs(house.limits.max_seconds)).await;
-        }
+        Standing::Service(_) => Duration::MAX,
+        Standing::Token | Standing::Job { .. } => house.limits.duration(),
     }
 }
 
-async fn end(house: &House, session: &Session, reason: &str) {
+pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
@@ -182,8 +201,12 @@ async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, St
     })
 }
 
-/// Ends every open session, because the daemon stops.
+/// Ends every open session, because the daemon stops; or, where they stay, what is under way in them.
 pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
     house.stop();
-    while sessions.join_next().await.is_some() {}
+    while !sessions.is_empty() {
+        // Again, because what was under way may have come to be held since.
+        house.approvals.withdraw_pending().await;
+        let _ = tokio::time::timeout(Duration::from_millis(100), sessions.join_next()).await;
+    }
 }

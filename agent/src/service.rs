@@ -10,6 +10,7 @@ use holdpoint_core::{
     identity::Principal,
     operation::{Operation, Trait},
 };
+use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{self, Identity},
@@ -23,9 +24,10 @@ use crate::{
 const OWN_ISSUER: &str = "holdpoint:service";
 
 /// How a session came about, and what that opens and closes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Standing {
     /// By a token.
+    #[default]
     Token,
     /// It is a service's own: nothing but the service's hosts is open to it.
     Service(Arc<Service>),
@@ -82,7 +84,7 @@ impl Standing {
 }
 
 /// One service, as configured and checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -185,6 +187,20 @@ impl Services {
         Ok(Self(services))
     }
 
+    /// What a session of an earlier daemon is under this configuration; `None` where there is no such service any more.
+    #[must_use]
+    pub fn renew(&self, standing: &Standing) -> Option<Standing> {
+        match standing {
+            Standing::Token => Some(Standing::Token),
+            Standing::Service(before) => {
+                let service = self.find(&before.name)?;
+                (service.user == before.user).then(|| Standing::Service(service.clone()))
+            }
+            // A job is no session that anybody adopts.
+            Standing::Job { .. } => None,
+        }
+    }
+
     /// The service of this name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<&Arc<Service>> {
@@ -259,7 +275,8 @@ fn system_unit(proc_cgroup: &str) -> Option<&str> {
 }
 
 /// A name with at most one `*` in it, which stands for anything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 struct Pattern(String);
 
 impl Pattern {

@@ -69,7 +69,7 @@ pub struct User {
 }
 
 /// A live session.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Its name.
     pub id: SessionId,
@@ -84,6 +84,7 @@ pub struct Session {
     /// The id of its cgroup: what the BPF programs know it by. A job shares it with the service in whose sandbox it runs.
     pub cgroup_id: u64,
     /// How it came about.
+    #[serde(default)]
     pub standing: Standing,
 }
 

@@ -35,6 +35,7 @@ pub const TESTS: &[Test] = &[
             &world.pins,
             &world.cgroup2_root,
             &world.agents,
+            &[],
         )?);
         world.only_in_session(|| is_eperm("a socket", udp_socket()))
     }),

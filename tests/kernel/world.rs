@@ -78,7 +78,7 @@ impl World {
 
     /// Attaches everything anew, taking over what is attached, and opens the session.
     pub fn attach(&mut self) -> anyhow::Result<()> {
-        let kernel = Kernel::attach(&self.pins, &self.cgroup2_root, &self.agents)?;
+        let kernel = Kernel::attach(&self.pins, &self.cgroup2_root, &self.agents, &[])?;
         kernel.open_session(self.session.id, PORTS)?;
         self.kernel = Some(kernel);
         Ok(())

@@ -3,10 +3,10 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use holdpoint_tests::host;
+use holdpoint_tests::{host, world::INSTANCES_URL};
 
 use crate::service::{self, Service};
 
@@ -39,10 +39,14 @@ fn without_a_configuration_it_is_ready_and_waits() {
     host.ok("systemctl start holdpoint");
     assert_eq!(service.property("ConditionResult"), "no");
     assert_eq!(host.ok("systemctl is-system-running"), "running");
-    let said = host.ok("systemd-analyze verify --man=no holdpoint.service 2>&1");
+    let units = "holdpoint.service holdpoint-launcher.service holdpoint-launcher.socket";
+    let said = host.ok(&format!("systemd-analyze verify --man=no {units} 2>&1"));
     assert_eq!(said, "");
-    // Most of the rest waits until sessions are no children of the daemon's: see the unit.
-    host.ok("systemd-analyze security --offline=true --threshold=60 holdpoint.service");
+    host.ok("systemd-analyze security --offline=true --threshold=30 holdpoint.service");
+    assert_eq!(
+        host.ok("systemctl is-active holdpoint-launcher.socket"),
+        "active"
+    );
     host.ok("getent group holdpoint-reviewers");
     host.ok("holdpoint policy test /etc/holdpoint/policies");
     // What administrators disabled stays so.
@@ -118,6 +122,67 @@ fn it_comes_back_after_restart_crash_and_hang() {
 }
 
 #[test]
+fn a_session_outlives_restart_crash_and_upgrade() {
+    let service = Service::started();
+    let host = &service.container;
+    let url = INSTANCES_URL;
+    let script = format!(
+        "while ! test -e end; do curl -sS -o /dev/null -w '%{{http_code}}\\n' --max-time 5 {url} 2>&1 || true; sleep 0.1; done; echo $HOLDPOINT_SESSION"
+    );
+    let session = service
+        .session(&script)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("nsenter can be run");
+    let id = "holdpoint sessions list --output json | grep -o '\"s-[a-z0-9]*\"'";
+    host.eventually(
+        &format!("{id} && systemctl is-active holdpoint-launcher"),
+        Duration::from_secs(20),
+    );
+    let id = host.ok(id);
+    let mut arrived = service.arrivals();
+    let mut goes_on = |after: &str| {
+        let started = Instant::now();
+        while service.arrivals() < arrived + 5 {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "after {after} nothing arrives:\n{}",
+                host.ok("journalctl --no-pager --unit='holdpoint*' --lines=80")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        arrived = service.arrivals();
+    };
+    goes_on("the start");
+    let pid = host.ok("systemctl show --value --property=MainPID holdpoint-launcher");
+    host.ok("systemctl restart holdpoint");
+    goes_on("a restart");
+    assert_eq!(
+        host.ok("systemctl show --value --property=MainPID holdpoint-launcher"),
+        pid
+    );
+    host.ok("systemctl kill --kill-whom=main --signal=KILL holdpoint");
+    goes_on("kill -9");
+    host.ok("systemctl restart holdpoint-launcher");
+    goes_on("the launcher's restart");
+    host.ok("systemctl stop holdpoint holdpoint-launcher.socket holdpoint-launcher");
+    std::thread::sleep(Duration::from_millis(300));
+    let stopped = service.arrivals();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(service.arrivals(), stopped);
+    host.ok("systemctl start holdpoint");
+    goes_on("stop and start of all of it");
+    service.install();
+    goes_on("an upgrade");
+    service.assert_serves();
+    host.ok("touch /home/agent/end");
+    let said = session.wait_with_output().expect("our own child");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(Some(id.trim_matches('"')), said.lines().last(), "{said}");
+    host.eventually("! pgrep --full 'holdpoint shim'", Duration::from_secs(10));
+}
+
+#[test]
 fn reload_reads_the_policies_again() {
     let service = Service::started();
     let host = &service.container;
@@ -167,6 +232,7 @@ fn removed_it_leaves_no_session_and_purged_nothing() {
     assert!(!status.success());
     host.ok("! pgrep -u agent sleep && ! pgrep holdpoint");
     host.ok(&format!("! test -e /sys/fs/cgroup/{}-agents", host.name));
+    host.ok("! test -e /run/holdpoint");
     host.ok("! test -e /sys/fs/bpf/holdpoint");
     host.ok("test -e /etc/holdpoint/holdpoint.toml -a -d /var/lib/holdpoint/record");
 

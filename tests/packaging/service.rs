@@ -121,7 +121,8 @@ impl Service {
         assert!(self.arrivals() > before);
     }
 
-    fn arrivals(&self) -> usize {
+    /// How many requests the stand-in has seen.
+    pub fn arrivals(&self) -> usize {
         let all = self.google.journal().arrivals();
         all.expect("the journal can be read").len()
     }

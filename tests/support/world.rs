@@ -1,11 +1,11 @@
 //! A world of one test: a stand-in Google, an issuer, a daemon with files, pins and a cgroup of its own.
 
 use std::{
-    fs::{self, Permissions},
+    fs::{self, File, Permissions},
     net::SocketAddr,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -30,6 +30,8 @@ use crate::{
     sandbox::Sandbox,
     stand_in::{Arrival, StandIn},
 };
+
+const LAUNCHER_LIMIT: Duration = Duration::from_secs(10);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -76,6 +78,7 @@ pub struct World {
     name: String,
     log_filter: &'static str,
     daemon: Mutex<Option<Daemon>>,
+    launcher: Mutex<Option<Child>>,
     dir: TempDir,
 }
 
@@ -118,6 +121,7 @@ impl World {
                 "holdpoint=debug,info"
             },
             daemon: Mutex::new(None),
+            launcher: Mutex::new(None),
             dir,
         };
         let text = configuration::text(
@@ -140,6 +144,48 @@ impl World {
         let log = self.dir.path().join("daemon.log");
         let daemon = Daemon::start(&self.binary(), &self.config(), &log, self.log_filter)?;
         *self.daemon() = Some(daemon);
+        Ok(())
+    }
+
+    /// Starts a launcher apart from the daemons that are started from now on, as systemd does: sessions then outlive those.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_launcher(&self) -> anyhow::Result<()> {
+        let socket = self.dir.path().join("run/launcher.sock");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("daemon.log"))?;
+        let mut launcher = self
+            .holdpoint(&["launcher"])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        let started = Instant::now();
+        while UnixStream::connect(&socket).is_err() {
+            if let Some(status) = launcher.try_wait()? {
+                bail!("the launcher ended: {status}\n{}", self.daemon_log());
+            }
+            ensure!(
+                started.elapsed() < LAUNCHER_LIMIT,
+                "the launcher does not listen"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        *self.launcher.lock().expect("no panic while locked") = Some(launcher);
+        Ok(())
+    }
+
+    /// Ends the launcher, as systemd does: it alone.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn stop_launcher(&self) -> anyhow::Result<()> {
+        let launcher = self.launcher.lock().expect("no panic while locked").take();
+        let mut launcher = launcher.context("no launcher runs")?;
+        kill(Pid::from_raw(launcher.id().cast_signed()), Signal::SIGTERM)?;
+        launcher.wait()?;
         Ok(())
     }
 
@@ -313,6 +359,7 @@ impl Drop for World {
             eprintln!("--- the daemon's log\n{}", self.daemon_log());
         }
         drop(self.daemon().take());
+        let _ = self.stop_launcher();
         self.remnants().remove();
     }
 }

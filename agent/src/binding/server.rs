@@ -28,8 +28,8 @@ use crate::{
 
 /// Its name in the sandbox.
 pub const NAME: &str = "holdpoint.internal";
-/// Its address: one of those that mean something inside of sandboxes only (RFC 2544), above all that an address book gives out.
-pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 254);
+/// Its address: one of those that mean something inside of sandboxes only (RFC 2544), and the first, which no address book gives out.
+pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
 
 /// Bytes of a token at most, as the verifier takes them.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn web_pages_and_other_names_are_not_served() {
-        for host in [NAME, "holdpoint.internal:80", "198.19.255.254"] {
+        for host in [NAME, "holdpoint.internal:80", "198.18.0.0"] {
             assert_eq!(is_meant(&headers(&[("host", host)])), Ok(()), "{host}");
         }
         assert!(is_meant(&headers(&[("host", "rebound.example")])).is_err());

@@ -73,7 +73,7 @@ impl Kernel {
     /// refuse, and pins their links and maps below `pin_dir`.
     ///
     /// What a dead daemon left pinned there goes on enforcing until the new programs do, and is then replaced and gone when
-    /// this returns. Its sessions are not taken over: the maps are new, so whatever still runs in one is refused.
+    /// this returns. The maps are new, and `sessions` is all that is in them by then: whatever else still runs is refused.
     ///
     /// # Errors
     /// When this is not root, the kernel is older than 5.10 or refuses the programs, `pin_dir` is on no bpffs, or a
@@ -83,9 +83,13 @@ impl Kernel {
         pin_dir: &Path,
         cgroup2_root: &Path,
         agents: &AgentsCgroup,
+        sessions: &[(u64, SessionPorts)],
     ) -> anyhow::Result<Self> {
         bpffs::require(pin_dir)?;
         let mut ebpf = programs::load(agents)?;
+        for (cgroup_id, ports) in sessions {
+            open_session(&mut ebpf, *cgroup_id, *ports)?;
+        }
         let attached = programs::attach(&mut ebpf, cgroup2_root)?;
         prove_enforcement(&ebpf, agents)?;
 
@@ -108,11 +112,7 @@ impl Kernel {
     /// # Errors
     /// When the cgroup is already a session's, or there are 4096 sessions.
     pub fn open_session(&self, cgroup_id: u64, ports: SessionPorts) -> anyhow::Result<()> {
-        // 0 is what the kernel answers for "no such ancestor".
-        anyhow::ensure!(cgroup_id != 0, "0 is no cgroup's id");
-        hash_mut(&mut self.ebpf(), names::SESSIONS)
-            .and_then(|mut sessions| Ok(sessions.insert(cgroup_id, ports, NO_EXIST)?))
-            .with_context(|| format!("cannot tell the kernel of session cgroup {cgroup_id}"))
+        open_session(&mut self.ebpf(), cgroup_id, ports)
     }
 
     /// Closes it: from here on every connection of the session is refused. Closing what is not open changes nothing.
@@ -206,6 +206,14 @@ impl Kernel {
     fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
         self.ebpf.lock().expect("no panic while locked")
     }
+}
+
+fn open_session(ebpf: &mut Ebpf, cgroup_id: u64, ports: SessionPorts) -> anyhow::Result<()> {
+    // 0 is what the kernel answers for "no such ancestor".
+    anyhow::ensure!(cgroup_id != 0, "0 is no cgroup's id");
+    hash_mut(ebpf, names::SESSIONS)
+        .and_then(|mut sessions| Ok(sessions.insert(cgroup_id, ports, NO_EXIST)?))
+        .with_context(|| format!("cannot tell the kernel of session cgroup {cgroup_id}"))
 }
 
 type Counters<T> = PerCpuArray<T, u64>;

@@ -16,6 +16,7 @@ use super::{
     Prepared, Site, environment, limits,
     message::{self, Event, Octets, Request, Start, TerminalUse},
     mountinfo, running,
+    sandbox::{Identity, Job},
     stdio::Stdio,
     sys::{self, Limit},
     wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
@@ -147,7 +148,9 @@ impl RunRequest {
             !in_a_session(self.pid, &site.agents_cgroup)?,
             "this is already a session, and sessions do not nest: run the command directly"
         );
-        running::Made::make(id, site).await
+        let cgroup = site.agents_cgroup.join(id.as_str());
+        let rules = site.sandbox.rules(&cgroup, self.wish.job(&self.user))?;
+        running::Made::make(id, site, rules).await
     }
 }
 
@@ -163,6 +166,19 @@ impl fmt::Debug for RunRequest {
 }
 
 impl Wish {
+    fn job(&self, user: &User) -> Job<'_> {
+        Job {
+            caller: Identity {
+                uid: user.uid,
+                gid: user.gid,
+                groups: self.groups.clone(),
+            },
+            directory: &self.stdio.directory,
+            command: &self.command,
+            environment: &self.environment,
+        }
+    }
+
     /// What the shim is told and given.
     fn start(
         self,
@@ -170,9 +186,10 @@ impl Wish {
         user: &User,
         site: &Site,
     ) -> (Start, [OwnedFd; 3], Option<OwnedFd>) {
-        let bundle = site.runtime_dir.join(super::mounts::BUNDLE_NAME);
+        let bundle = site.runtime_dir.join(super::trust::BUNDLE_NAME);
         let environment = environment::for_session(
             self.environment,
+            user.uid,
             id.as_str(),
             &bundle,
             site.project.as_deref(),
@@ -189,6 +206,7 @@ impl Wish {
             limits: self.limits,
             ignored: self.ignored,
             terminal: self.terminal,
+            state: String::new(),
         };
         (start, self.stdio.standard, self.stdio.terminal)
     }
@@ -211,7 +229,7 @@ fn name_of(uid: u32) -> String {
 
 /// Whether a process lives below the agents' cgroup. (From inside a session the daemon's sockets cannot be reached in the
 /// first place; this is for a process that was moved there from outside.)
-fn in_a_session(pid: u32, agents_cgroup: &Path) -> anyhow::Result<bool> {
+pub(super) fn in_a_session(pid: u32, agents_cgroup: &Path) -> anyhow::Result<bool> {
     let mounts = mountinfo::mounts().context("cannot read the mounts")?;
     let agents = mountinfo::below_cgroup2(&mounts, agents_cgroup)
         .with_context(|| format!("{} is in no cgroup2 file system", agents_cgroup.display()))?;

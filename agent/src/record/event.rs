@@ -75,6 +75,13 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within: Option<SessionId>,
     },
+    /// A daemon that was started anew has taken over a session of the one before.
+    SessionAdopted {
+        /// The session.
+        session: SessionId,
+        /// The id of the session's cgroup.
+        cgroup_id: u64,
+    },
     /// `holdpoint run` was refused.
     SessionRefused {
         /// The caller.
@@ -250,6 +257,7 @@ impl Event {
             | Self::SessionRefused { .. }
             | Self::ControlRefused { .. } => None,
             Self::SessionOpened { session, .. }
+            | Self::SessionAdopted { session, .. }
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
             | Self::ConnectionRefused { session, .. }

@@ -13,8 +13,16 @@ use super::{done, file_names, stdout_of};
 use crate::setup::repository;
 
 /// From the repository, as they are.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 12] = [
     ("systemd/holdpoint.service", "usr/lib/systemd/system"),
+    (
+        "systemd/holdpoint-launcher.service",
+        "usr/lib/systemd/system",
+    ),
+    (
+        "systemd/holdpoint-launcher.socket",
+        "usr/lib/systemd/system",
+    ),
     ("systemd/holdpoint-agents.slice", "usr/lib/systemd/system"),
     ("systemd/holdpoint.toml", "usr/share/holdpoint"),
     (

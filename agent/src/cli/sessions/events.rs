@@ -12,6 +12,9 @@ pub(super) fn described(event: &Event) -> String {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
+        Event::SessionAdopted { cgroup_id, .. } => {
+            format!("session     adopted by a new daemon, cgroup {cgroup_id}")
+        }
         Event::SessionRefused { user, reason } => {
             format!("session     refused to {}: {reason}", user.name)
         }

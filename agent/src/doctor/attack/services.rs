@@ -24,6 +24,8 @@ pub const STAND_INS: &[&str] = &[
     "/run/snapd.socket",
     "/run/nscd/socket",
     "/run/avahi-daemon/socket",
+    "/run/postgresql/.s.PGSQL.5432",
+    "/mnt/agent.sock",
 ];
 
 pub const ATTACKS: &[Attack] = &[
@@ -65,6 +67,14 @@ pub const ATTACKS: &[Attack] = &[
     arrive("avahi", "Avahi", |scene| {
         ask(scene, "/run/avahi-daemon/socket")
     }),
+    arrive("any-in-run", "a service that nobody thought of", |scene| {
+        ask(scene, "/run/postgresql/.s.PGSQL.5432")
+    }),
+    arrive(
+        "any-elsewhere",
+        "a socket in somebody's directory (gpg-agent, tmux)",
+        |scene| ask(scene, "/mnt/agent.sock"),
+    ),
     succeed("control-socket", "Holdpoint's own control API", |_| {
         UnixStream::connect(Path::new(RUNTIME).join("control.sock")).map(drop)
     }),

@@ -20,7 +20,7 @@ use nix::{
 use super::{
     issuer,
     outside::AUTHORITY,
-    places::{CONFIG, FAR_V4, METADATA, PINS, PROGRAM, ROOT, RUNTIME, STATE},
+    places::{CONFIG, FAR_V4, HAND_OVER, METADATA, PINS, PROGRAM, ROOT, RUNTIME, STATE},
 };
 
 const START: Duration = Duration::from_secs(30);
@@ -182,6 +182,10 @@ account = "doctor@doctor.iam.gserviceaccount.com"
 [google.credential]
 from = "metadata"
 address = "{METADATA}:80"
+
+# The accomplice's: what it hands over, the BPF programs have to stop.
+[session]
+sockets = ["{HAND_OVER}"]
 
 [upstream]
 ca_file = "{AUTHORITY}/ca.pem"

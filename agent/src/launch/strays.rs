@@ -18,53 +18,52 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A process, and no other that gets its number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ProcessId {
+struct ProcessId {
     pid: u32,
     /// In clock ticks since the boot (field 22 of proc_pid_stat(5)).
     started: u64,
 }
 
-/// Kills every process of the sandbox that is neither `known` nor `caller` nor an ancestor of it; returns those that are
-/// left. Nothing runs in the sandbox meanwhile, so nothing can be started to get away. Without `known`, all are. Blocks.
-///
-/// # Errors
-/// When the caller is not in the sandbox any more, or the sandbox cannot be frozen in 5 s, or read.
-pub fn sweep(
-    cgroup: &Path,
-    known: Option<&HashSet<ProcessId>>,
-    caller: u32,
-) -> anyhow::Result<HashSet<ProcessId>> {
-    let _frozen = Frozen::freeze(cgroup)?;
-    let processes = Processes::of(cgroup)?;
-    let callers = processes.with_ancestors(caller);
-    anyhow::ensure!(
-        !callers.is_empty(),
-        "the calling process is not in the sandbox any more"
-    );
-    let mut left = HashSet::new();
-    for process in processes.ids() {
-        if callers.contains(&process) || known.is_none_or(|known| known.contains(&process)) {
-            left.insert(process);
-        } else {
-            // It cannot run, and so cannot end and give its number away, unless somebody else kills it just now.
-            let _ = kill(Pid::from_raw(process.pid.cast_signed()), Signal::SIGKILL);
-        }
-    }
-    Ok(left)
-}
+/// The processes that outlive a sandbox's jobs: those that were there when the last one was bound.
+#[derive(Debug, Default)]
+pub struct Residents(Option<HashSet<ProcessId>>);
 
-/// Lets the sandboxes below go on that a daemon froze and did not live to thaw.
-///
-/// # Errors
-/// When the cgroup cannot be read.
-pub fn thaw_all(agents_cgroup: &Path) -> anyhow::Result<()> {
-    for entry in fs::read_dir(agents_cgroup)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            drop(Frozen(path));
+impl Residents {
+    /// Kills every process of the sandbox that is neither a resident nor `caller` nor an ancestor of it. Nothing runs in the sandbox
+    /// meanwhile, so nothing can be started to get away. With `settle`, those that are left are the residents from now on;
+    /// until that has happened once, all are. Blocks.
+    ///
+    /// # Errors
+    /// When the caller is not in the sandbox any more, or the sandbox cannot be frozen in 5 s, or read.
+    pub fn end_strays(&mut self, cgroup: &Path, caller: u32, settle: bool) -> anyhow::Result<()> {
+        if self.0.is_none() && !settle {
+            return Ok(());
         }
+        let _frozen = Frozen::freeze(cgroup)?;
+        let processes = Processes::of(cgroup)?;
+        let callers = processes.with_ancestors(caller);
+        anyhow::ensure!(
+            !callers.is_empty(),
+            "the calling process is not in the sandbox any more"
+        );
+        let mut left = HashSet::new();
+        for process in processes.ids() {
+            if callers.contains(&process) || self.has(&process) {
+                left.insert(process);
+            } else {
+                // It cannot run, and so cannot end and give its number away, unless somebody else kills it just now.
+                let _ = kill(Pid::from_raw(process.pid.cast_signed()), Signal::SIGKILL);
+            }
+        }
+        if settle {
+            self.0 = Some(left);
+        }
+        Ok(())
     }
-    Ok(())
+
+    fn has(&self, process: &ProcessId) -> bool {
+        self.0.as_ref().is_none_or(|known| known.contains(process))
+    }
 }
 
 /// A cgroup in which nothing runs (cgroup-v2.rst, `cgroup.freeze`; Linux 5.2). Dropped, all goes on.
@@ -96,7 +95,7 @@ impl Drop for Frozen {
         if let Err(error) = fs::write(self.0.join("cgroup.freeze"), "0")
             && self.0.exists()
         {
-            tracing::error!(%error, cgroup = %self.0.display(), "a sandbox stays frozen");
+            eprintln!("holdpoint shim: {} stays frozen: {error}", self.0.display());
         }
     }
 }
