@@ -55,7 +55,7 @@ impl Scene {
         let services = services.replace("METADATA", &ci.metadata.to_string());
         let settings = Settings {
             addresses: vec![(ci::HOST.to_owned(), ci.address)],
-            services,
+            extra_configuration: services,
             ..settings
         };
         let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));

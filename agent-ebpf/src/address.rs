@@ -27,6 +27,7 @@ macro_rules! store {
         unsafe { core::ptr::write_volatile(&raw mut (*$context).$($field)+, $value) }
     };
 }
+pub(crate) use store;
 
 impl Family for V4 {
     #[inline(always)]

@@ -1,9 +1,11 @@
 //! Holdpoint's BPF programs. They are attached at the cgroup2 root, so they run for every process and every socket
-//! of the host, and decide by the *caller's* ancestor cgroup: who is not below the agents' cgroup is let pass untouched.
+//! of the host, and decide by the *caller's* ancestor cgroup: who is not below the agents' cgroup, or the slice of services in the
+//! host's network namespace, is let pass untouched.
 //!
-//! `connect` and `sendmsg` send a session's traffic to its own listeners and remember what was asked for under the socket's
-//! cookie; `sock_ops` hands that on under the 4-tuple, which is what the listener sees; `recvmsg` and `getpeername` keep
-//! up appearances; `sock_create` and `egress` refuse what the others would never see.
+//! `sock_create` says whose a new socket is, which stays with the socket; `connect` and `sendmsg` send a session's traffic to its
+//! own listeners and remember what was asked for; `sock_ops` hands that on under the 4-tuple, which is what the listener sees;
+//! `recvmsg` and `getpeername` keep up appearances; `bind`, `setsockopt`, `egress` and `ingress` refuse what the others would
+//! never see. Refusals are counted, and told to the loader with who asked for what.
 //!
 //! Only UAPI contexts and helpers of kernel 5.10.
 #![no_std]
@@ -11,15 +13,18 @@
 
 mod address;
 mod connect;
-mod egress;
 mod maps;
+mod packet;
+mod peer;
+mod refuse;
 mod restore;
 mod session;
 mod socket;
+mod sockets;
 
 use aya_ebpf::{
-    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, sock_ops},
-    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, cgroup_sockopt, sock_ops},
+    programs::{SkBuffContext, SockAddrContext, SockContext, SockOpsContext, SockoptContext},
 };
 
 use crate::address::{V4, V6};
@@ -78,10 +83,19 @@ pub fn sock_create(ctx: SockContext) -> i32 {
     socket::create(&ctx)
 }
 
-#[cgroup_sock(sock_release)]
-pub fn sock_release(ctx: SockContext) -> i32 {
-    socket::release(&ctx);
-    ALLOW
+#[cgroup_sock_addr(bind4)]
+pub fn bind4(ctx: SockAddrContext) -> i32 {
+    connect::bind::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(bind6)]
+pub fn bind6(ctx: SockAddrContext) -> i32 {
+    connect::bind::<V6>(&ctx)
+}
+
+#[cgroup_sockopt(setsockopt)]
+pub fn setsockopt(ctx: SockoptContext) -> i32 {
+    socket::set_option(&ctx)
 }
 
 #[sock_ops]
@@ -92,7 +106,12 @@ pub fn sock_ops(ctx: SockOpsContext) -> u32 {
 
 #[cgroup_skb(egress)]
 pub fn egress(ctx: SkBuffContext) -> i32 {
-    egress::egress(&ctx)
+    packet::egress(&ctx)
+}
+
+#[cgroup_skb(ingress)]
+pub fn ingress(ctx: SkBuffContext) -> i32 {
+    packet::ingress(&ctx)
 }
 
 #[unsafe(link_section = "license")]

@@ -1,43 +1,82 @@
-//! The life of a socket: which kinds may be made, what a connecting one asked for, and its end.
+//! The life of a socket: which kinds may be made, which options they may have, and what a connecting one asked for.
 
 use aya_ebpf::{
     EbpfContext as _,
     bindings::BPF_SOCK_OPS_TCP_CONNECT_CB,
-    helpers::generated::bpf_get_socket_cookie,
-    programs::{SockContext, SockOpsContext},
+    programs::{SockContext, SockOpsContext, SockoptContext},
 };
-use holdpoint_ebpf_common::{Endpoint, FlowKey, Refusal, Transport};
+use holdpoint_ebpf_common::{
+    Endpoint, FlowKey, Network, Refusal, SocketState, Transport, option_is_refused,
+};
 
 use crate::{
     ALLOW,
-    address::load,
-    maps::{FLOWS, ORIGINS, refuse},
-    session::{Caller, caller},
+    address::{load, store},
+    maps::FLOWS,
+    refuse::{Attempt, current},
+    session::{Caller, Place, caller, session},
+    sockets::SOCKETS,
 };
 
 /// AF_INET of every Linux.
 const AF_INET: u32 = 2;
 
-/// Lets a session make TCP and UDP sockets only.
+/// The largest page of any architecture is larger; what matters is that nothing that fits is affected.
+const SMALLEST_PAGE: i32 = 4096;
+
+/// Lets a session make TCP and UDP sockets only, and keeps whose they are.
 #[inline(always)]
 pub fn create(ctx: &SockContext) -> i32 {
-    match caller() {
-        Caller::Outsider => return ALLOW,
-        Caller::Stray => return refuse(Refusal::NoSession),
-        Caller::Session(_) => {}
+    let Caller { place, session } = caller();
+    let refuse = |refusal| {
+        let attempt = Attempt {
+            session: session.id,
+            process: current(ctx),
+            family: load!(ctx.sock, family) as u16,
+            protocol: load!(ctx.sock, protocol) as u8,
+            destination: None,
+        };
+        attempt.refuse(refusal)
+    };
+    match place {
+        Place::Outside => return ALLOW,
+        Place::Stray => return refuse(Refusal::NoSession),
+        Place::Session => {}
     }
-    match Transport::of(load!(ctx.sock, type_), load!(ctx.sock, protocol)) {
-        Some(_) => ALLOW,
-        None => refuse(Refusal::Protocol),
+    if Transport::of(load!(ctx.sock, type_), load!(ctx.sock, protocol)).is_none() {
+        return refuse(Refusal::Protocol);
+    }
+    let mut state = SocketState::new(session.id, current(ctx));
+    match SOCKETS.insert(ctx.as_ptr(), &mut state) {
+        Some(()) => ALLOW,
+        None => refuse(Refusal::Store),
     }
 }
 
-/// Forgets what the socket asked for.
+/// Options of a session's socket, whoever sets them.
 #[inline(always)]
-pub fn release(ctx: &SockContext) {
-    // SAFETY: the kernel hands the program a valid context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    let _absent = ORIGINS.remove(cookie);
+pub fn set_option(ctx: &SockoptContext) -> i32 {
+    // The kernel has copied a page of the value at most, and takes a longer one for an error unless it is told to use the caller's own.
+    if load!(ctx.sockopt, optlen) > SMALLEST_PAGE {
+        store!(ctx.sockopt, 0, optlen);
+    }
+    let Some(socket) = SOCKETS.state(load!(ctx.sockopt, __bindgen_anon_1.sk).cast()) else {
+        return ALLOW;
+    };
+    let (level, name) = (load!(ctx.sockopt, level), load!(ctx.sockopt, optname));
+    // A closed session's may be of either kind.
+    let network = session(socket.session).map_or(Network::Host, |session| session.rules.network);
+    if !option_is_refused(network, level, name) {
+        return ALLOW;
+    }
+    let attempt = Attempt {
+        session: socket.session,
+        process: socket.maker,
+        family: 0,
+        protocol: 0,
+        destination: None,
+    };
+    attempt.refuse(Refusal::SocketOption)
 }
 
 /// Hands what the socket asked for on to the listener, under what both see: the 4-tuple. The local end is chosen by now
@@ -47,23 +86,24 @@ pub fn connecting(ctx: &SockOpsContext) {
     if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
         return;
     }
-    // SAFETY: the kernel hands the program a valid context.
-    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
-    // SAFETY: read at once; an entry is only ever replaced as a whole.
-    let Some(&origin) = (unsafe { ORIGINS.get(cookie) }) else {
+    let sk = load!(ctx.ops, __bindgen_anon_2.sk);
+    if sk.is_null() {
+        return;
+    }
+    let Some(socket) = SOCKETS.state(sk.cast()) else {
         return;
     };
-    // A stale entry: the socket was redirected once and goes elsewhere now.
-    if remote(ctx) != origin.listener {
+    // It was redirected once, or never, and goes elsewhere now.
+    if remote(ctx) != socket.listener {
         return;
     }
     let key = FlowKey {
-        session: origin.session,
+        session: socket.session,
         client: local(ctx),
-        listener: origin.listener,
+        listener: socket.listener,
     };
     // Without an entry the listener closes the connection.
-    let _missing = FLOWS.insert(key, origin.flow, 0);
+    let _missing = FLOWS.insert(key, socket.flow, 0);
 }
 
 #[inline(always)]

@@ -13,7 +13,7 @@ use crate::{
     binding::{Room, Sandbox},
     daemon::House,
     dns::AddressBook,
-    kernel::SessionPorts,
+    kernel::SessionRules,
     launch::{self, Found, Site},
     metadata::MetadataView,
     opening,
@@ -62,20 +62,20 @@ impl Legacy {
         Ok(serde_json::to_string(self)?)
     }
 
-    fn read(found: &Found) -> anyhow::Result<Self> {
+    fn read(state: &str, id: &SessionId, cgroup_id: u64) -> anyhow::Result<Self> {
         #[derive(Deserialize)]
         struct Versioned {
             version: u32,
         }
         let unknown = "what the daemon before has left of it is not understood";
-        let Versioned { version } = serde_json::from_str(&found.state).context(unknown)?;
+        let Versioned { version } = serde_json::from_str(state).context(unknown)?;
         anyhow::ensure!(
             version == VERSION,
             "the daemon before has left version {version} of its state, and this one reads version {VERSION}"
         );
-        let legacy: Self = serde_json::from_str(&found.state).context(unknown)?;
+        let legacy: Self = serde_json::from_str(state).context(unknown)?;
         anyhow::ensure!(
-            legacy.session.id == found.id && legacy.session.cgroup_id == found.cgroup_id,
+            legacy.session.id == *id && legacy.session.cgroup_id == cgroup_id,
             "its shim speaks of another session"
         );
         Ok(legacy)
@@ -91,8 +91,8 @@ pub struct Adopted {
 impl Adopted {
     /// What the kernel has to know of it.
     #[must_use]
-    pub fn for_kernel(&self) -> (u64, SessionPorts) {
-        (self.found.cgroup_id, opening::PORTS)
+    pub fn for_kernel(&self) -> (u64, SessionRules) {
+        (self.found.cgroup_id, opening::RULES)
     }
 }
 
@@ -104,7 +104,7 @@ impl Adopted {
 pub async fn take_over(site: &Site, record: &Record) -> anyhow::Result<Vec<Adopted>> {
     let mut adopted = Vec::new();
     for found in launch::find(site).await? {
-        match Legacy::read(&found) {
+        match Legacy::read(&found.state, &found.id, found.cgroup_id) {
             Ok(legacy) => adopted.push(Adopted { found, legacy }),
             Err(error) => {
                 tracing::error!(session = %found.id, "not adopted: {error:#}");
@@ -215,4 +215,98 @@ async fn announce(
     let listeners = found.listen().await?;
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session adopted");
     Ok(listeners)
+}
+
+#[cfg(test)]
+mod tests {
+    use holdpoint_core::identity::Principal;
+
+    use super::*;
+    use crate::{service::Standing, session::User};
+
+    fn session() -> Session {
+        Session {
+            id: SessionId::random(),
+            principal: Principal {
+                issuer: "https://issuer.example".into(),
+                subject: "repo:\"x\"\n".into(),
+                groups: ["a".to_owned()].into(),
+                claims: [("ref".to_owned(), "main".to_owned())].into(),
+            },
+            user: User {
+                uid: 1,
+                gid: 2,
+                name: "agent".into(),
+            },
+            command: vec!["sh".into(), "-c".into(), "echo \u{fffd}".into()],
+            opened_at: Timestamp::now(),
+            cgroup_id: u64::MAX,
+            standing: Standing::Token,
+        }
+    }
+
+    fn metadata() -> MetadataView {
+        MetadataView {
+            project: "p".into(),
+            numeric_project: None,
+            account: "a@b".into(),
+            scopes: vec!["s".into()],
+            zone: None,
+            universe_domain: "googleapis.com".into(),
+            instance_name: "i".into(),
+            instance_id: 0,
+            placeholder: "ya29.x".into(),
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_understood() {
+        let (session, metadata) = (session(), metadata());
+        let text = Legacy::new(&session, &metadata, Duration::from_secs(9))
+            .text()
+            .expect("JSON");
+        let legacy = Legacy::read(&text, &session.id, session.cgroup_id).expect("understood");
+        assert_eq!(legacy.session, session);
+        assert_eq!(legacy.metadata, metadata);
+    }
+
+    #[test]
+    fn other_sessions_and_versions_and_garbage_are_refused() {
+        let session = session();
+        let legacy = Legacy::new(&session, &metadata(), Duration::ZERO);
+        let text = legacy.text().expect("JSON");
+        let read = |text: &str, id: &SessionId, cgroup| Legacy::read(text, id, cgroup).is_err();
+        assert!(read(&text, &SessionId::random(), session.cgroup_id));
+        assert!(read(&text, &session.id, 7));
+        for text in ["", "{}", "null", "{\"version\":1}", &text[..text.len() - 1]] {
+            assert!(read(text, &session.id, session.cgroup_id), "{text}");
+        }
+        let newer = text.replacen("\"version\":1", "\"version\":2", 1);
+        let error = Legacy::read(&newer, &session.id, session.cgroup_id).expect_err("newer");
+        assert!(error.to_string().contains("version 2"), "{error}");
+    }
+
+    #[test]
+    fn a_session_lasts_no_longer_for_having_been_adopted() {
+        let mut session = session();
+        let hour = Duration::from_secs(3600);
+        let fresh = Legacy::new(&session, &metadata(), hour).remaining(hour);
+        assert!(fresh <= hour && fresh > hour / 2);
+        session.opened_at = Timestamp::now() - hour * 2;
+        assert_eq!(
+            Legacy::new(&session, &metadata(), hour).remaining(hour),
+            Duration::ZERO
+        );
+        // The clock was set back.
+        session.opened_at = Timestamp::now() + hour * 24;
+        assert_eq!(
+            Legacy::new(&session, &metadata(), hour).remaining(hour),
+            hour
+        );
+        let forever = Duration::from_secs(u64::MAX);
+        assert_eq!(
+            Legacy::new(&session, &metadata(), forever).remaining(hour),
+            hour
+        );
+    }
 }

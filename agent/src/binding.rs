@@ -22,6 +22,7 @@ use crate::{
     dns::AddressBook,
     launch,
     metadata::{self, MetadataView},
+    metrics::metrics,
     record::{Event, PrincipalRecord},
     service::{Service, Standing},
     session::{Session, SessionId},
@@ -276,6 +277,7 @@ pub async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<(
     };
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());
+    metrics().session_opened();
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
     Ok(())
 }

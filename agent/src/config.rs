@@ -52,6 +52,40 @@ pub struct Config {
     /// How holds behave.
     #[serde(default)]
     pub hold: HoldSettings,
+    /// How sessions resolve names.
+    #[serde(default)]
+    pub dns: Dns,
+    /// Where metrics are to be had.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+/// How sessions resolve names.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// How a question for a name that no policy knows is answered.
+    #[serde(default)]
+    pub unknown_names: UnknownNames,
+}
+
+/// How a question for a name that no policy knows is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownNames {
+    /// There is no such name: clients give up at once.
+    #[default]
+    Nxdomain,
+    /// It is refused. Honest, but clients take it for a failure of the resolver, which they ask again.
+    Refused,
+}
+
+/// Where metrics are to be had, besides the control socket.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Whoever reaches this address may read them at `/metrics`. Nowhere when absent.
+    pub listen: Option<SocketAddr>,
 }
 
 /// One OIDC issuer.

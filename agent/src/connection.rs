@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -42,7 +42,9 @@ use crate::{
     interim::InterimIo,
     kernel::Flow,
     metadata,
-    record::{Event, Process},
+    metrics::{Served, metrics},
+    record::{Event, Process, Text},
+    refusals::{self, RefusedBy},
     relay::{self, Visit},
     replay::Replay,
     reply,
@@ -66,11 +68,13 @@ pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) 
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let room = sandbox.room();
+    let accepted = Instant::now();
     let Some(flow) = origin(&house, &room, &stream) else {
         let caller = Caller {
             house,
             room,
             id,
+            accepted,
             flow: None,
             name: None,
             outlasts: AtomicBool::new(false),
@@ -85,6 +89,7 @@ pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) 
         house,
         room,
         id,
+        accepted,
         flow: Some(flow),
         name,
         outlasts: AtomicBool::new(false),
@@ -92,10 +97,11 @@ pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) 
     let served = tokio::select! {
         served = caller.serve(&sandbox, stream, flow) => served,
         // Its session is over, though the sandbox is not: what it asks for next would be another's to ask.
-        () = caller.is_over() => Ok(()),
+        served = caller.is_over() => Ok(served),
     };
-    if let Err(refusal) = served {
-        caller.refuse(&refusal.0).await;
+    match served {
+        Ok(served) => metrics().connection_ended(served, accepted.elapsed()),
+        Err(refusal) => caller.refuse(&refusal.0).await,
     }
 }
 
@@ -119,6 +125,7 @@ struct Caller {
     house: Arc<House>,
     room: Arc<Room>,
     id: u64,
+    accepted: Instant,
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
@@ -138,11 +145,12 @@ enum Opening {
 
 impl Caller {
     /// Returns when it has to end with its session.
-    async fn is_over(&self) {
+    async fn is_over(&self) -> Served {
         self.room.closed().await;
         if self.outlasts.load(Ordering::Relaxed) {
             std::future::pending().await
         }
+        Served::Google
     }
 
     async fn serve(
@@ -150,18 +158,20 @@ impl Caller {
         sandbox: &Arc<Sandbox>,
         mut stream: TcpStream,
         flow: Flow,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let to = flow.destination;
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
             self.record_connection(Some("metadata.google.internal"))
                 .await?;
-            return self.serve_metadata(stream, to.port()).await;
+            self.serve_metadata(stream, to.port()).await?;
+            return Ok(Served::Metadata);
         }
         if binding::is_address(to.ip()) {
             self.record_connection(Some(binding::NAME)).await?;
-            return self.serve_binding(sandbox, stream, flow).await;
+            self.serve_binding(sandbox, stream, flow).await?;
+            return Ok(Served::Sandbox);
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
@@ -204,7 +214,7 @@ impl Caller {
         hello: Bytes,
         sni: String,
         port: u16,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let sni = sni.strip_suffix('.').unwrap_or(&sni).to_owned();
         self.record_connection(Some(&sni)).await?;
         if let Some(name) = self.name.as_deref().filter(|name| *name != sni) {
@@ -230,10 +240,11 @@ impl Caller {
             .map_err(|_| Refused::from("the TLS handshake took too long"))?
             .map_err(|error| Refused(tls::handshake_problem(&error)))?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(tls, sni).await
+            self.serve_http2(tls, sni).await?;
         } else {
-            self.serve_http1(tls, sni).await
+            self.serve_http1(tls, sni).await?;
         }
+        Ok(Served::Google)
     }
 
     async fn serve_http1(
@@ -328,7 +339,7 @@ impl Caller {
         name: &str,
         port: u16,
         is_tls: bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let standing = &self.room.session.standing;
         let operation = standing.on_host(Action::NET_CONNECT, name, Some(port));
         let mut asker = Asker {
@@ -367,7 +378,7 @@ impl Caller {
             outcome.response_bytes = received;
             outcome.closed();
         }
-        Ok(())
+        Ok(Served::PassedThrough)
     }
 
     /// Completes the handshake only to say no in words.
@@ -376,7 +387,7 @@ impl Caller {
         stream: TcpStream,
         hello: Bytes,
         refusal: &Refusal,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let accept = self.house.acceptor.accept(Replay::new(hello, stream));
         if let Ok(Ok(tls)) = timeout(HANDSHAKE, accept).await {
             let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -426,10 +437,12 @@ impl Caller {
 
     async fn refuse(&self, reason: &str) {
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
+        metrics().connection_ended(Served::Refused, self.accepted.elapsed());
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
             None => None,
         };
+        self.show(reason, process.as_ref());
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
@@ -440,6 +453,27 @@ impl Caller {
         if let Err(error) = self.house.record.append_unsynced(event).await {
             tracing::error!(%error, "a refused connection is missing in the record");
         }
+    }
+
+    /// In `holdpoint status`.
+    fn show(&self, reason: &str, process: Option<&Process>) {
+        let destination = match (&self.name, self.flow) {
+            (Some(name), Some(flow)) => Some(format!("{name}:{}", flow.destination.port())),
+            (None, Some(flow)) => Some(flow.destination.to_string()),
+            (_, None) => None,
+        };
+        let program = process.and_then(|it| it.executable.as_ref());
+        let refused = refusals::Refused {
+            session: Some(self.room.session.id.clone()),
+            by: RefusedBy::Proxy,
+            process: program
+                .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
+            destination: destination.map(|it| Text::short(&it)),
+            reason: Text::short(reason),
+        };
+        self.house
+            .refusals
+            .note(refused, self.flow.map(|flow| flow.pid));
     }
 }
 

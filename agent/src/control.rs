@@ -26,7 +26,10 @@ use tokio::net::{UnixListener, UnixStream};
 
 pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
 
-use crate::{approvals::Approvals, config::Reviewers, record::Record, session::Sessions};
+use crate::{
+    approvals::Approvals, config::Reviewers, metrics::Scrape, record::Record, refusals::Refusals,
+    session::Sessions,
+};
 use membership::AgentsCgroup;
 
 /// Within this time a request has to be read and answered.
@@ -45,12 +48,16 @@ pub struct ControlState {
     pub approvals: Approvals,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
+    /// What was refused.
+    pub refusals: Arc<Refusals>,
     /// Who may answer, by reviewer group.
     pub reviewers: BTreeMap<String, Reviewers>,
     /// The cgroup whose children are the sessions, as a path in the cgroup2 file system.
     pub agents_cgroup: PathBuf,
-    /// What `GET /v1/status` answers.
+    /// What `GET /v1/status` answers, an object, besides the refusals that the caller may see.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// What `GET /v1/metrics` answers.
+    pub metrics: Scrape,
 }
 
 /// Answers on a Unix socket that everybody may connect to (mode 0666) until it is dropped.

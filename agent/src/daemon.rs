@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     sync::Arc,
     time::Duration,
@@ -32,10 +33,12 @@ use crate::{
     gate::Gate,
     kernel::{self, AgentsCgroup, Kernel},
     launch::{self, Launcher, RunListener},
+    metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
-    record::{Event, Record},
+    record::{Event, Record, Text},
+    refusals::{Refusals, Refused, RefusedBy},
     service::Services,
     session::Sessions,
     tls::{self, Authority},
@@ -59,6 +62,8 @@ pub struct House {
     pub sessions: Arc<Sessions>,
     /// Who may open sessions without a token.
     pub services: Services,
+    /// What was refused, for people to see.
+    pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
     pub acceptor: TlsAcceptor,
     /// The way to Google.
@@ -77,6 +82,8 @@ pub struct House {
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
     pub google: config::Google,
+    /// What resolvers say of names that policy does not know.
+    pub unknown_names: config::UnknownNames,
     /// Whether sessions outlive this daemon when it is told to stop.
     pub sessions_stay: bool,
     stopping: watch::Sender<bool>,
@@ -86,6 +93,28 @@ impl House {
     /// Ends what is done for all sessions, those that are being opened too.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Tells the record what was refused so far and what it does not know of yet.
+    pub async fn record_refusals(&self) {
+        while let Some(refused) = self.kernel.refused_already() {
+            self.note_kernel_refusal(&refused);
+        }
+        self.refusals.tell(&self.record).await;
+    }
+
+    fn note_kernel_refusal(&self, refused: &kernel::Refused) {
+        let seen = Refused {
+            session: self.sessions.of_cgroup(refused.session),
+            by: RefusedBy::Kernel,
+            process: (!refused.command.is_empty()).then(|| Text::short(&refused.command)),
+            destination: refused
+                .destination
+                .map(|it| with_protocol(it, refused.protocol)),
+            reason: refused.reason.name().into(),
+        };
+        self.refusals
+            .note(seen, (refused.pid != 0).then_some(refused.pid));
     }
 
     /// Returns once the daemon stops.
@@ -138,7 +167,9 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     };
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known)?;
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
@@ -155,6 +186,7 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
         approvals,
         sessions: Arc::default(),
         services,
+        refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -164,6 +196,7 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
         limits: config.session.clone(),
         site,
         google: config.google.clone(),
+        unknown_names: config.dns.unknown_names,
         sessions_stay: !launcher.is_temporary(),
         stopping: watch::Sender::new(false),
         record,
@@ -174,6 +207,11 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
         tokio::spawn(async move { control::serve(&socket, state).await })
     };
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(note_kernel_refusals(house.clone()));
+    tokio::spawn(record_refusals(house.clone()));
+    if let Some(address) = config.metrics.listen {
+        tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
     let runs = RunListener::bind(&config.run_socket())?;
     house
         .record
@@ -246,6 +284,38 @@ async fn log_drops(house: Arc<House>) {
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
 }
 
+fn with_protocol(destination: SocketAddr, protocol: u8) -> Text {
+    match i32::from(protocol) {
+        libc::IPPROTO_IP => destination.to_string().into(),
+        libc::IPPROTO_TCP => format!("{destination}/tcp").into(),
+        libc::IPPROTO_UDP => format!("{destination}/udp").into(),
+        other => format!("{destination}/{other}").into(),
+    }
+}
+
+async fn record_refusals(house: Arc<House>) {
+    house.refusals.keep_record(&house.record).await;
+}
+
+/// What the BPF programs refuse, for people to see.
+async fn note_kernel_refusals(house: Arc<House>) {
+    loop {
+        match house.kernel.refused().await {
+            Ok(refused) => house.note_kernel_refusal(&refused),
+            Err(error) => {
+                return tracing::warn!(%error, "refusals of the kernel are counted and not shown one by one");
+            }
+        }
+    }
+}
+
+/// Nothing depends on being watched.
+async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
+    if let Err(error) = metrics::serve(address, scrape).await {
+        tracing::error!("{error:#}");
+    }
+}
+
 fn reload_policies(house: &House, config: &Config) {
     match load_policies(config) {
         Ok(policies) => {
@@ -314,9 +384,25 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         record: house.record.clone(),
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
+        refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
+        metrics: scrape(house),
+    }
+}
+
+fn scrape(house: &Arc<House>) -> Scrape {
+    let kernel = house.clone();
+    Scrape {
+        sessions: house.sessions.clone(),
+        approvals: house.approvals.clone(),
+        kernel_refusals: Arc::new(move || {
+            let counts = kernel.kernel.refusals().unwrap_or_default().into_iter();
+            counts
+                .map(|(reason, count)| (reason.name(), count))
+                .collect()
+        }),
     }
 }
 
@@ -331,7 +417,37 @@ fn status(house: &House) -> serde_json::Value {
         "sessions": house.sessions.list().len(),
         "links": house.kernel.links(),
         "refusals": refusals,
+        "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
     })
+}
+
+/// The names that a session may know.
+struct SessionNames {
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+}
+
+impl dns::Names for SessionNames {
+    fn knows(&self, name: &str) -> bool {
+        let session = &self.sandbox.room().session;
+        let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
+        Catalog::built_in().is_google_host(name) || self.house.gate.allows(session, &asked())
+    }
+
+    fn unknown(&self) -> config::UnknownNames {
+        self.house.unknown_names
+    }
+
+    fn refused(&self, name: &str) {
+        let refused = Refused {
+            session: Some(self.sandbox.room().session.id.clone()),
+            by: RefusedBy::Dns,
+            process: None,
+            destination: Some(Text::short(name)),
+            reason: "no policy of this session knows the name".into(),
+        };
+        self.house.refusals.note(refused, None);
+    }
 }
 
 /// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
@@ -340,19 +456,15 @@ pub(crate) async fn serve_listeners(
     sandbox: Arc<Sandbox>,
     listeners: launch::Listeners,
 ) {
-    let known = {
-        let (house, sandbox) = (house.clone(), sandbox.clone());
-        move |name: &str| {
-            let session = &sandbox.room().session;
-            let resolve = || session.standing.on_host(Action::NET_RESOLVE, name, None);
-            Catalog::built_in().is_google_host(name) || house.gate.allows(session, &resolve())
-        }
+    let names = SessionNames {
+        house: house.clone(),
+        sandbox: sandbox.clone(),
     };
     let resolver = dns::serve(
         sandbox.room().book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
-        known,
+        names,
     );
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();

@@ -17,6 +17,7 @@ use crate::{
     approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
     config::HoldSettings,
     interim::{Interims, MOST_PER_REQUEST},
+    metrics::metrics,
     record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
@@ -188,6 +189,7 @@ impl Gate {
 
     fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
         let decision = self.decide(&asker.session, operation);
+        metrics().judged(operation, &decision);
         Judged {
             id: OperationId::random(),
             operation,

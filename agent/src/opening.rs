@@ -10,9 +10,10 @@ use crate::{
     adoption::Legacy,
     binding::{self, Room, Sandbox},
     daemon::{House, serve_listeners},
-    kernel::SessionPorts,
+    kernel::{Network, SessionPorts, SessionRules},
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
+    metrics::metrics,
     record::Event,
     service::{self, Standing},
     session::{Session, SessionId},
@@ -21,18 +22,22 @@ use crate::{
 /// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// Where a session's listeners are, for the kernel.
-pub(crate) const PORTS: SessionPorts = SessionPorts {
-    proxy: PROXY_PORT,
-    dns: DNS_PORT,
+/// What the kernel is told of a session: where its listeners are.
+pub(crate) const RULES: SessionRules = SessionRules {
+    ports: SessionPorts {
+        proxy: PROXY_PORT,
+        dns: DNS_PORT,
+    },
+    network: Network::Own,
 };
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
 pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     let user = request.user.clone();
-    match identify(&house, &mut request).await {
+    match unless_stopped(&house, identify(&house, &mut request)).await {
         Ok((principal, standing)) => open(house, request, principal, standing).await,
         Err(reason) => {
+            metrics().session_refused();
             tracing::info!(user = user.name, reason, "session refused");
             let event = Event::SessionRefused {
                 user,
@@ -42,6 +47,19 @@ pub async fn serve(house: Arc<House>, mut request: RunRequest) {
                 tracing::error!(%error, "a refused session is missing in the record");
             }
             request.refuse(&reason).await;
+        }
+    }
+}
+
+/// What others are asked may take long, and a daemon that is told to stop does not wait for it.
+async fn unless_stopped<T>(
+    house: &House,
+    asked: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    tokio::select! {
+        answer = asked => answer,
+        () = house.stopped() => {
+            Err("the daemon is stopping or being upgraded; run the command again in a moment".into())
         }
     }
 }
@@ -74,7 +92,7 @@ async fn identify(
 async fn open(house: Arc<House>, request: RunRequest, principal: Principal, standing: Standing) {
     let id = SessionId::random();
     let (user, command) = (request.user.clone(), request.command.clone());
-    let metadata = match metadata_view(&house, &id).await {
+    let metadata = match unless_stopped(&house, metadata_view(&house, &id)).await {
         Ok(metadata) => metadata,
         Err(reason) => return request.refuse(&reason).await,
     };
@@ -121,7 +139,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
 
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    house.kernel.open_session(session.cgroup_id, PORTS)?;
+    house.kernel.open_session(session.cgroup_id, RULES)?;
     binding::announce(house, session).await
 }
 
@@ -163,6 +181,7 @@ pub(crate) fn lasting(house: &House, session: &Session) -> Duration {
 }
 
 pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
+    house.record_refusals().await;
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }

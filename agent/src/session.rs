@@ -106,6 +106,14 @@ impl Sessions {
         self.0.write().expect("no panic while locked").remove(id)
     }
 
+    /// The session of the cgroup with this id.
+    #[must_use]
+    pub fn of_cgroup(&self, cgroup_id: u64) -> Option<SessionId> {
+        let sessions = self.0.read().expect("no panic while locked");
+        let session = sessions.values().find(|it| it.cgroup_id == cgroup_id)?;
+        Some(session.id.clone())
+    }
+
     /// The sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Session>> {

@@ -1,13 +1,10 @@
 //! What a client sees of it: the addresses it asked for, and nothing else.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    os::fd::AsRawFd as _,
-};
+use std::net::{SocketAddr, UdpSocket};
 
 use crate::{
     Test,
-    world::{World, answer, connect, udp},
+    world::{World, answer, connect, disconnect, udp},
 };
 
 pub const TESTS: &[Test] = &[
@@ -140,23 +137,5 @@ fn peer_is(peer: SocketAddr, asked_for: &str) -> anyhow::Result<()> {
         peer == asked_for.parse()?,
         "saw {peer}, asked for {asked_for}"
     );
-    Ok(())
-}
-
-/// connect(2) with AF_UNSPEC.
-fn disconnect(socket: &UdpSocket) -> anyhow::Result<()> {
-    let nowhere = libc::sockaddr {
-        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
-        sa_data: [0; 14],
-    };
-    // SAFETY: pointer and length are of one address.
-    let result = unsafe {
-        libc::connect(
-            socket.as_raw_fd(),
-            &raw const nowhere,
-            size_of::<libc::sockaddr>() as libc::socklen_t,
-        )
-    };
-    nix::errno::Errno::result(result)?;
     Ok(())
 }

@@ -3,10 +3,13 @@
 //! `cargo test -p holdpoint-tests --test kernel -- NAME...` runs the tests whose names contain a NAME.
 
 mod faces;
+mod foreign;
 mod needed;
 mod redirects;
 mod refusals;
+mod services;
 mod takeover;
+mod vectors;
 mod world;
 
 use std::{env, process::ExitCode};
@@ -33,6 +36,9 @@ fn main() -> ExitCode {
         refusals::TESTS,
         faces::TESTS,
         takeover::TESTS,
+        foreign::TESTS,
+        services::TESTS,
+        vectors::TESTS,
     ]
     .concat()
     {

@@ -1,7 +1,8 @@
 //! Each program is needed: a probe that passes with all of them and fails when only that one is detached.
 
 use std::{
-    net::UdpSocket,
+    io::{Read as _, Write as _},
+    net::{TcpListener, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
@@ -10,14 +11,17 @@ use crate::{
     Test,
     world::{
         NEIGHBOUR, NEIGHBOUR_V6, World, answer, connect, enter, greeted, is_eperm, readable,
-        socket, udp,
+        set_option, socket, udp,
     },
 };
+
+/// RFC 791: over 198.51.100.1 to 192.0.2.1, padded.
+pub const LOOSE_SOURCE_ROUTE: [u8; 12] = [131, 11, 4, 198, 51, 100, 1, 192, 0, 2, 1, 0];
 
 /// One program's probe.
 type Probe = (&'static str, fn(&World) -> anyhow::Result<()>);
 
-const PROBES: [Probe; 12] = [
+const PROBES: [Probe; 15] = [
     ("connect4", |world| reaches_proxy(world, "192.0.2.1:443")),
     ("connect6", |world| {
         reaches_proxy(world, "[2001:db8::1]:443")
@@ -34,8 +38,13 @@ const PROBES: [Probe; 12] = [
     }),
     ("sock_create", makes_no_raw_socket),
     ("sock_ops", leaves_a_flow),
-    ("sock_release", is_forgotten_when_closed),
     ("egress", does_not_leave),
+    ("bind4", |world| binds_not(world, "127.0.0.2:15001")),
+    ("bind6", |world| {
+        binds_not(world, "[::ffff:127.0.0.2]:15001")
+    }),
+    ("setsockopt", sets_no_source_route),
+    ("ingress", lets_nobody_in),
 ];
 
 pub const TESTS: &[Test] = &[
@@ -88,6 +97,16 @@ pub const TESTS: &[Test] = &[
 ];
 
 /// The kernel detaches a link a moment after its pin is gone.
+pub fn soon(probe: impl Fn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while let Err(error) = probe() {
+        anyhow::ensure!(Instant::now() < deadline, "still fails: {error:#}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Likewise.
 fn fails_soon(world: &World, probe: impl Fn(&World) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(5);
     while probe(world).is_ok() {
@@ -185,14 +204,6 @@ fn leaves_a_flow(world: &World) -> anyhow::Result<()> {
     )
 }
 
-fn is_forgotten_when_closed(world: &World) -> anyhow::Result<()> {
-    let before = world.kernel().redirected_sockets()?;
-    world.only_in_session(|| Ok(udp("0.0.0.0:0")?.connect("192.0.2.53:53")?))?;
-    let after = world.kernel().redirected_sockets()?;
-    anyhow::ensure!(after == before, "{before} sockets before, {after} after");
-    Ok(())
-}
-
 /// A session's socket in the hands of an outsider: only its packets tell where it is from.
 fn does_not_leave(world: &World) -> anyhow::Result<()> {
     world.only_in_session(|| {
@@ -201,4 +212,43 @@ fn does_not_leave(world: &World) -> anyhow::Result<()> {
         is_eperm("a packet over IPv4", v4.send_to(b"?", NEIGHBOUR))?;
         is_eperm("a packet over IPv6", v6.send_to(b"?", NEIGHBOUR_V6))
     })
+}
+
+/// Where it could answer for Holdpoint, once that is gone.
+fn binds_not(world: &World, local: &str) -> anyhow::Result<()> {
+    world.only_in_session(|| is_eperm(local, TcpListener::bind(local)))
+}
+
+fn sets_no_source_route(world: &World) -> anyhow::Result<()> {
+    world.only_in_session(|| {
+        let socket = socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
+        is_eperm(
+            "a source route",
+            set_option(
+                &socket,
+                libc::IPPROTO_IP,
+                libc::IP_OPTIONS,
+                &LOOSE_SOURCE_ROUTE,
+            ),
+        )
+    })
+}
+
+/// A service's server is for nobody outside of the session.
+fn lets_nobody_in(world: &World) -> anyhow::Result<()> {
+    let (told, tell) = std::io::pipe()?;
+    world.in_service(
+        || {
+            let server = UdpSocket::bind("127.0.0.1:0")?;
+            (&tell).write_all(&server.local_addr()?.port().to_ne_bytes())?;
+            anyhow::ensure!(readable(&server).is_err(), "something came in");
+            Ok(())
+        },
+        |_| {
+            let mut port = [0; 2];
+            (&told).read_exact(&mut port)?;
+            udp("127.0.0.1:0")?.send_to(b"?", ("127.0.0.1", u16::from_ne_bytes(port)))?;
+            Ok(())
+        },
+    )
 }

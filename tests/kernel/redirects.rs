@@ -10,7 +10,7 @@ use nix::sys::socket::{SockaddrStorage, bind};
 
 use crate::{
     Test,
-    world::{Accepted, OWN, PORTS, World, connect, greeted, in_process, readable, socket, udp},
+    world::{Accepted, OWN, World, connect, greeted, in_process, readable, socket, udp},
 };
 
 pub const TESTS: &[Test] = &[
@@ -119,7 +119,7 @@ pub const TESTS: &[Test] = &[
                     socket.connect("192.0.2.53:53")?;
                     anyhow::ensure!(socket.peer_addr()? == "192.0.2.53:53".parse()?);
                     // As if it had never asked for anything else.
-                    socket.connect(("127.0.0.1", PORTS.dns))?;
+                    socket.connect(("127.0.0.1", 9))?;
                     anyhow::ensure!(
                         socket.peer_addr()?.ip().is_loopback(),
                         "{}",
@@ -154,7 +154,7 @@ pub const TESTS: &[Test] = &[
             expect_flow(&accepted, "192.0.2.7:443")
         },
     ),
-    ("an_outsider_is_not_affected", |world| {
+    ("an_outsider_is_not_affected", |_| {
         let server = TcpListener::bind(OWN)?;
         in_process(
             || {
@@ -178,7 +178,6 @@ pub const TESTS: &[Test] = &[
                 Ok(())
             },
         )?;
-        anyhow::ensure!(world.kernel().redirected_sockets()? == 0);
         Ok(())
     }),
 ];

@@ -43,6 +43,76 @@ pub const TESTS: &[Test] = &[
         anyhow::ensure!(grown == [(Refusal::Quic, 1)], "{grown:?}");
         Ok(())
     }),
+    ("refusals_are_told_with_process_and_destination", |world| {
+        while world.kernel().refused_already().is_some() {}
+        let child = world.in_session(
+            || {
+                is_eperm("QUIC", udp("[::]:0")?.connect("[2001:db8::1]:443"))?;
+                is_eperm(
+                    "raw",
+                    socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP),
+                )
+            },
+            Ok,
+        )?;
+        let told: Vec<_> = std::iter::from_fn(|| world.kernel().refused_already()).collect();
+        let [quic, raw] = told.as_slice() else {
+            anyhow::bail!("{told:?}");
+        };
+        let own_name = std::fs::read_to_string("/proc/self/comm")?;
+        for refused in [quic, raw] {
+            anyhow::ensure!(refused.session == world.session.id, "{refused:?}");
+            anyhow::ensure!(
+                i64::from(refused.pid) == i64::from(child.as_raw()),
+                "{refused:?}"
+            );
+            anyhow::ensure!(refused.command == own_name.trim_end(), "{refused:?}");
+        }
+        anyhow::ensure!(
+            quic.reason == Refusal::Quic && quic.protocol == 17,
+            "{quic:?}"
+        );
+        anyhow::ensure!(
+            quic.destination == Some("[2001:db8::1]:443".parse()?),
+            "{quic:?}"
+        );
+        anyhow::ensure!(
+            raw.reason == Refusal::Protocol && raw.protocol == 1,
+            "{raw:?}"
+        );
+        anyhow::ensure!(raw.destination.is_none() && quic.at <= raw.at, "{raw:?}");
+        Ok(())
+    }),
+    ("what_nobody_reads_is_lost_and_counted", |world| {
+        while world.kernel().refused_already().is_some() {}
+        let lost = world.kernel().lost_refusals()?;
+        anyhow::ensure!(lost == 0, "{lost} lost before");
+        world.only_in_session(|| {
+            let socket = udp("0.0.0.0:0")?;
+            (0..10_000).try_for_each(|_| is_eperm("UDP", socket.send_to(b"?", "192.0.2.1:9")))
+        })?;
+        let lost = world.kernel().lost_refusals()?;
+        let told = std::iter::from_fn(|| world.kernel().refused_already()).count();
+        anyhow::ensure!(told > 1000 && lost > 0, "{told} told, {lost} lost");
+        anyhow::ensure!(told as u64 + lost == 10_000, "{told} told, {lost} lost");
+        Ok(())
+    }),
+    ("waiting_for_a_refusal_ends_with_one", |world| {
+        while world.kernel().refused_already().is_some() {}
+        world.in_session(
+            || is_eperm("UDP", udp("0.0.0.0:0")?.send_to(b"?", "192.0.2.1:9")),
+            |_| {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let refused = runtime.block_on(async {
+                    tokio::time::timeout(PATIENCE, world.kernel().refused()).await
+                })??;
+                anyhow::ensure!(refused.reason == Refusal::Udp, "{refused:?}");
+                Ok(())
+            },
+        )
+    }),
     ("only_tcp_and_udp_sockets_can_be_made", |world| {
         let others = [libc::AF_INET, libc::AF_INET6]
             .into_iter()
@@ -93,14 +163,14 @@ pub const TESTS: &[Test] = &[
         world.kernel().close_session(world.session.id)
     }),
     ("a_session_opens_once", |world| {
-        let ports = crate::world::PORTS;
+        let rules = crate::world::RULES;
         anyhow::ensure!(
             world
                 .kernel()
-                .open_session(world.session.id, ports)
+                .open_session(world.session.id, rules)
                 .is_err()
         );
-        anyhow::ensure!(world.kernel().open_session(0, ports).is_err());
+        anyhow::ensure!(world.kernel().open_session(0, rules).is_err());
         Ok(())
     }),
     (

@@ -1,10 +1,15 @@
 //! What happens when the daemon dies, and when the next one comes.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use holdpoint::kernel::Kernel;
 
 use crate::{
     Test,
-    world::{World, connect, enter, greeted, in_process, is_eperm, udp},
+    world::{PORTS, World, connect, enter, greeted, in_process, is_eperm, udp},
 };
 
 pub const TESTS: &[Test] = &[
@@ -29,13 +34,32 @@ pub const TESTS: &[Test] = &[
         anyhow::ensure!(accepted.flow.is_some(), "no flow");
         Ok(())
     }),
+    ("an_adopted_session_never_notices", |world| {
+        let adopted = [(world.session.id, PORTS)];
+        world.in_session(
+            || {
+                let started = Instant::now();
+                while started.elapsed() < Duration::from_secs(2) {
+                    udp_socket()?;
+                }
+                Ok(())
+            },
+            |_| {
+                let started = Instant::now();
+                while started.elapsed() < Duration::from_millis(1500) {
+                    Kernel::attach(&world.pins, &world.cgroup2_root, &world.agents, &adopted)?;
+                }
+                Ok(())
+            },
+        )
+    }),
     ("the_sessions_of_a_dead_daemon_are_closed", |world| {
-        use holdpoint::kernel::Kernel;
         world.kernel = Some(Kernel::attach(
             &world.pins,
             &world.cgroup2_root,
             &world.agents,
             &[],
+            None,
         )?);
         world.only_in_session(|| is_eperm("a socket", udp_socket()))
     }),

@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
-        fd::{AsFd, FromRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -14,12 +14,17 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint::kernel::{AgentsCgroup, Flow, Kernel, SessionPorts, cgroup2_root};
+use holdpoint::kernel::{
+    AgentsCgroup, Flow, Kernel, Network, Refusal, SessionPorts, SessionRules, cgroup2_root,
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
-    sys::wait::{WaitStatus, waitpid},
+    sys::{
+        socket::SockaddrStorage,
+        wait::{WaitStatus, waitpid},
+    },
     unistd::{ForkResult, Pid, Uid, fork},
 };
 
@@ -27,6 +32,18 @@ use nix::{
 pub const PORTS: SessionPorts = SessionPorts {
     proxy: 15001,
     dns: 5300,
+};
+
+/// The rules of the session that every test has.
+pub const RULES: SessionRules = SessionRules {
+    ports: PORTS,
+    network: Network::Own,
+};
+
+/// The rules of the session that is in the host's network, which is here the tests' own.
+pub const SERVICE_RULES: SessionRules = SessionRules {
+    ports: PORTS,
+    network: Network::Host,
 };
 
 /// How long anything here may take. Everything happens on this host.
@@ -44,6 +61,9 @@ pub struct World {
     pub pins: PathBuf,
     pub session: Cgroup,
     pub listeners: Listeners,
+    /// A slice of services, and one of them, which is a session in this network namespace.
+    pub slice: Cgroup,
+    pub service: Cgroup,
     pub kernel: Option<Kernel>,
 }
 
@@ -64,7 +84,11 @@ impl World {
         let name = format!("holdpoint-test-{}", process::id());
         let agents = AgentsCgroup::create(&cgroup2_root, &name)?;
         let session = Cgroup::create(&agents.path.join("session"))?;
+        let slice = Cgroup::create(&cgroup2_root.join(format!("{name}.slice")))?;
+        let service = Cgroup::create(&slice.path.join("runner.service"))?;
         let mut world = Self {
+            slice,
+            service,
             pins: Path::new("/sys/fs/bpf").join(&name),
             cgroup2_root,
             agents,
@@ -78,8 +102,10 @@ impl World {
 
     /// Attaches everything anew, taking over what is attached, and opens the session.
     pub fn attach(&mut self) -> anyhow::Result<()> {
-        let kernel = Kernel::attach(&self.pins, &self.cgroup2_root, &self.agents, &[])?;
-        kernel.open_session(self.session.id, PORTS)?;
+        let kernel = Kernel::attach(&self.pins, &self.cgroup2_root, &self.agents, &[], None)?;
+        kernel.open_session(self.session.id, RULES)?;
+        kernel.watch_slice(&self.slice.path)?;
+        kernel.open_session(self.service.id, SERVICE_RULES)?;
         self.kernel = Some(kernel);
         Ok(())
     }
@@ -93,6 +119,13 @@ impl World {
 
     pub fn kernel(&self) -> &Kernel {
         self.kernel.as_ref().expect("attached")
+    }
+
+    /// How often that was the reason.
+    pub fn refusals_for(&self, reason: Refusal) -> anyhow::Result<u64> {
+        let refusals = self.kernel().refusals()?;
+        let found = refusals.iter().find(|(refusal, _)| *refusal == reason);
+        Ok(found.context("a reason without a counter")?.1)
     }
 
     /// Detaches one program, and only that.
@@ -128,12 +161,40 @@ impl World {
         self.in_session(probe, |_| Ok(()))
     }
 
-    /// Accepts one connection at `listener`, answers it, and says what the kernel knows of it.
+    /// Runs `probe` in a process of the service and `beside` in this one meanwhile; both have to succeed.
+    pub fn in_service<T>(
+        &self,
+        probe: impl FnOnce() -> anyhow::Result<()>,
+        beside: impl FnOnce(Pid) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        in_process(
+            || {
+                enter(&self.service.path)?;
+                probe()
+            },
+            beside,
+        )
+    }
+
+    /// Runs `probe` in a process of the service.
+    pub fn only_in_service(
+        &self,
+        probe: impl FnOnce() -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.in_service(probe, |_| Ok(()))
+    }
+
+    /// Accepts one connection of the session at `listener`, answers it, and says what the kernel knows of it.
     pub fn accept(&self, listener: &TcpListener) -> anyhow::Result<Accepted> {
+        self.accept_of(self.session.id, listener)
+    }
+
+    /// The same, of any session.
+    pub fn accept_of(&self, session: u64, listener: &TcpListener) -> anyhow::Result<Accepted> {
         readable(listener).context("no connection reached the listener")?;
         let (mut stream, client) = listener.accept()?;
         let local = stream.local_addr()?;
-        let flow = self.kernel().flow(self.session.id, client, local);
+        let flow = self.kernel().flow(session, client, local);
         stream.write_all(b"!")?;
         Ok(Accepted {
             client,
@@ -148,6 +209,8 @@ impl Drop for World {
         self.kernel = None;
         let _best_effort = fs::remove_dir_all(&self.pins);
         self.session.remove();
+        self.service.remove();
+        self.slice.remove();
         let _best_effort = fs::remove_dir(&self.agents.path);
     }
 }
@@ -233,6 +296,57 @@ impl Cgroup {
 pub fn enter(cgroup: &Path) -> anyhow::Result<()> {
     fs::write(cgroup.join("cgroup.procs"), "0")
         .with_context(|| format!("cannot enter {}", cgroup.display()))
+}
+
+/// A network namespace for this process, with loopback.
+pub fn own_network() -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
+    ip("link set lo up")
+}
+
+/// connect(2) with AF_UNSPEC.
+pub fn disconnect(socket: impl AsFd) -> anyhow::Result<()> {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    // SAFETY: pointer and length are of one address.
+    let result = unsafe {
+        libc::connect(
+            socket.as_fd().as_raw_fd(),
+            &raw const nowhere,
+            size_of::<libc::sockaddr>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// setsockopt(2).
+pub fn set_option(socket: impl AsFd, level: i32, name: i32, value: &[u8]) -> nix::Result<()> {
+    // SAFETY: pointer and length are of the value.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            level,
+            name,
+            value.as_ptr().cast(),
+            value.len() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop)
+}
+
+/// connect(2), for sockets that std does not make.
+pub fn connect_socket(socket: impl AsFd, to: &str) -> anyhow::Result<nix::Result<()>> {
+    let to = SockaddrStorage::from(to.parse::<SocketAddr>()?);
+    Ok(nix::sys::socket::connect(socket.as_fd().as_raw_fd(), &to))
+}
+
+/// bind(2), likewise.
+pub fn bind_socket(socket: impl AsFd, local: &str) -> anyhow::Result<nix::Result<()>> {
+    let local = SockaddrStorage::from(local.parse::<SocketAddr>()?);
+    Ok(nix::sys::socket::bind(socket.as_fd().as_raw_fd(), &local))
 }
 
 /// Runs `probe` in a process of its own and `beside` in this one meanwhile. Where the probe fails, that is the error.
@@ -322,12 +436,17 @@ fn network() -> anyhow::Result<()> {
         "route add default via 198.51.100.1 dev out",
         "-6 route add default via 2001:db8:1::1 dev out",
     ] {
-        let status = Command::new("ip")
-            .args(arguments.split(' '))
-            .status()
-            .context("cannot run `ip`: install iproute2")?;
-        anyhow::ensure!(status.success(), "`ip {arguments}` failed");
+        ip(arguments)?;
     }
     // Whoever may make ping sockets is set per namespace; nobody, at first.
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").context("cannot allow ping sockets")
+}
+
+fn ip(arguments: &str) -> anyhow::Result<()> {
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .context("cannot run `ip`: install iproute2")?;
+    anyhow::ensure!(status.success(), "`ip {arguments}` failed");
+    Ok(())
 }

@@ -179,7 +179,7 @@ fn a_session_outlives_restart_crash_and_upgrade() {
     let said = session.wait_with_output().expect("our own child");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert_eq!(Some(id.trim_matches('"')), said.lines().last(), "{said}");
-    host.eventually("! pgrep --full 'holdpoint shim'", Duration::from_secs(10));
+    host.eventually("! pgrep holdpoint-shim", Duration::from_secs(10));
 }
 
 #[test]

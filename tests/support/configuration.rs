@@ -70,7 +70,7 @@ pub fn text(
     if let Some(seconds) = settings.max_seconds {
         write!(text, "\n[session]\nmax_seconds = {seconds}\n")?;
     }
-    text += &settings.services.replace("ISSUER", issuer.url());
+    text += &settings.extra_configuration.replace("ISSUER", issuer.url());
     Ok(text)
 }
 

@@ -64,8 +64,8 @@ pub struct Settings {
     pub hosts: Vec<String>,
     /// Further hosts that are dialled elsewhere.
     pub addresses: Vec<(String, SocketAddr)>,
-    /// TOML of `[[service]]`s; `ISSUER` in it becomes the issuer's URL.
-    pub services: String,
+    /// Further tables of the configuration; `ISSUER` in it becomes the issuer's URL.
+    pub extra_configuration: String,
 }
 
 /// A running world.
@@ -383,6 +383,23 @@ impl Remnants {
         let _ = remove_cgroup(&self.agents);
         let _ = fs::remove_dir_all(&self.pins);
         let _ = fs::remove_dir_all(&self.dir);
+        self.remove_private_tmp();
+    }
+
+    /// What sessions leave that nobody ends properly.
+    fn remove_private_tmp(&self) {
+        let name = self.agents.file_name().unwrap_or_default();
+        let prefix = format!("{}-s-", name.display());
+        for entry in ["/tmp", "/var/tmp"]
+            .into_iter()
+            .flat_map(fs::read_dir)
+            .flatten()
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 

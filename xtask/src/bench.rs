@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{host, setup};
 
-/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`.
+/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `hooks`: of the BPF programs (under a minute).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -16,6 +16,12 @@ pub struct Args {
 /// # Errors
 /// When this host lacks something, or Holdpoint does not build.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    if let Some((first, options)) = args.to_bench.options.split_first()
+        && first == "hooks"
+    {
+        // What is measured is the kernel; the profile that tests use is built already.
+        return setup::build_and_become("debug", &["bench-hooks"], options);
+    }
     host::require()?;
     host::require_program("nginx", "nginx")?;
     let programs = ["bench", "load-generator", "holdpoint"];

@@ -77,14 +77,32 @@ fn build(sources: &Path, target: &Path, toolchain: &Toolchain) -> anyhow::Result
         .env("RUSTC_BOOTSTRAP", "1")
         // The instruction set of every kernel since 4.14, and one answer for hosts of any architecture. It takes the place of
         // the caller's RUSTFLAGS.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-cpu=v2")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(sources)?)
         .env("AYA_BPF_TARGET_ARCH", "x86_64")
         .env("PATH", toolchain.path()?)
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .status()
         .context("cannot run cargo")?;
     anyhow::ensure!(status.success(), "building the BPF programs failed");
-    Ok(target.join("bpfel-unknown-none/release/holdpoint"))
+    let built = target.join("bpfel-unknown-none/release/holdpoint");
+    let object = target.join("holdpoint.bpf.o");
+    toolchain::strip(&built, &object)?;
+    Ok(object)
+}
+
+/// Of rustc, each behind a separator.
+fn flags(sources: &Path) -> anyhow::Result<String> {
+    let mut flags = vec!["-Ctarget-cpu=v2".to_owned(), "-Clink-arg=--btf".into()];
+    // BTF names source files: with names that are the same everywhere.
+    for (path, name) in [
+        (sources.to_path_buf(), "agent-ebpf"),
+        (toolchain::cargo_home()?, "cargo"),
+        (toolchain::sysroot()?, "rust"),
+    ] {
+        let path = path.to_str().context("a path that is not UTF-8")?;
+        flags.push(format!("--remap-path-prefix={path}={name}"));
+    }
+    Ok(flags.join("\x1f"))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> anyhow::Result<()> {

@@ -17,6 +17,9 @@ const MAPPED_PREFIX: u32 = 0xffff_u32.to_be();
 const LOOPBACK_V4: u32 = 0x7f00_0001_u32.to_be();
 
 impl Endpoint {
+    /// No address and no port.
+    pub const NONE: Self = Self::new([0; 4], 0);
+
     /// An endpoint from an address's four words.
     #[inline(always)]
     #[must_use]
@@ -51,6 +54,28 @@ impl Endpoint {
             return last == 0 || u32::from_be(last) >> 24 == 127;
         }
         first == 0 && second == 0 && third == 0 && (last == 0 || last == 1_u32.to_be())
+    }
+
+    /// Whether this is the address that means "any", and loopback where it is connected to.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_unspecified(&self) -> bool {
+        let [first, second, third, last] = self.address;
+        first == 0 && second == 0 && last == 0 && (third == 0 || third == MAPPED_PREFIX)
+    }
+
+    /// Whether this is in the IPv6 network of `prefix` (the upper 64 bits, host byte order) with `length` of at most 64 bits.
+    #[inline(always)]
+    pub(crate) const fn is_in_v6(&self, prefix: u64, length: u32) -> bool {
+        let [first, second, _, _] = self.address;
+        let upper = (u32::from_be(first) as u64) << 32 | u32::from_be(second) as u64;
+        (upper ^ prefix) >> (64 - length) == 0
+    }
+
+    /// Whether this is in the IPv4 network of `prefix` (host byte order) with `length` bits.
+    #[inline(always)]
+    pub(crate) const fn is_in_v4(&self, prefix: u32, length: u32) -> bool {
+        self.is_v4() && (u32::from_be(self.address[3]) ^ prefix) >> (32 - length) == 0
     }
 
     /// The loopback address of the same family, at `port`: 127.0.0.1 (mapped where this one is) or ::1.
@@ -142,6 +167,16 @@ mod tests {
             "[::ffff:0:127.0.0.1]:1",
         ] {
             assert!(!endpoint(text).is_loopback(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_unspecified_addresses_are_two_and_their_mapped_form() {
+        for text in ["0.0.0.0:1", "[::]:1", "[::ffff:0.0.0.0]:1"] {
+            assert!(endpoint(text).is_unspecified(), "{text}");
+        }
+        for text in ["127.0.0.1:1", "[::1]:1", "[1::]:1", "0.0.0.1:1"] {
+            assert!(!endpoint(text).is_unspecified(), "{text}");
         }
     }
 

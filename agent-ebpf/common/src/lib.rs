@@ -3,23 +3,35 @@
 #![no_std]
 
 mod address;
+mod drops;
 mod maps;
+mod option;
+mod refusal;
 mod route;
 
 pub use address::Endpoint;
-pub use maps::{Flow, FlowKey, Origin, SessionPorts};
-pub use route::{Refusal, Route, Transport, route};
+pub use drops::{DropEvent, Process};
+pub use maps::{Flow, FlowKey, SessionEntry, Slice, SocketState};
+pub use option::is_refused as option_is_refused;
+pub use refusal::Refusal;
+pub use route::{Network, Route, SessionPorts, SessionRules, Transport, route};
 
 /// Names of the maps and globals in the object, as the loader looks them up.
 pub mod names {
-    /// Hash: session cgroup id to [`SessionPorts`](super::SessionPorts). No entry, no network.
+    /// Hash: session cgroup id to [`SessionEntry`](super::SessionEntry). No entry, no network.
     pub const SESSIONS: &str = "SESSIONS";
-    /// LRU hash: socket cookie to [`Origin`](super::Origin).
-    pub const ORIGINS: &str = "ORIGINS";
+    /// Array of one [`Slice`](super::Slice): the cgroup above the sessions in the host's network namespace.
+    pub const SLICE: &str = "SLICE";
+    /// Socket storage: [`SocketState`](super::SocketState).
+    pub const SOCKETS: &str = "SOCKETS";
     /// LRU hash: [`FlowKey`](super::FlowKey) to [`Flow`](super::Flow).
     pub const FLOWS: &str = "FLOWS";
     /// Per-CPU array: [`Refusal`](super::Refusal) to a `u64` count.
     pub const REFUSALS: &str = "REFUSALS";
+    /// Ring buffer of [`DropEvent`](super::DropEvent).
+    pub const DROPS: &str = "DROPS";
+    /// Per-CPU array of one `u64`: refusals that are not in the ring buffer, because it was full.
+    pub const LOST: &str = "LOST";
     /// `u64`: the id of the cgroup above all sessions.
     pub const AGENTS_ID: &str = "AGENTS_ID";
     /// `u32`: its depth below the cgroup2 root, which has depth 0.

@@ -1,38 +1,97 @@
-use crate::Endpoint;
+use crate::{Endpoint, Network, Process, SessionPorts, SessionRules};
 
-/// Where a session's own listeners are, on 127.0.0.1 and ::1 of its network namespace. Host byte order.
+/// [`SessionRules`] as the map keeps them: any bit pattern is some rules.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SessionPorts {
-    /// The proxy: every TCP connection.
-    pub proxy: u16,
-    /// The resolver: port 53, UDP and TCP.
-    pub dns: u16,
+pub struct SessionEntry {
+    proxy: u16,
+    dns: u16,
+    /// 1: its own. Anything else is the host's, for which more is refused.
+    own_network: u32,
 }
 
-/// What a redirected socket asked for, by its cookie, for as long as the socket lives.
+impl SessionEntry {
+    /// What the entry says.
+    #[inline(always)]
+    #[must_use]
+    pub const fn rules(self) -> SessionRules {
+        SessionRules {
+            ports: SessionPorts {
+                proxy: self.proxy,
+                dns: self.dns,
+            },
+            network: match self.own_network {
+                1 => Network::Own,
+                _ => Network::Host,
+            },
+        }
+    }
+}
+
+impl From<SessionRules> for SessionEntry {
+    fn from(rules: SessionRules) -> Self {
+        Self {
+            proxy: rules.ports.proxy,
+            dns: rules.ports.dns,
+            own_network: match rules.network {
+                Network::Own => 1,
+                Network::Host => 0,
+            },
+        }
+    }
+}
+
+/// The cgroup above the sessions in the host's network namespace.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The id of the session's cgroup.
-    pub session: u64,
-    /// What was asked for, and by whom.
-    pub flow: Flow,
-    /// The listener it was sent to instead.
-    pub listener: Endpoint,
+pub struct Slice {
+    /// Its id. 0, which is no cgroup's: there is none.
+    pub id: u64,
+    /// Its depth below the cgroup2 root, which has depth 0.
+    pub level: u32,
     reserved: u32,
 }
 
-impl Origin {
-    /// What a process of `session` asked for and got `listener` instead of.
+impl Slice {
+    /// The cgroup `id` at depth `level`.
+    #[must_use]
+    pub const fn new(id: u64, level: u32) -> Self {
+        Self {
+            id,
+            level,
+            reserved: 0,
+        }
+    }
+}
+
+/// What is known of a session's socket, for as long as it lives. Made with the socket: a socket without it, or with another
+/// session's, is a foreign one. Accepted sockets have their listener's.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketState {
+    /// The id of the cgroup of the session whose process made it.
+    pub session: u64,
+    /// That process.
+    pub maker: Process,
+    /// What it asked for last that was redirected, and by whom.
+    pub flow: Flow,
+    /// The listener that it was redirected to; port 0 when it was not.
+    pub listener: Endpoint,
+}
+
+impl SocketState {
+    /// Of a new socket.
     #[inline(always)]
     #[must_use]
-    pub const fn new(session: u64, flow: Flow, listener: Endpoint) -> Self {
+    pub const fn new(session: u64, maker: Process) -> Self {
         Self {
             session,
-            flow,
-            listener,
-            reserved: 0,
+            maker,
+            flow: Flow {
+                destination: Endpoint::NONE,
+                pid: 0,
+            },
+            listener: Endpoint::NONE,
         }
     }
 }
@@ -61,23 +120,38 @@ pub struct Flow {
 
 // The same on both sides of the map, and without the padding that the verifier takes for a leak.
 const _: () = {
-    assert!(size_of::<SessionPorts>() == 4);
+    assert!(size_of::<SessionEntry>() == 8);
+    assert!(size_of::<Slice>() == 16);
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<Origin>() == 8 + 24 + 20 + 4);
+    assert!(size_of::<SocketState>() == 8 + 20 + 24 + 20);
     assert!(size_of::<FlowKey>() == 8 + 20 + 20);
     assert!(size_of::<Flow>() == 20 + 4);
 };
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Flow, FlowKey, Origin, SessionPorts};
+    use super::{Flow, FlowKey, SessionEntry, Slice};
 
     // SAFETY: repr(C), no padding (asserted above), any bit pattern is valid.
-    unsafe impl aya::Pod for SessionPorts {}
+    unsafe impl aya::Pod for SessionEntry {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for Origin {}
+    unsafe impl aya::Pod for Slice {}
     // SAFETY: as above.
     unsafe impl aya::Pod for FlowKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Flow {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_come_back_from_the_map() {
+        for network in [Network::Own, Network::Host] {
+            let ports = SessionPorts { proxy: 1, dns: 2 };
+            let rules = SessionRules { ports, network };
+            assert_eq!(SessionEntry::from(rules).rules(), rules);
+        }
+    }
 }

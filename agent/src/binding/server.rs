@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::{BindError, Sandbox};
 use crate::{
     daemon::House,
+    metrics::metrics,
     record::Event,
     session::{Session, SessionId},
 };
@@ -159,6 +160,7 @@ fn status(error: &BindError) -> StatusCode {
 }
 
 async fn record_refusal(house: &House, own: &Session, reason: &str) {
+    metrics().session_refused();
     tracing::info!(session = %own.id, reason, "a job was not bound or unbound");
     let event = Event::SessionRefused {
         user: own.user.clone(),

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs, io,
     os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use anyhow::Context as _;
@@ -32,12 +32,38 @@ impl AgentsCgroup {
             _ => Ok(()),
         }
         .with_context(|| format!("cannot make the cgroup {}", path.display()))?;
-        // The inode number is the id that bpf_get_current_ancestor_cgroup_id gives (kernfs, 64-bit).
-        let id = fs::metadata(&path)
-            .with_context(|| format!("cannot ask for the id of {}", path.display()))?
-            .ino();
+        let id = id(&path)?;
         Ok(Self { path, id, level: 1 })
     }
+}
+
+/// What the BPF programs know a cgroup by: its inode number is the id that bpf_get_current_ancestor_cgroup_id gives (kernfs, 64-bit).
+///
+/// # Errors
+/// When there is no such path.
+pub fn id(path: &Path) -> anyhow::Result<u64> {
+    Ok(fs::metadata(path)
+        .with_context(|| format!("cannot ask for the id of {}", path.display()))?
+        .ino())
+}
+
+/// How deep below `cgroup2_root` a cgroup is. 0 is the root itself.
+///
+/// # Errors
+/// When it is not below.
+pub fn level(cgroup2_root: &Path, path: &Path) -> anyhow::Result<u32> {
+    let below = path.strip_prefix(cgroup2_root).with_context(|| {
+        format!(
+            "{} is not below the cgroup2 root {}",
+            path.display(),
+            cgroup2_root.display()
+        )
+    })?;
+    let plain = below
+        .components()
+        .all(|component| matches!(component, Component::Normal(_)));
+    anyhow::ensure!(plain, "{} has to be a plain path", path.display());
+    Ok(u32::try_from(below.components().count())?)
 }
 
 /// Where the cgroup2 hierarchy is mounted, with its root: /sys/fs/cgroup on most hosts, a folder below it where version 1
@@ -117,6 +143,16 @@ mod tests {
     fn version_1_alone_is_none() {
         let old = MOUNTINFO.replace("cgroup2", "cgroup");
         assert_eq!(cgroup2_mount(old.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_cgroup_is_as_deep_as_its_path_is_long() {
+        let root = Path::new("/sys/fs/cgroup");
+        let level = |path: &str| level(root, Path::new(path)).ok();
+        assert_eq!(level("/sys/fs/cgroup"), Some(0));
+        assert_eq!(level("/sys/fs/cgroup/a.slice/a-b.slice/"), Some(2));
+        assert_eq!(level("/sys/fs/cgroup/a/../../b"), None);
+        assert_eq!(level("/sys/fs"), None);
     }
 
     proptest! {

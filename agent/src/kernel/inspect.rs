@@ -3,14 +3,16 @@
 use std::{
     ffi::CString,
     io,
-    os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
 };
 
-use super::{AgentsCgroup, programs::PROGRAMS, prove};
+use super::{
+    AgentsCgroup,
+    programs::PROGRAMS,
+    prove,
+    sys::{self, Command},
+};
 
 /// A program that should be pinned, and what became of it.
 #[derive(Debug)]
@@ -63,52 +65,24 @@ struct LinkInfo {
 }
 
 fn attached_to(pin: &Path) -> io::Result<u64> {
-    /// `enum bpf_cmd` of linux/bpf.h.
-    const BPF_OBJ_GET: i32 = 7;
-    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
     /// `enum bpf_link_type` of linux/bpf.h.
     const BPF_LINK_TYPE_CGROUP: u32 = 3;
 
     let path = CString::new(pin.as_os_str().as_bytes())?;
     // pathname, bpf_fd and file_flags.
-    let link = bpf(BPF_OBJ_GET, &[path.as_ptr().expose_provenance() as u64, 0])?;
-    // SAFETY: the kernel has just made it.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let link = sys::open(Command::ObjGet, &[sys::pointer(path.as_ptr()), 0])?;
     let mut info = LinkInfo::default();
     let size = size_of::<LinkInfo>() as u64;
     // bpf_fd and info_len, then info.
     let attributes = [
-        u64::from_ne_bytes(pair(link.as_raw_fd() as u32, size as u32)),
-        (&raw mut info).expose_provenance() as u64,
+        sys::pair(link.as_raw_fd() as u32, size as u32),
+        sys::pointer(&raw mut info),
     ];
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &attributes)?;
+    sys::call(Command::ObjGetInfoByFd, &attributes)?;
     if info.kind == BPF_LINK_TYPE_CGROUP {
         Ok(info.cgroup)
     } else {
         Err(io::Error::other("it is no link to a cgroup"))
-    }
-}
-
-fn pair(first: u32, second: u32) -> [u8; 8] {
-    let mut bytes = [0; 8];
-    bytes[..4].copy_from_slice(&first.to_ne_bytes());
-    bytes[4..].copy_from_slice(&second.to_ne_bytes());
-    bytes
-}
-
-fn bpf(command: i32, attributes: &[u64; 2]) -> io::Result<i32> {
-    // SAFETY: the attributes are of the size given, and what they point to lives in the caller with room for what is written.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            attributes.as_ptr(),
-            size_of_val(attributes),
-        )
-    };
-    match result {
-        -1 => Err(io::Error::last_os_error()),
-        fd => Ok(fd as i32),
     }
 }
 

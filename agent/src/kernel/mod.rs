@@ -6,12 +6,14 @@
 
 mod bpffs;
 mod cgroup;
+mod drops;
 pub mod inspect;
 mod pins;
 mod programs;
 mod prove;
 #[cfg(test)]
 mod sources;
+mod sys;
 
 use std::{
     borrow::Borrow,
@@ -27,16 +29,18 @@ use std::{
 use anyhow::Context as _;
 use aya::{
     Ebpf, Pod,
-    maps::{HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
 };
 use aya_log::EbpfLogger;
-use holdpoint_ebpf_common::{FlowKey, Origin, names};
+use holdpoint_ebpf_common::{FlowKey, SessionEntry, Slice, names};
 use serde::Serialize;
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use bpffs::is_bpffs;
 pub use cgroup::{AgentsCgroup, cgroup2_root};
-pub use holdpoint_ebpf_common::{Refusal, SessionPorts};
+use drops::Drops;
+pub use drops::Refused;
+pub use holdpoint_ebpf_common::{Network, Refusal, SessionPorts, SessionRules};
 
 /// BPF_NOEXIST of linux/bpf.h.
 const NO_EXIST: u64 = 1;
@@ -65,7 +69,9 @@ pub struct PinnedLink {
 pub struct Kernel {
     ebpf: Mutex<Ebpf>,
     agents: AgentsCgroup,
+    cgroup2_root: PathBuf,
     links: Vec<PinnedLink>,
+    drops: Drops,
 }
 
 impl Kernel {
@@ -73,7 +79,8 @@ impl Kernel {
     /// refuse, and pins their links and maps below `pin_dir`.
     ///
     /// What a dead daemon left pinned there goes on enforcing until the new programs do, and is then replaced and gone when
-    /// this returns. The maps are new, and `sessions` is all that is in them by then: whatever else still runs is refused.
+    /// this returns. Of its sessions, those that are named in `sessions` (the cgroup's id and its rules) are open before the first new
+    /// program runs; whatever still runs in another is refused. `slice` is the cgroup to start with for [`Self::watch_slice`].
     ///
     /// # Errors
     /// When this is not root, the kernel is older than 5.10 or refuses the programs, `pin_dir` is on no bpffs, or a
@@ -83,36 +90,44 @@ impl Kernel {
         pin_dir: &Path,
         cgroup2_root: &Path,
         agents: &AgentsCgroup,
-        sessions: &[(u64, SessionPorts)],
+        sessions: &[(u64, SessionRules)],
+        slice: Option<&Path>,
     ) -> anyhow::Result<Self> {
         bpffs::require(pin_dir)?;
-        let mut ebpf = programs::load(agents)?;
-        for (cgroup_id, ports) in sessions {
-            open_session(&mut ebpf, *cgroup_id, *ports)?;
+        let (maps, links) = (pin_dir.join("maps"), pin_dir.join("links"));
+        let mut ebpf = programs::load(agents, &maps)?;
+        for (cgroup_id, rules) in sessions {
+            open_session(&mut ebpf, *cgroup_id, *rules)?;
+        }
+        if let Some(slice) = slice {
+            watch_slice(&mut ebpf, cgroup2_root, slice)?;
         }
         let attached = programs::attach(&mut ebpf, cgroup2_root)?;
         prove_enforcement(&ebpf, agents)?;
 
-        let (maps, links) = (pin_dir.join("maps"), pin_dir.join("links"));
         let predecessor = pinned_counters(&maps.join(names::REFUSALS))?;
         pins::maps(&ebpf, &maps)?;
         let links = pins::links(attached, &links)?;
         if let Some(counters) = predecessor {
             wait_until_gone(&counters, agents)?;
         }
+        let drops = ebpf.take_map(names::DROPS).context("no map of drops")?;
         Ok(Self {
             ebpf: Mutex::new(ebpf),
             agents: agents.clone(),
+            cgroup2_root: cgroup2_root.to_owned(),
             links,
+            drops: Drops::new(drops.try_into()?),
         })
     }
 
-    /// Opens the network, such as it is, to the processes of a session.
+    /// Opens the network, such as it is, to the processes of a session: a child of the agents' cgroup, or a cgroup up to 8 levels
+    /// below it or below the slice. A session may be within another; the inner one's rules go for its processes.
     ///
     /// # Errors
     /// When the cgroup is already a session's, or there are 4096 sessions.
-    pub fn open_session(&self, cgroup_id: u64, ports: SessionPorts) -> anyhow::Result<()> {
-        open_session(&mut self.ebpf(), cgroup_id, ports)
+    pub fn open_session(&self, cgroup_id: u64, rules: SessionRules) -> anyhow::Result<()> {
+        open_session(&mut self.ebpf(), cgroup_id, rules)
     }
 
     /// Closes it: from here on every connection of the session is refused. Closing what is not open changes nothing.
@@ -121,12 +136,22 @@ impl Kernel {
     /// When the kernel does not take the entry out.
     pub fn close_session(&self, cgroup_id: u64) -> anyhow::Result<()> {
         let mut ebpf = self.ebpf();
-        let mut sessions = hash_mut::<u64, SessionPorts>(&mut ebpf, names::SESSIONS)?;
+        let mut sessions = hash_mut::<u64, SessionEntry>(&mut ebpf, names::SESSIONS)?;
         match sessions.remove(&cgroup_id) {
             Err(error) if !is_missing(&error) => Err(error)
                 .with_context(|| format!("cannot take session cgroup {cgroup_id} from the kernel")),
             _ => Ok(()),
         }
+    }
+
+    /// Refuses everything to what is below the cgroup `slice`, except to the sessions there: services in the host's network namespace.
+    /// There is one slice; the next one takes its place. A slice that was stopped and started again is another cgroup, so watch it
+    /// again, before anything starts in it.
+    ///
+    /// # Errors
+    /// When it is not below the cgroup2 root.
+    pub fn watch_slice(&self, slice: &Path) -> anyhow::Result<()> {
+        watch_slice(&mut self.ebpf(), &self.cgroup2_root, slice)
     }
 
     /// What the connection from `client`, accepted at `listener` in the session's namespace, asked for. Each connection can be
@@ -167,15 +192,32 @@ impl Kernel {
             .collect()
     }
 
-    /// How many redirected sockets are open.
+    /// The next refusal, as it happens; each is handed out once. Cancel safe. Those that nobody has asked for wait (a few thousand of
+    /// them; the rest is lost, and counted by [`Self::lost_refusals`]).
     ///
     /// # Errors
-    /// When the kernel does not list them.
-    pub fn redirected_sockets(&self) -> anyhow::Result<usize> {
-        hash_mut::<u64, Origin>(&mut self.ebpf(), names::ORIGINS)?
-            .keys()
-            .try_fold(0, |count, cookie| cookie.map(|_| count + 1))
-            .context("cannot list the redirected sockets")
+    /// When it cannot be waited for: no runtime, or no descriptors.
+    pub async fn refused(&self) -> io::Result<Refused> {
+        self.drops.next().await
+    }
+
+    /// The next refusal that has already happened.
+    #[must_use]
+    pub fn refused_already(&self) -> Option<Refused> {
+        self.drops.ready()
+    }
+
+    /// How many refusals [`Self::refused`] did not hand out, because nobody asked for them in time.
+    ///
+    /// # Errors
+    /// When the kernel does not hand the counter out.
+    pub fn lost_refusals(&self) -> anyhow::Result<u64> {
+        let ebpf = self.ebpf();
+        let lost: Counters<&MapData> = ebpf
+            .map(names::LOST)
+            .context("no map of losses")?
+            .try_into()?;
+        Ok(lost.get(&0, 0)?.iter().sum())
     }
 
     /// Tries to connect, to send and to make a socket from below the agents' cgroup but outside of any session, in a child process of
@@ -208,12 +250,23 @@ impl Kernel {
     }
 }
 
-fn open_session(ebpf: &mut Ebpf, cgroup_id: u64, ports: SessionPorts) -> anyhow::Result<()> {
+fn open_session(ebpf: &mut Ebpf, cgroup_id: u64, rules: SessionRules) -> anyhow::Result<()> {
     // 0 is what the kernel answers for "no such ancestor".
     anyhow::ensure!(cgroup_id != 0, "0 is no cgroup's id");
     hash_mut(ebpf, names::SESSIONS)
-        .and_then(|mut sessions| Ok(sessions.insert(cgroup_id, ports, NO_EXIST)?))
+        .and_then(|mut sessions| {
+            Ok(sessions.insert(cgroup_id, SessionEntry::from(rules), NO_EXIST)?)
+        })
         .with_context(|| format!("cannot tell the kernel of session cgroup {cgroup_id}"))
+}
+
+fn watch_slice(ebpf: &mut Ebpf, cgroup2_root: &Path, path: &Path) -> anyhow::Result<()> {
+    let slice = Slice::new(cgroup::id(path)?, cgroup::level(cgroup2_root, path)?);
+    anyhow::ensure!(slice.level > 0, "the slice cannot be the cgroup2 root");
+    let map = ebpf.map_mut(names::SLICE).context("no map of slices")?;
+    Array::try_from(map)?
+        .set(0, slice, 0)
+        .with_context(|| format!("cannot tell the kernel of the slice {}", path.display()))
 }
 
 type Counters<T> = PerCpuArray<T, u64>;

@@ -12,9 +12,10 @@ use holdpoint_ebpf_common::names;
 
 use super::{PinnedLink, programs::Attached};
 
-const MAPS: [&str; 4] = [
+const MAPS: [&str; 5] = [
     names::SESSIONS,
-    names::ORIGINS,
+    names::SLICE,
+    names::SOCKETS,
     names::FLOWS,
     names::REFUSALS,
 ];
@@ -45,10 +46,7 @@ pub fn links(attached: Vec<Attached>, dir: &Path) -> anyhow::Result<Vec<PinnedLi
         link,
     } in attached
     {
-        let pin = replace(dir, program, |pin| {
-            link.pin(pin)?;
-            Ok(())
-        })?;
+        let pin = replace(dir, program, |pin| link.pin(pin))?;
         pinned.push(PinnedLink {
             program: program.to_owned(),
             attach_type: attach_type.to_owned(),

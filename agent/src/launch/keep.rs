@@ -32,9 +32,7 @@ pub struct Kept {
 pub fn open(rules: &Rules) -> anyhow::Result<Vec<Kept>> {
     let own = rules.own.iter().map(super::message::Octets::to_path);
     let own = own.filter(|path| below(path, &private::ROOTS));
-    let mut kept: Vec<_> = as_caller(&rules.caller, || {
-        own.filter_map(|path| kept(path)).collect()
-    })?;
+    let mut kept: Vec<_> = as_caller(&rules.caller, || own.filter_map(open_path).collect())?;
     // Sockets among the caller's own would lead out; whose they are makes no difference.
     kept.retain(|kept: &Kept| kept.is_directory || is(kept, SFlag::S_IFREG));
     let shared = rules.shared.iter().chain(&rules.sockets);
@@ -43,7 +41,7 @@ pub fn open(rules: &Rules) -> anyhow::Result<Vec<Kept>> {
     kept.extend(
         shared
             .filter(|path| below(path, &covered))
-            .filter_map(self::kept),
+            .filter_map(open_path),
     );
     kept.sort_by(|one, other| one.path.cmp(&other.path));
     Ok(kept)
@@ -103,7 +101,7 @@ pub fn as_caller<T>(caller: &Identity, act: impl FnOnce() -> T) -> anyhow::Resul
 }
 
 /// None when it is not there or cannot be reached.
-fn kept(path: PathBuf) -> Option<Kept> {
+fn open_path(path: PathBuf) -> Option<Kept> {
     // A link could be changed by whoever may write to `/tmp`, and lead past the permissions that are looked at here.
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)

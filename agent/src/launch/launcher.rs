@@ -10,6 +10,7 @@ use std::{
         unix::{
             fs::PermissionsExt as _,
             net::{UnixListener, UnixStream},
+            process::CommandExt as _,
         },
     },
     path::{Path, PathBuf},
@@ -144,7 +145,9 @@ impl Launcher {
             stream => stream.context("cannot accept")?.0,
         };
         self.check(&stream)?;
+        // The running program once more, whatever has become of its file.
         Command::new("/proc/self/exe")
+            .arg0("holdpoint")
             .arg("shim")
             .env_clear()
             .current_dir("/")

@@ -61,7 +61,7 @@ pub use listener::RunListener;
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
 pub use sandbox::{Limits, Sandbox};
-pub use spawn::{LAUNCHER_SOCKET, Launcher, clear, sweep};
+pub use spawn::{LAUNCHER_SOCKET, Launcher, TEMPORARY_SOCKET, clear, sweep};
 
 /// Port of the proxy's listeners in every session.
 pub const PROXY_PORT: u16 = 15001;

@@ -23,7 +23,7 @@ use super::{
 /// The name of a launcher's socket in the runtime directory.
 pub const LAUNCHER_SOCKET: &str = "launcher.sock";
 /// The name of the socket of one that a daemon has started. Another one, because what listens there may be on its way out.
-const TEMPORARY_SOCKET: &str = "launcher-temporary.sock";
+pub const TEMPORARY_SOCKET: &str = "launcher-temporary.sock";
 
 /// How long a temporary launcher with nothing left to do may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -86,6 +86,7 @@ impl Launcher {
         let listener = super::launcher::bind(&socket)?;
         let mut command = Command::new("/proc/self/exe");
         command
+            .arg0("holdpoint")
             .arg("launcher")
             .arg("--temporary")
             .arg(agents_cgroup)

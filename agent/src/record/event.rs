@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     approvals::ApprovalId,
+    refusals::Refused,
     session::{SessionId, User, random_id},
 };
 
@@ -121,6 +122,23 @@ pub enum Event {
         reason: Text,
         /// Who connected.
         process: Option<Process>,
+    },
+    /// The kernel, the resolver or the launcher refused something, `count` times since the record was last told of it.
+    Refused {
+        /// What.
+        #[serde(flatten)]
+        refused: Refused,
+        /// The process that asked last.
+        pid: Option<u32>,
+        /// How often.
+        count: u64,
+    },
+    /// They refused more, in too many ways to tell them one by one.
+    RefusedMore {
+        /// The session, where it is one's.
+        session: Option<SessionId>,
+        /// How often.
+        count: u64,
     },
     /// A request that could not be read as an operation was refused.
     RequestRefused {
@@ -256,6 +274,8 @@ impl Event {
             | Self::DaemonStopped { .. }
             | Self::SessionRefused { .. }
             | Self::ControlRefused { .. } => None,
+            Self::Refused { refused, .. } => refused.session.as_ref(),
+            Self::RefusedMore { session, .. } => session.as_ref(),
             Self::SessionOpened { session, .. }
             | Self::SessionAdopted { session, .. }
             | Self::SessionClosed { session, .. }

@@ -200,6 +200,9 @@ impl SessionSummary {
                 }
             }
             Event::ConnectionRefused { .. } | Event::RequestRefused { .. } => self.refused += 1,
+            Event::Refused { count, .. } | Event::RefusedMore { count, .. } => {
+                self.refused += count;
+            }
             Event::SessionClosed { reason, .. } => {
                 self.closed_at = Some(stored.time);
                 self.close_reason = Some(reason.clone());

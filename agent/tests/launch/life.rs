@@ -119,6 +119,7 @@ fn nobody_in_a_session_adopts_one(world: &World) {
     let run = world.dir().join("run");
     let inside = world.says(&format!("ls -A {}", run.display()));
     assert_eq!(inside, "ca-bundle.pem\nresolv.conf\n");
+    world.all_ended();
     let sockets = run.join("sessions");
     let mut client = world.client(&["sleep", "1000"]).spawn().expect("starts");
     eventually("the session is there", || world.doors() == 1);

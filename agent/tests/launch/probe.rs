@@ -11,9 +11,10 @@ pub fn main(name: &str) -> ExitCode {
         "i386" => i386(),
         "typing" => typing(),
         "own-socket" => own_socket(),
-        _ => match name.strip_prefix("connect:") {
-            Some(path) => connect(path),
-            None => panic!("no such probe: {name}"),
+        _ => match name.split_once(':') {
+            Some(("connect", path)) => connect(path),
+            Some(("connect-later", path)) => connect_later(path),
+            _ => panic!("no such probe: {name}"),
         },
     }
     ExitCode::SUCCESS
@@ -119,6 +120,15 @@ fn connect(path: &str) {
         Ok(_) => println!("works"),
         Err(error) => println!("errno {:?}", error.raw_os_error()),
     }
+}
+
+/// To one that is made after the session.
+fn connect_later(path: &str) {
+    println!("ready");
+    while !std::path::Path::new(path).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    connect(path);
 }
 
 /// One that another process of the session connects to.

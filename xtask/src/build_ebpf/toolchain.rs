@@ -44,6 +44,43 @@ impl Toolchain {
     }
 }
 
+/// Where rustc has what it brings along.
+///
+/// # Errors
+/// When it cannot be asked.
+pub fn sysroot() -> anyhow::Result<PathBuf> {
+    Ok(output(Command::new("rustc").args(["--print", "sysroot"]))?.into())
+}
+
+/// Leaves everything out that is not needed to load the programs: nine tenths are debug information.
+///
+/// # Errors
+/// When rustc's own objcopy fails.
+pub fn strip(object: &Path, stripped: &Path) -> anyhow::Result<()> {
+    let sysroot = sysroot()?;
+    let host = output(Command::new("rustc").args(["--print", "host-tuple"]))?;
+    let objcopy = sysroot.join(format!("lib/rustlib/{host}/bin/rust-objcopy"));
+    output(
+        Command::new(objcopy)
+            .args(["--strip-debug", "--remove-section=.BTF.ext"])
+            .args([object, stripped])
+            // Where it expects rustc's LLVM is not where that is.
+            .env("LD_LIBRARY_PATH", sysroot.join("lib")),
+    )?;
+    Ok(())
+}
+
+/// Where cargo keeps the sources of dependencies.
+///
+/// # Errors
+/// When nobody's home is known.
+pub fn cargo_home() -> anyhow::Result<PathBuf> {
+    env::var_os("CARGO_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(env::home_dir()?.join(".cargo")))
+        .context("no home directory: set CARGO_HOME")
+}
+
 fn bpf_linker(root: &Path) -> anyhow::Result<PathBuf> {
     let bin = root.join("bin");
     let expected = format!("bpf-linker {BPF_LINKER}");
@@ -69,8 +106,7 @@ fn bpf_linker(root: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn standard_library_sources(cache: &Path) -> anyhow::Result<()> {
-    let sysroot = PathBuf::from(output(Command::new("rustc").args(["--print", "sysroot"]))?);
-    let sources = sysroot.join("lib/rustlib/src/rust");
+    let sources = sysroot()?.join("lib/rustlib/src/rust");
     if sources.join("library/core/Cargo.toml").exists() {
         return Ok(());
     }

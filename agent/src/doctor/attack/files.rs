@@ -80,7 +80,7 @@ pub const ATTACKS: &[Attack] = &[
 ];
 
 /// Where there is no such file, the kernel has no such thing.
-fn missing(error: io::Error) -> io::Error {
+pub fn missing(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ENODEV),
         _ => error,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Attack, Scene, arrive, succeed};
-use crate::doctor::stage::places::RUNTIME;
+use crate::{doctor::stage::places::RUNTIME, launch::TEMPORARY_SOCKET};
 
 /// Sockets that the doctor stands in for.
 pub const STAND_INS: &[&str] = &[
@@ -83,6 +83,9 @@ pub const ATTACKS: &[Attack] = &[
         "another session, of a token of one's own",
         |_| UnixStream::connect(Path::new(RUNTIME).join("run.sock")).map(drop),
     ),
+    succeed("launcher-socket", "a shim, to be told what to do", |_| {
+        UnixStream::connect(Path::new(RUNTIME).join(TEMPORARY_SOCKET)).map(drop)
+    }),
 ];
 
 fn ask(scene: &Scene, path: &str) -> io::Result<()> {

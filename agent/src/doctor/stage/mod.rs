@@ -2,7 +2,7 @@
 //! can be reached from elsewhere, nothing of it reaches the real host or its network, and nothing of it is left over.
 
 mod backdrop;
-mod cable;
+pub mod cable;
 mod host;
 mod issuer;
 mod listen;
