@@ -95,6 +95,34 @@ fn names_and_connections_are_shown_and_recorded() {
 }
 
 #[test]
+fn who_may_not_even_ask_is_shown() {
+    let world = World::start();
+    let root = world
+        .holdpoint(&["run"])
+        .args(["--token-file", "/dev/null", "--", "true"])
+        .output();
+    assert!(!root.expect("it runs").status.success());
+    let mut garbage = std::os::unix::net::UnixStream::connect(world.dir().join("run/run.sock"))
+        .expect("open to all");
+    std::io::Write::write_all(&mut garbage, b"garbage").expect("it reads");
+    drop(garbage);
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let seen = loop {
+        let seen = refused(&world);
+        if seen.iter().filter(|it| it["by"] == "launcher").count() >= 1 {
+            break seen;
+        }
+        assert!(std::time::Instant::now() < until, "{seen:#?}");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    assert!(
+        seen.iter()
+            .any(|it| it["session"].is_null() && it["process"] == "uid 0"),
+        "{seen:#?}"
+    );
+}
+
+#[test]
 fn an_agent_sets_no_pace_for_the_record() {
     let world = World::start();
     let script = "import socket\n\

@@ -23,6 +23,7 @@ use crate::{
     launch,
     metadata::{self, MetadataView},
     metrics::metrics,
+    pace::Pace,
     record::{Event, PrincipalRecord},
     service::{Service, Standing},
     session::{Session, SessionId},
@@ -41,6 +42,8 @@ pub struct Room {
     pub allowance: Allowance,
     /// The resumable uploads it has begun.
     pub uploads: Uploads,
+    /// How its refused connections are recorded.
+    pub pace: Pace,
     closed: watch::Sender<bool>,
 }
 
@@ -59,6 +62,7 @@ impl Room {
             metadata,
             allowance: house.memory.session(),
             uploads: Uploads::default(),
+            pace: Pace::default(),
             closed: watch::Sender::new(false),
         }
     }

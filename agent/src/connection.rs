@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io::{self, Read as _},
+    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
@@ -43,6 +44,7 @@ use crate::{
     kernel::Flow,
     metadata,
     metrics::{Served, metrics},
+    pace::{self, Turn},
     record::{Event, Process, Text},
     refusals::{self, RefusedBy},
     relay::{self, Visit},
@@ -63,13 +65,18 @@ const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
 const STOPPED: &str = "the daemon stopped";
 
-/// Serves one accepted connection until it ends.
-pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) {
+/// Serves one accepted connection until it ends; `flow` is its [`origin`].
+pub async fn serve(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    stream: TcpStream,
+    flow: Option<Flow>,
+) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let room = sandbox.room();
     let accepted = Instant::now();
-    let Some(flow) = origin(&house, &room, &stream) else {
+    let Some(flow) = flow else {
         let caller = Caller {
             house,
             room,
@@ -105,9 +112,10 @@ pub async fn serve(house: Arc<House>, sandbox: Arc<Sandbox>, stream: TcpStream) 
     }
 }
 
-/// Where the client wanted to go, as the kernel remembers it.
-fn origin(house: &House, room: &Room, stream: &TcpStream) -> Option<Flow> {
-    let (client, listener) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+/// Where `client`, from whom this was accepted, wanted to go. The kernel forgets it, so this is asked once, whatever becomes of the
+/// connection. (The socket itself cannot tell the client's address any more when that has reset the connection.)
+pub fn origin(house: &House, room: &Room, stream: &TcpStream, client: SocketAddr) -> Option<Flow> {
+    let listener = stream.local_addr().ok()?;
     house.kernel.flow(room.session.cgroup_id, client, listener)
 }
 
@@ -436,6 +444,16 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
+        match self.room.pace.refused(Instant::now()) {
+            Turn::Recorded => self.record_refusal(reason).await,
+            Turn::FirstCounted => {
+                tokio::spawn(record_more(self.house.clone(), self.room.clone()));
+            }
+            Turn::Counted => {}
+        }
+    }
+
+    async fn record_refusal(&self, reason: &str) {
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         metrics().connection_ended(Served::Refused, self.accepted.elapsed());
         let process = match self.flow {
@@ -474,6 +492,20 @@ impl Caller {
         self.house
             .refusals
             .note(refused, self.flow.map(|flow| flow.pid));
+    }
+}
+
+/// In a while, those that come too fast to be recorded one by one.
+async fn record_more(house: Arc<House>, room: Arc<Room>) {
+    tokio::time::sleep(pace::WINDOW).await;
+    let (session, count) = (room.session.id.clone(), room.pace.take());
+    tracing::info!(%session, count, "further connections refused");
+    let event = Event::RefusedMore {
+        session: Some(session),
+        count,
+    };
+    if let Err(error) = house.record.append_unsynced(event).await {
+        tracing::error!(%error, "refused connections are missing in the record");
     }
 }
 

@@ -1,10 +1,14 @@
 //! Puts the parts together and runs them.
 
 use std::{
+    convert::Infallible,
     fs,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,9 +33,10 @@ use crate::{
     connection,
     control::{self, ControlState},
     credential::Credentials,
-    dns,
+    dns, doctor,
     gate::Gate,
-    kernel::{self, AgentsCgroup, Kernel},
+    guard::Guard,
+    kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
@@ -85,7 +90,7 @@ pub struct House {
     /// What resolvers say of names that policy does not know.
     pub unknown_names: config::UnknownNames,
     /// Whether sessions outlive this daemon when it is told to stop.
-    pub sessions_stay: bool,
+    pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
 }
 
@@ -101,6 +106,19 @@ impl House {
             self.note_kernel_refusal(&refused);
         }
         self.refusals.tell(&self.record).await;
+    }
+
+    /// A request for a session that nobody could be asked about.
+    fn note_turned_away(&self, who: &launch::TurnedAway) {
+        metrics::metrics().session_refused();
+        let refused = Refused {
+            session: None,
+            by: RefusedBy::Launcher,
+            process: who.uid.map(|uid| Text::short(&format!("uid {uid}"))),
+            destination: None,
+            reason: Text::short(&who.reason),
+        };
+        self.refusals.note(refused, who.pid);
     }
 
     fn note_kernel_refusal(&self, refused: &kernel::Refused) {
@@ -128,12 +146,22 @@ impl House {
     }
 }
 
-/// Runs until it is told to stop. Without `needs_launcher` it starts a launcher of its own where there is none, and ends its sessions
-/// with it.
+/// How a daemon runs, apart from its configuration.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Fail where no launcher runs, instead of starting one that ends, with all sessions, when this daemon is told to.
+    #[arg(long)]
+    needs_launcher: bool,
+    /// Do not mind when a BPF program is taken away: for the doctor, to show that it notices.
+    #[arg(long, hide = true)]
+    unguarded: bool,
+}
+
+/// Runs until it is told to stop.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
+pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
@@ -156,7 +184,7 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     }
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
     let mut launcher =
-        Launcher::find_or_start(&config.runtime_dir, &agents.path, needs_launcher).await?;
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, options.needs_launcher).await?;
     let site = launch::Site {
         agents_cgroup: agents.path.clone(),
         ca_bundle: config.ca_bundle(),
@@ -168,11 +196,16 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
-    // Those that proved that it enforces.
-    while kernel.refused_already().is_some() {}
+    let guard = match options.unguarded {
+        true => Guard::none(),
+        false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
+    };
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
+    doctor::prove(&kernel, &site, cgroup2_root).await?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -197,15 +230,13 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
         site,
         google: config.google.clone(),
         unknown_names: config.dns.unknown_names,
-        sessions_stay: !launcher.is_temporary(),
+        sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
     });
 
-    let control = {
-        let (socket, state) = (config.control_socket(), control_state(&house, &config));
-        tokio::spawn(async move { control::serve(&socket, state).await })
-    };
+    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
     tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
@@ -225,19 +256,38 @@ pub async fn run(config: Config, needs_launcher: bool) -> anyhow::Result<()> {
     }
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, &mut sessions, control).await?;
+    let end = serve(&house, &config, &runs, &mut sessions, control, guard).await?;
 
     notify("STOPPING=1");
+    let reason = match &end {
+        End::Told(signal) => (*signal).to_owned(),
+        End::Lost(loss) => {
+            house.sessions_stay.store(false, Ordering::Relaxed);
+            record_loss(&house, loss).await;
+            format!("enforcement was lost: {loss}")
+        }
+    };
     tracing::info!(%reason, "stopping");
     opening::end_all(&house, &mut sessions).await;
     launcher.stop().await;
     house
         .record
         .append(Event::DaemonStopped {
-            reason: reason.into(),
+            reason: (&reason).into(),
         })
         .await?;
-    Ok(())
+    match end {
+        End::Told(_) => Ok(()),
+        End::Lost(_) => anyhow::bail!(reason),
+    }
+}
+
+/// Why a daemon ends.
+enum End {
+    /// By this signal.
+    Told(&'static str),
+    /// The BPF programs are no longer to be relied on.
+    Lost(Loss),
 }
 
 /// Takes `holdpoint run` requests and signals until one of them ends the daemon; says which.
@@ -246,13 +296,13 @@ async fn serve(
     config: &Config,
     runs: &RunListener,
     sessions: &mut JoinSet<()>,
-    control: tokio::task::JoinHandle<anyhow::Result<()>>,
-) -> anyhow::Result<String> {
+    mut control: tokio::task::JoinHandle<Infallible>,
+    mut guard: Guard,
+) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut control = control;
     loop {
         tokio::select! {
             request = runs.accept() => match request {
@@ -265,16 +315,28 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
+            Some(turned_away) = runs.turned_away() => house.note_turned_away(&turned_away),
             Some(_) = sessions.join_next() => {}
-            ended = &mut control => {
-                ended.context("the control API panicked")??;
-                anyhow::bail!("the control API ended");
-            }
+            Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            _ = terminate.recv() => return Ok("SIGTERM".to_owned()),
-            _ = interrupt.recv() => return Ok("SIGINT".to_owned()),
+            loss = guard.lost() => return Ok(End::Lost(loss?)),
+            _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
+            _ = interrupt.recv() => return Ok(End::Told("SIGINT")),
         }
+    }
+}
+
+async fn record_loss(house: &House, loss: &Loss) {
+    tracing::error!(
+        "enforcement was lost: {loss}; all sessions are ended, and so is this daemon: the next one attaches the BPF programs anew. \
+         Find out who did it: only root can"
+    );
+    let event = Event::EnforcementLost {
+        what: loss.to_string().into(),
+    };
+    if let Err(error) = house.record.append(event).await {
+        tracing::error!(%error, "that enforcement was lost is missing in the record");
     }
 }
 
@@ -495,14 +557,17 @@ async fn accept(
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // Full means no: dropping the stream closes it.
-                Ok((stream, _)) => if let Ok(place) = places.clone().try_acquire_owned() {
-                    let (house, sandbox) = (house.clone(), sandbox.clone());
-                    connections.spawn(async move {
-                        connection::serve(house, sandbox, stream).await;
-                        drop(place);
-                    });
-                },
+                Ok((stream, client)) => {
+                    let flow = connection::origin(&house, &sandbox.room(), &stream, client);
+                    // Full means no: dropping the stream closes it.
+                    if let Ok(place) = places.clone().try_acquire_owned() {
+                        let (house, sandbox) = (house.clone(), sandbox.clone());
+                        connections.spawn(async move {
+                            connection::serve(house, sandbox, stream, flow).await;
+                            drop(place);
+                        });
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(20)).await;

@@ -33,9 +33,8 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
         config: PathBuf,
-        /// Fail where no launcher runs, instead of starting one that ends, with all sessions, when this daemon is told to.
-        #[arg(long)]
-        needs_launcher: bool,
+        #[command(flatten)]
+        options: daemon::Options,
     },
     /// Starts sessions' processes for the daemon, so that they outlive it.
     Launcher {
@@ -92,10 +91,7 @@ enum Command {
 
 fn main() -> ExitCode {
     match Holdpoint::parse().command {
-        Command::Daemon {
-            config,
-            needs_launcher,
-        } => told(run_daemon(&config, needs_launcher)),
+        Command::Daemon { config, options } => told(run_daemon(&config, options)),
         Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
@@ -122,13 +118,13 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_daemon(config: &Path, needs_launcher: bool) -> anyhow::Result<()> {
+fn run_daemon(config: &Path, options: daemon::Options) -> anyhow::Result<()> {
     log_to_stderr();
     let config = Config::load(config)?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?
-        .block_on(daemon::run(config, needs_launcher))
+        .block_on(daemon::run(config, options))
 }
 
 fn run_launcher(config: &Path, temporary: Option<PathBuf>) -> anyhow::Result<()> {

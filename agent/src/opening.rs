@@ -1,6 +1,9 @@
 //! The life of one session: token, sandbox, record, command, end.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
@@ -157,7 +160,7 @@ pub(crate) async fn live(
         () = running.ended() => "its processes ended",
         () = tokio::time::sleep(remaining) => "its time was up (session.max_seconds)",
         () = house.stopped() => {
-            if house.sessions_stay {
+            if house.sessions_stay.load(Ordering::Relaxed) {
                 let _ = tokio::time::timeout(LAST_ANSWERS, &mut serving).await;
                 serving.abort();
                 sandbox.end(house, "the daemon stopped, and its job was unbound").await;

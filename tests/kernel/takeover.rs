@@ -9,7 +9,7 @@ use holdpoint::kernel::Kernel;
 
 use crate::{
     Test,
-    world::{PORTS, World, connect, enter, greeted, in_process, is_eperm, udp},
+    world::{RULES, World, connect, enter, greeted, in_process, is_eperm, udp},
 };
 
 pub const TESTS: &[Test] = &[
@@ -35,7 +35,7 @@ pub const TESTS: &[Test] = &[
         Ok(())
     }),
     ("an_adopted_session_never_notices", |world| {
-        let adopted = [(world.session.id, PORTS)];
+        let adopted = [(world.session.id, RULES)];
         world.in_session(
             || {
                 let started = Instant::now();
@@ -47,7 +47,13 @@ pub const TESTS: &[Test] = &[
             |_| {
                 let started = Instant::now();
                 while started.elapsed() < Duration::from_millis(1500) {
-                    Kernel::attach(&world.pins, &world.cgroup2_root, &world.agents, &adopted)?;
+                    Kernel::attach(
+                        &world.pins,
+                        &world.cgroup2_root,
+                        &world.agents,
+                        &adopted,
+                        None,
+                    )?;
                 }
                 Ok(())
             },

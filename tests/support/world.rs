@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use crate::{
     configuration,
     daemon::Daemon,
-    files::{copy_policies, holdpoint_binary, install},
+    files::{built, copy_policies, holdpoint_binary, install},
     host,
     issuer::Issuer,
     sandbox::Sandbox,
@@ -116,7 +116,7 @@ impl World {
             issuer: Issuer::start()?,
             name: format!("holdpoint-test-{}-{count}", std::process::id()),
             log_filter: if settings.silent {
-                "info"
+                "warn,holdpoint::daemon=info"
             } else {
                 "holdpoint=debug,info"
             },
@@ -203,6 +203,42 @@ impl World {
     /// When there is none, or it does not end.
     pub fn stop_daemon(&self) -> anyhow::Result<()> {
         self.daemon().take().context("no daemon runs")?.stop()
+    }
+
+    /// How the daemon has ended, if it does so by itself in this time.
+    ///
+    /// # Panics
+    /// When none was started.
+    #[must_use]
+    pub fn daemon_ends_within(&self, limit: Duration) -> Option<ExitStatus> {
+        let mut daemon = self.daemon();
+        let daemon = daemon.as_mut().expect("a daemon was started");
+        daemon.ends_within(limit)
+    }
+
+    /// One of the processes of a session, while there are any.
+    #[must_use]
+    pub fn process_of(&self, session: &str) -> Option<u32> {
+        let processes = self.agents_cgroup().join(session).join("cgroup.procs");
+        let processes = fs::read_to_string(processes).ok()?;
+        processes.lines().next()?.parse().ok()
+    }
+
+    /// Where the daemon's own connections go.
+    ///
+    /// # Panics
+    /// Never: the issuer's address is one.
+    #[must_use]
+    pub fn services(&self) -> Vec<SocketAddr> {
+        let issuer = self.issuer.url().trim_start_matches("http://").parse();
+        let issuer = issuer.expect("an address");
+        vec![self.google.address, self.google.metadata, issuer]
+    }
+
+    /// The pins of the daemon's BPF programs and maps.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(&self.name)
     }
 
     /// Fails when the daemon has died, or does not serve a new session.
@@ -316,6 +352,20 @@ impl World {
         self.dir.path().join("bin/holdpoint")
     }
 
+    /// A program of this package's, where every user can run it.
+    ///
+    /// # Panics
+    /// When it was not built.
+    #[must_use]
+    pub fn program(&self, name: &str) -> PathBuf {
+        let place = self.dir.path().join("bin").join(name);
+        if !place.exists() {
+            let built = built(name).expect("cargo builds it with the tests");
+            install(&built, &place).expect("it can be copied");
+        }
+        place
+    }
+
     /// The control API's socket.
     #[must_use]
     pub fn control_socket(&self) -> PathBuf {
@@ -339,7 +389,7 @@ impl World {
         Remnants {
             daemon: self.daemon().as_ref().map(Daemon::pid),
             agents: self.agents_cgroup(),
-            pins: Path::new("/sys/fs/bpf").join(&self.name),
+            pins: self.pins(),
             dir: self.dir.path().to_owned(),
         }
     }

@@ -62,11 +62,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         },
     };
     let socket = dir.path().join("control.sock");
-    let serving = (socket.clone(), state.clone());
-    tokio::spawn(async move { listen(&serving.0, serving.1, agents).await });
-    while !socket.exists() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    tokio::spawn(listen(&socket, state.clone(), agents).expect("listens"));
     Bench {
         client: Client::new(socket.clone()),
         state,

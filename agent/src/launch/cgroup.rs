@@ -101,6 +101,23 @@ pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
     Ok(ended)
 }
 
+/// Kills every process of every session at once, and waits for nothing.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn kill_sessions(agents_cgroup: &Path) -> io::Result<()> {
+    if agents_cgroup.join("cgroup.kill").exists() {
+        return kill_all(agents_cgroup);
+    }
+    for entry in fs::read_dir(agents_cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            kill_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 /// Kills what lives in a cgroup, waits until all of it is gone, and removes it with the files that were the session's alone. Blocks.
 ///
 /// # Errors

@@ -54,10 +54,10 @@ mod wire;
 use std::path::PathBuf;
 
 pub use adopt::{Found, end_strays, find};
-pub use cgroup::end_leftovers;
+pub use cgroup::{end_leftovers, kill_sessions};
 pub use controllers::enable as enable_controllers;
 pub use door::close_doors;
-pub use listener::RunListener;
+pub use listener::{RunListener, TurnedAway};
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
 pub use sandbox::{Limits, Sandbox};

@@ -26,6 +26,9 @@ use crate::session::{SessionId, User};
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The kernel's own number for users that it has none for (`overflowuid` in proc(5)), and of nobody on Linux.
+const NOBODY: u32 = 65534;
+
 /// What root is told.
 const ROOT_REFUSED: &str = "root is not taken into a session, because root can leave every sandbox: \
     run this as an ordinary user (for example: runuser -u USER -- holdpoint run ...)";
@@ -118,6 +121,51 @@ impl RunRequest {
         let name = tokio::task::spawn_blocking(move || name_of(uid)).await?;
         let token = request.token.map(message::Token::reveal);
         Ok((User { uid, gid, name }, pid, token, request.service, wish))
+    }
+
+    /// One of the daemon's own, as a user without rights. What the command prints goes to `output`; it ends with what is returned
+    /// beside it, the client's end of the connection.
+    ///
+    /// # Errors
+    /// When descriptors cannot be made, or the daemon's own limits not be read.
+    pub fn of_the_daemon(command: &[&str], output: OwnedFd) -> anyhow::Result<(Self, UnixStream)> {
+        let null = || {
+            std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+        };
+        let root = std::fs::File::open("/")?;
+        let fds = vec![null()?.into(), output, null()?.into(), root.into()];
+        let (client, stream) = UnixStream::pair()?;
+        let pid = std::process::id();
+        let wish = Wish {
+            groups: Vec::new(),
+            limits: limits::of(pid)?,
+            command: command
+                .iter()
+                .map(|part| Octets(part.as_bytes().to_vec()))
+                .collect(),
+            environment: Vec::new(),
+            umask: 0o022,
+            ignored: Vec::new(),
+            terminal: None,
+            stdio: Stdio::check(fds, false)?,
+        };
+        let request = Self {
+            user: User {
+                uid: NOBODY,
+                gid: NOBODY,
+                name: "nobody".into(),
+            },
+            pid,
+            command: command.iter().map(|part| (*part).to_owned()).collect(),
+            token: None,
+            service: None,
+            wish,
+            stream,
+        };
+        Ok((request, client))
     }
 
     /// Sends the client away: it prints `holdpoint: MESSAGE` and exits with 125. Nothing was started.

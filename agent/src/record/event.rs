@@ -57,6 +57,11 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
+    /// The BPF programs no longer enforce as they did: all sessions are ended, and the daemon ends.
+    EnforcementLost {
+        /// What is gone.
+        what: Text,
+    },
     /// A token was accepted and a session opened for it.
     SessionOpened {
         /// The session.
@@ -133,7 +138,7 @@ pub enum Event {
         /// How often.
         count: u64,
     },
-    /// They refused more, in too many ways to tell them one by one.
+    /// More was refused, too much of it to tell one by one.
     RefusedMore {
         /// The session, where it is one's.
         session: Option<SessionId>,
@@ -272,6 +277,7 @@ impl Event {
         match self {
             Self::DaemonStarted { .. }
             | Self::DaemonStopped { .. }
+            | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
             | Self::ControlRefused { .. } => None,
             Self::Refused { refused, .. } => refused.session.as_ref(),

@@ -14,6 +14,7 @@ pub(super) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
+        Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
         Event::SessionAdopted { cgroup_id, .. } => {
             format!("session     adopted by a new daemon, cgroup {cgroup_id}")
