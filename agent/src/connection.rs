@@ -44,7 +44,6 @@ use crate::{
     kernel::Flow,
     metadata,
     metrics::{Served, metrics},
-    pace::{self, Turn},
     record::{Event, Process, Text},
     refusals::{self, RefusedBy},
     relay::{self, Visit},
@@ -444,23 +443,18 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
-        match self.room.pace.refused(Instant::now()) {
-            Turn::Recorded => self.record_refusal(reason).await,
-            Turn::FirstCounted => {
-                tokio::spawn(record_more(self.house.clone(), self.room.clone()));
-            }
-            Turn::Counted => {}
-        }
-    }
-
-    async fn record_refusal(&self, reason: &str) {
-        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         metrics().connection_ended(Served::Refused, self.accepted.elapsed());
+        if !self.room.pace.allows(Instant::now()) {
+            let refused = self.refused(reason, None);
+            return self.house.refusals.note(refused, self.pid());
+        }
+        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
             None => None,
         };
-        self.show(reason, process.as_ref());
+        let refused = self.refused(reason, process.as_ref());
+        self.house.refusals.note_recorded(refused, self.pid());
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
@@ -473,39 +467,26 @@ impl Caller {
         }
     }
 
-    /// In `holdpoint status`.
-    fn show(&self, reason: &str, process: Option<&Process>) {
+    /// For `holdpoint status`.
+    fn refused(&self, reason: &str, process: Option<&Process>) -> refusals::Refused {
         let destination = match (&self.name, self.flow) {
             (Some(name), Some(flow)) => Some(format!("{name}:{}", flow.destination.port())),
             (None, Some(flow)) => Some(flow.destination.to_string()),
             (_, None) => None,
         };
         let program = process.and_then(|it| it.executable.as_ref());
-        let refused = refusals::Refused {
+        refusals::Refused {
             session: Some(self.room.session.id.clone()),
             by: RefusedBy::Proxy,
             process: program
                 .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
             destination: destination.map(|it| Text::short(&it)),
             reason: Text::short(reason),
-        };
-        self.house
-            .refusals
-            .note(refused, self.flow.map(|flow| flow.pid));
+        }
     }
-}
 
-/// In a while, those that come too fast to be recorded one by one.
-async fn record_more(house: Arc<House>, room: Arc<Room>) {
-    tokio::time::sleep(pace::WINDOW).await;
-    let (session, count) = (room.session.id.clone(), room.pace.take());
-    tracing::info!(%session, count, "further connections refused");
-    let event = Event::RefusedMore {
-        session: Some(session),
-        count,
-    };
-    if let Err(error) = house.record.append_unsynced(event).await {
-        tracing::error!(%error, "refused connections are missing in the record");
+    fn pid(&self) -> Option<u32> {
+        self.flow.map(|flow| flow.pid)
     }
 }
 

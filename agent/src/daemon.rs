@@ -506,7 +506,7 @@ impl dns::Names for SessionNames {
             by: RefusedBy::Dns,
             process: None,
             destination: Some(Text::short(name)),
-            reason: "no policy of this session knows the name".into(),
+            reason: "unknown to policy".into(),
         };
         self.house.refusals.note(refused, None);
     }

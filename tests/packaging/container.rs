@@ -47,7 +47,7 @@ if dpkg --status holdpoint; then dpkg --purge holdpoint; fi
 loginctl terminate-user agent
 userdel --force --remove agent
 userdel --force --remove reviewer
-rm -rf /etc/holdpoint /usr/local/tools /tmp/of-the-host
+rm -rf /etc/holdpoint /usr/local/tools /srv/of-the-host
 systemctl daemon-reload
 systemctl reset-failed
 ";
