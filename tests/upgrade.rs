@@ -89,6 +89,20 @@ fn assert_refused_quickly(ran: &Ran, tries: &[(String, u64)], at_least: usize) {
     }
 }
 
+fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// How many sessions could be adopted.
+fn doors(world: &World) -> usize {
+    let doors = fs::read_dir(world.dir().join("run/sessions"));
+    doors.expect("sessions were opened").count()
+}
+
 fn open_sessions(world: &World) -> Vec<String> {
     let sessions = reviewer::sessions(world).expect("lists");
     let open = sessions.iter().filter(|session| session["live"] == true);
@@ -119,6 +133,9 @@ fn a_session_outlives_daemons_that_are_killed() {
     }
     let (ran, tries) = client.finish();
     assert_refused_quickly(&ran, &tries, 3 * 5);
+    eventually("its end is recorded", || {
+        events(&world, &before[0]).contains(&"session_closed".to_owned())
+    });
     let events = events(&world, &before[0]);
     let count = |event: &str| events.iter().filter(|it| *it == event).count();
     assert_eq!(count("session_opened"), 1);
@@ -152,12 +169,9 @@ fn under_a_launcher_of_its_own_a_session_outlives_daemons_that_are_told_to_stop(
     }
     let (ran, tries) = client.finish();
     assert_refused_quickly(&ran, &tries, 3 * 5);
-    assert_eq!(
-        fs::read_dir(world.dir().join("run/sessions"))
-            .expect("reads")
-            .count(),
-        0
-    );
+    eventually("the session is gone", || {
+        open_sessions(&world).is_empty() && doors(&world) == 0
+    });
 }
 
 #[test]
@@ -173,17 +187,8 @@ fn a_daemon_by_hand_takes_everything_along() {
     world.stop_daemon().expect("it ends");
     let ran = client.running.finish().failed();
     assert!(ran.says("the session was ended"), "{ran}");
-    let started = Instant::now();
-    while !processes_of(&world).is_empty() {
-        assert!(started.elapsed() < LIMIT, "{:?}", processes_of(&world));
-        sleep(Duration::from_millis(50));
-    }
-    assert_eq!(
-        fs::read_dir(world.dir().join("run/sessions"))
-            .expect("reads")
-            .count(),
-        0
-    );
+    eventually("nothing runs any more", || processes_of(&world).is_empty());
+    assert_eq!(doors(&world), 0);
     assert!(!world.dir().join("run/launcher-temporary.sock").exists());
 }
 
@@ -226,22 +231,11 @@ fn a_session_that_ended_in_between_is_closed_in_the_record() {
     let world = World::start();
     let agent = world.sandbox();
     let running = agent.start(&["sleep", "1000"]);
-    let started = Instant::now();
-    while open_sessions(&world).is_empty() {
-        assert!(started.elapsed() < LIMIT, "no session");
-        sleep(Duration::from_millis(20));
-    }
+    eventually("there is a session", || !open_sessions(&world).is_empty());
     let before = open_sessions(&world);
     world.kill_daemon().expect("it was running");
     drop(running);
-    while fs::read_dir(world.dir().join("run/sessions"))
-        .expect("reads")
-        .count()
-        > 0
-    {
-        assert!(started.elapsed() < LIMIT, "it does not end");
-        sleep(Duration::from_millis(20));
-    }
+    eventually("it ends", || doors(&world) == 0);
     world.start_daemon().expect("it starts again");
     assert!(open_sessions(&world).is_empty());
     assert_eq!(

@@ -1,6 +1,7 @@
 //! Puts the parts together and runs them.
 
 use std::{
+    convert::Infallible,
     fs,
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
@@ -12,11 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{
-    catalog::Catalog,
-    operation::{Action, Operation},
-    policy::Policies,
-};
+use holdpoint_core::{catalog::Catalog, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -29,29 +26,27 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     adoption::{self, Adopted},
-    allowance::{Allowance, Memory},
+    allowance::Memory,
     approvals::Approvals,
+    binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
     control::{self, ControlState},
     credential::Credentials,
-    dns::{self, AddressBook},
+    dns, doctor,
     gate::Gate,
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
-    metadata::MetadataView,
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
-    opening,
-    pace::Pace,
-    policy_dir,
+    opening, policy_dir,
     record::{Event, Record, Text},
     refusals::{Refusals, Refused, RefusedBy},
-    session::{Session, Sessions},
+    service::Services,
+    session::Sessions,
     tls::{self, Authority},
-    uploads::Uploads,
     upstream::Upstream,
 };
 
@@ -70,6 +65,8 @@ pub struct House {
     pub approvals: Approvals,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// Who may open sessions without a token.
+    pub services: Services,
     /// What was refused, for people to see.
     pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
@@ -111,6 +108,19 @@ impl House {
         self.refusals.tell(&self.record).await;
     }
 
+    /// A request for a session that nobody could be asked about.
+    fn note_turned_away(&self, who: &launch::TurnedAway) {
+        metrics::metrics().session_refused();
+        let refused = Refused {
+            session: None,
+            by: RefusedBy::Launcher,
+            process: who.uid.map(|uid| Text::short(&format!("uid {uid}"))),
+            destination: None,
+            reason: Text::short(&who.reason),
+        };
+        self.refusals.note(refused, who.pid);
+    }
+
     fn note_kernel_refusal(&self, refused: &kernel::Refused) {
         let seen = Refused {
             session: self.sessions.of_cgroup(refused.session),
@@ -136,22 +146,6 @@ impl House {
     }
 }
 
-/// What belongs to one session besides its identity.
-pub struct Room {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The names its clients asked for and the addresses they were given.
-    pub book: Arc<AddressBook>,
-    /// What its metadata server says.
-    pub metadata: MetadataView,
-    /// How much of the daemon it may take up.
-    pub allowance: Allowance,
-    /// The resumable uploads it has begun.
-    pub uploads: Uploads,
-    /// How its refused connections are recorded.
-    pub pace: Pace,
-}
-
 /// How a daemon runs, apart from its configuration.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Options {
@@ -174,6 +168,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     );
     prepare_dirs(&config)?;
     let policies = load_policies(&config)?;
+    let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
@@ -201,8 +196,6 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
     let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
-    // Those that proved that it enforces.
-    while kernel.refused_already().is_some() {}
     let guard = match options.unguarded {
         true => Guard::none(),
         false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
@@ -210,6 +203,9 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
 
     let authority = Authority::open(&config.state_dir)?;
     tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
+    doctor::prove(&kernel, &site, cgroup2_root).await?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -222,6 +218,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         ),
         approvals,
         sessions: Arc::default(),
+        services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
@@ -238,10 +235,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         record,
     });
 
-    let control = {
-        let (socket, state) = (config.control_socket(), control_state(&house, &config));
-        tokio::spawn(async move { control::serve(&socket, state).await })
-    };
+    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
     tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
@@ -301,14 +296,13 @@ async fn serve(
     config: &Config,
     runs: &RunListener,
     sessions: &mut JoinSet<()>,
-    control: tokio::task::JoinHandle<anyhow::Result<()>>,
+    mut control: tokio::task::JoinHandle<Infallible>,
     mut guard: Guard,
 ) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut control = control;
     loop {
         tokio::select! {
             request = runs.accept() => match request {
@@ -321,11 +315,9 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
+            Some(turned_away) = runs.turned_away() => house.note_turned_away(&turned_away),
             Some(_) = sessions.join_next() => {}
-            ended = &mut control => {
-                ended.context("the control API panicked")??;
-                anyhow::bail!("the control API ended");
-            }
+            Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
             loss = guard.lost() => return Ok(End::Lost(loss?)),
@@ -494,14 +486,14 @@ fn status(house: &House) -> serde_json::Value {
 /// The names that a session may know.
 struct SessionNames {
     house: Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
 }
 
 impl dns::Names for SessionNames {
     fn knows(&self, name: &str) -> bool {
-        let asked = || Operation::on_host(Action::NET_RESOLVE, name, None);
-        Catalog::built_in().is_google_host(name)
-            || self.house.gate.allows(&self.room.session, &asked())
+        let session = &self.sandbox.room().session;
+        let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
+        Catalog::built_in().is_google_host(name) || self.house.gate.allows(session, &asked())
     }
 
     fn unknown(&self) -> config::UnknownNames {
@@ -510,11 +502,11 @@ impl dns::Names for SessionNames {
 
     fn refused(&self, name: &str) {
         let refused = Refused {
-            session: Some(self.room.session.id.clone()),
+            session: Some(self.sandbox.room().session.id.clone()),
             by: RefusedBy::Dns,
             process: None,
             destination: Some(Text::short(name)),
-            reason: "no policy of this session knows the name".into(),
+            reason: "unknown to policy".into(),
         };
         self.house.refusals.note(refused, None);
     }
@@ -523,15 +515,15 @@ impl dns::Names for SessionNames {
 /// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
     listeners: launch::Listeners,
 ) {
     let names = SessionNames {
         house: house.clone(),
-        room: room.clone(),
+        sandbox: sandbox.clone(),
     };
     let resolver = dns::serve(
-        room.book.clone(),
+        sandbox.room().book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
         names,
@@ -541,7 +533,7 @@ pub(crate) async fn serve_listeners(
     for listener in listeners.proxy {
         tasks.spawn(accept(
             house.clone(),
-            room.clone(),
+            sandbox.clone(),
             listener,
             places.clone(),
         ));
@@ -554,19 +546,24 @@ pub(crate) async fn serve_listeners(
     while tasks.join_next().await.is_some() {}
 }
 
-async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
+async fn accept(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
-                    let flow = connection::origin(&house, &room, &stream, client);
+                    let flow = connection::origin(&house, &sandbox.room(), &stream, client);
                     // Full means no: dropping the stream closes it.
                     if let Ok(place) = places.clone().try_acquire_owned() {
-                        let (house, room) = (house.clone(), room.clone());
+                        let (house, sandbox) = (house.clone(), sandbox.clone());
                         connections.spawn(async move {
-                            connection::serve(house, room, stream, flow).await;
+                            connection::serve(house, sandbox, stream, flow).await;
                             drop(place);
                         });
                     }

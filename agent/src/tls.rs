@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use lru::LruCache;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -27,6 +28,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::time::ASN1Time;
 
 /// Leaf certificates kept; more names than this cost 12 us each again.
 const MOST_LEAVES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -71,6 +73,15 @@ impl Authority {
             certificate,
             pem,
         })
+    }
+
+    /// From when to when the certificate is good. `None` when it does not say so in a way that clients understand.
+    #[must_use]
+    pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&self.certificate).ok()?;
+        let validity = certificate.validity();
+        let time = |time: ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+        Some((time(validity.not_before)?, time(validity.not_after)?))
     }
 
     /// The certificate, in PEM.

@@ -63,11 +63,11 @@ fn a_session_works_and_does_not_feel_the_services_sandbox() {
     service.assert_serves();
     host.ok("holdpoint status && holdpoint approvals list && holdpoint sessions list");
 
-    host.ok("install -d -o agent /usr/local/tools && echo mine > /tmp/of-the-host");
+    host.ok("install -d -o agent /usr/local/tools && echo mine > /srv/of-the-host");
     // No bash: its `ulimit` would say what dash's says.
     let script = "
         echo of-the-session > /usr/local/tools/file
-        cat /tmp/of-the-host
+        cat /srv/of-the-host
         mkdir -m 2775 /home/agent/shared
         setarch --addr-no-randomize true
         nice -n 1 true
@@ -75,7 +75,7 @@ fn a_session_works_and_does_not_feel_the_services_sandbox() {
         umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname";
     let inside = service.in_session(script);
     let outside = host.ok(
-        "runuser -u agent -- sh -c 'cat /tmp/of-the-host; umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname'",
+        "runuser -u agent -- sh -c 'cat /srv/of-the-host; umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname'",
     );
     assert_eq!(inside, outside);
     host.ok("test -e /usr/local/tools/file -a -g /home/agent/shared");

@@ -41,6 +41,7 @@ pub struct Sandbox<'w> {
     home: PathBuf,
     uid: u32,
     token: Option<String>,
+    service: Option<String>,
     environment: Vec<(OsString, OsString)>,
     limit: Duration,
 }
@@ -57,6 +58,7 @@ impl<'w> Sandbox<'w> {
             home,
             uid: AGENT_UID,
             token: Some(world.issuer.token()),
+            service: None,
             environment: Vec::new(),
             limit: LIMIT,
         }
@@ -66,6 +68,14 @@ impl<'w> Sandbox<'w> {
     #[must_use]
     pub fn token(mut self, token: Option<String>) -> Self {
         self.token = token;
+        self
+    }
+
+    /// As a service, without a token.
+    #[must_use]
+    pub fn service(mut self, name: &str) -> Self {
+        self.token = None;
+        self.service = Some(name.to_owned());
         self
     }
 
@@ -134,6 +144,9 @@ impl<'w> Sandbox<'w> {
         run.arg("run").arg("--config").arg(self.world.config());
         if let Some(token) = &self.token {
             run.arg("--token-file").arg(self.token_file(token));
+        }
+        if let Some(service) = &self.service {
+            run.arg("--service").arg(service);
         }
         run.arg("--").args(command);
         run.env_clear()

@@ -62,7 +62,9 @@ pub struct Settings {
     pub silent: bool,
     /// Further hosts that are dialled at the stand-in.
     pub hosts: Vec<String>,
-    /// Further tables of the configuration.
+    /// Further hosts that are dialled elsewhere.
+    pub addresses: Vec<(String, SocketAddr)>,
+    /// Further tables of the configuration; `ISSUER` in it becomes the issuer's URL.
     pub extra_configuration: String,
 }
 

@@ -62,11 +62,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         },
     };
     let socket = dir.path().join("control.sock");
-    let serving = (socket.clone(), state.clone());
-    tokio::spawn(async move { listen(&serving.0, serving.1, agents).await });
-    while !socket.exists() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    tokio::spawn(listen(&socket, state.clone(), agents).expect("listens"));
     Bench {
         client: Client::new(socket.clone()),
         state,
@@ -97,6 +93,7 @@ fn session(uid: u32) -> Arc<Session> {
         command: vec!["gcloud".into(), "sql".into()],
         opened_at: Timestamp::now(),
         cgroup_id: 1,
+        standing: crate::service::Standing::Token,
     })
 }
 
@@ -140,6 +137,8 @@ impl Bench {
             user: session.user.clone(),
             command: session.command.iter().collect(),
             cgroup_id: session.cgroup_id,
+            service: None,
+            within: None,
         };
         self.state.record.append(opened).await.expect("recorded");
     }

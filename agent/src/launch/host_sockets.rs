@@ -1,4 +1,4 @@
-//! The UNIX sockets that the host's processes have in its file system, from `/proc/net/unix`.
+//! The UNIX sockets that the host's processes have in its file system, from `/proc/self/net/unix`.
 //!
 //! Listed are those of the network namespace this runs in, by the name they were bound to. That leaves out what was bound by a
 //! relative name, and what processes in other network namespaces (containers) have bound.
@@ -16,7 +16,8 @@ use std::{
 /// # Errors
 /// When `/proc` is not there.
 pub fn all() -> io::Result<BTreeSet<PathBuf>> {
-    Ok(parse(&fs::read("/proc/net/unix")?))
+    // Not /proc/net, which the daemon's unit hides from it (ProcSubset=pid).
+    Ok(parse(&fs::read("/proc/self/net/unix")?))
 }
 
 fn parse(text: &[u8]) -> BTreeSet<PathBuf> {

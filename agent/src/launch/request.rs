@@ -26,6 +26,9 @@ use crate::session::{SessionId, User};
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The kernel's own number for users that it has none for (`overflowuid` in proc(5)), and of nobody on Linux.
+const NOBODY: u32 = 65534;
+
 /// What root is told.
 const ROOT_REFUSED: &str = "root is not taken into a session, because root can leave every sandbox: \
     run this as an ordinary user (for example: runuser -u USER -- holdpoint run ...)";
@@ -40,6 +43,8 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// The OIDC token, if one was sent. Take it out.
     pub token: Option<Zeroizing<String>>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     wish: Wish,
     pub(super) stream: UnixStream,
 }
@@ -60,7 +65,7 @@ impl RunRequest {
     /// Reads one from a client that has just connected. What is wrong with it the client is told, too.
     pub(super) async fn read(stream: UnixStream) -> anyhow::Result<Self> {
         match Self::parse(&stream).await {
-            Ok((user, pid, token, wish)) => Ok(Self {
+            Ok((user, pid, token, service, wish)) => Ok(Self {
                 user,
                 pid,
                 command: wish
@@ -69,6 +74,7 @@ impl RunRequest {
                     .map(|part| String::from_utf8_lossy(&part.0).into_owned())
                     .collect(),
                 token,
+                service,
                 wish,
                 stream,
             }),
@@ -81,7 +87,7 @@ impl RunRequest {
 
     async fn parse(
         stream: &UnixStream,
-    ) -> anyhow::Result<(User, u32, Option<Zeroizing<String>>, Wish)> {
+    ) -> anyhow::Result<(User, u32, Option<Zeroizing<String>>, Option<String>, Wish)> {
         let peer = stream.peer_cred().context("cannot tell who asks")?;
         anyhow::ensure!(peer.uid() != 0, ROOT_REFUSED);
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
@@ -114,7 +120,52 @@ impl RunRequest {
         // The user database may be a directory service far away.
         let name = tokio::task::spawn_blocking(move || name_of(uid)).await?;
         let token = request.token.map(message::Token::reveal);
-        Ok((User { uid, gid, name }, pid, token, wish))
+        Ok((User { uid, gid, name }, pid, token, request.service, wish))
+    }
+
+    /// One of the daemon's own, as a user without rights. What the command prints goes to `output`; it ends with what is returned
+    /// beside it, the client's end of the connection.
+    ///
+    /// # Errors
+    /// When descriptors cannot be made, or the daemon's own limits not be read.
+    pub fn of_the_daemon(command: &[&str], output: OwnedFd) -> anyhow::Result<(Self, UnixStream)> {
+        let null = || {
+            std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+        };
+        let root = std::fs::File::open("/")?;
+        let fds = vec![null()?.into(), output, null()?.into(), root.into()];
+        let (client, stream) = UnixStream::pair()?;
+        let pid = std::process::id();
+        let wish = Wish {
+            groups: Vec::new(),
+            limits: limits::of(pid)?,
+            command: command
+                .iter()
+                .map(|part| Octets(part.as_bytes().to_vec()))
+                .collect(),
+            environment: Vec::new(),
+            umask: 0o022,
+            ignored: Vec::new(),
+            terminal: None,
+            stdio: Stdio::check(fds, false)?,
+        };
+        let request = Self {
+            user: User {
+                uid: NOBODY,
+                gid: NOBODY,
+                name: "nobody".into(),
+            },
+            pid,
+            command: command.iter().map(|part| (*part).to_owned()).collect(),
+            token: None,
+            service: None,
+            wish,
+            stream,
+        };
+        Ok((request, client))
     }
 
     /// Sends the client away: it prints `holdpoint: MESSAGE` and exits with 125. Nothing was started.

@@ -45,12 +45,10 @@ pub const ATTACKS: &[Attack] = &[
         |_| writable("/proc/sys/fs/binfmt_misc/register"),
     ),
     succeed("tracefs", "the kernel's traces", |_| {
-        fs::read_dir("/sys/kernel/tracing")
-            .map(drop)
-            .map_err(missing)
+        listed("/sys/kernel/tracing")
     }),
     succeed("debugfs", "the kernel's innards", |_| {
-        fs::read_dir("/sys/kernel/debug").map(drop).map_err(missing)
+        listed("/sys/kernel/debug")
     }),
     succeed("cron", "a job for cron or at", |_| {
         let places = [
@@ -77,6 +75,14 @@ fn writable(path: &str) -> io::Result<()> {
         .open(path)
         .map(drop)
         .map_err(missing)
+}
+
+/// An empty directory is where something would be mounted.
+fn listed(path: &str) -> io::Result<()> {
+    match fs::read_dir(path).map_err(missing)?.next() {
+        Some(_) => Ok(()),
+        None => Err(io::Error::from_raw_os_error(libc::ENODEV)),
+    }
 }
 
 /// By the kernel's list of them.

@@ -79,7 +79,11 @@ fn any_other(_: &super::Scene) -> io::Result<()> {
         libc::AF_NETLINK,
     ];
     let mut refusal = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
-    for family in (1..FAMILIES).filter(|family| !usual.contains(family)) {
+    // First those that most kernels have: for others they look for a module, each time.
+    let families = [libc::AF_ALG, libc::AF_VSOCK]
+        .into_iter()
+        .chain(1..FAMILIES);
+    for family in families.filter(|family| !usual.contains(family)) {
         for kind in [
             libc::SOCK_STREAM,
             libc::SOCK_DGRAM,

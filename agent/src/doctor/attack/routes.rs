@@ -2,16 +2,14 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, UdpSocket},
     os::fd::AsRawFd,
 };
-
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket};
 
 use super::{Attack, Scene, arrive, check, succeed};
 use crate::doctor::stage::{
     cable,
-    places::{FAR_V4, FAR_V6, PORT},
+    places::{FAR_V6, PORT},
 };
 
 pub const ATTACKS: &[Attack] = &[

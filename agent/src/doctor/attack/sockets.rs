@@ -57,27 +57,13 @@ pub const ATTACKS: &[Attack] = &[
         udp(scene, UDP4, (Ipv4Addr::LOCALHOST, LOOPBACK_PORT).into())
     }),
     arrive(
-        "handed-connected",
-        "a UDP socket that is connected already",
-        |scene| {
-            UdpSocket::from(handed(CONNECTED_UDP4)?)
-                .send(&scene.line())
-                .map(drop)
-        },
-    ),
-    arrive(
         "handed-disconnected",
-        "the same, disconnected and sent elsewhere",
+        "one that was connected, disconnected and sent elsewhere",
         |scene| {
             let socket = UdpSocket::from(handed(CONNECTED_UDP4)?);
             disconnect(&socket)?;
             socket.send_to(&scene.line(), far(FAR_V4, PORT)).map(drop)
         },
-    ),
-    arrive(
-        "handed-connected-tcp",
-        "a TCP connection that somebody outside made",
-        |scene| TcpStream::from(handed(CONNECTED_TCP4)?).write_all(&scene.line()),
     ),
     arrive(
         "disconnected",
@@ -110,7 +96,6 @@ pub const TCP6: usize = 1;
 pub const UDP4: usize = 2;
 pub const UDP6: usize = 3;
 pub const CONNECTED_UDP4: usize = 4;
-pub const CONNECTED_TCP4: usize = 5;
 
 /// By an address without a family (connect(2)).
 fn disconnect(socket: &UdpSocket) -> io::Result<()> {

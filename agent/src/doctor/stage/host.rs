@@ -146,7 +146,7 @@ async fn datagrams(socket: UdpSocket, seen: Seen) {
 async fn hand_over(listener: UnixListener) {
     while let Ok((stream, _)) = listener.accept().await {
         let mut sockets = fresh_sockets();
-        sockets.extend(connected_sockets());
+        sockets.extend(connected_socket());
         let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
         let _ = stream.writable().await;
         let _ = stream.try_io(tokio::io::Interest::WRITABLE, || {
@@ -168,16 +168,11 @@ fn fresh_sockets() -> Vec<OwnedFd> {
         .collect()
 }
 
-/// In the order of `attack::sockets`.
-fn connected_sockets() -> Vec<OwnedFd> {
-    let to = far(FAR_V4, PORT);
-    let udp = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
-    let udp = udp.and_then(|socket| socket.connect(to).map(|()| socket));
-    let tcp = std::net::TcpStream::connect(to);
-    udp.map(OwnedFd::from)
-        .into_iter()
-        .chain(tcp.map(OwnedFd::from))
-        .collect()
+/// After those.
+fn connected_socket() -> Option<OwnedFd> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(far(FAR_V4, PORT)).ok()?;
+    Some(socket.into())
 }
 
 /// Somebody outside who calls whoever listens.
