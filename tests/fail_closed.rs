@@ -3,6 +3,10 @@
 use std::{thread::sleep, time::Duration};
 
 use holdpoint_tests::{canary::Canary, stand_in::now, world::World};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 
 const PROD_DB_URL: &str =
     "https://sqladmin.googleapis.com/sql/v1beta4/projects/lab-project/instances/prod-db";
@@ -56,7 +60,6 @@ fn nothing_leaves_from_the_moment_the_daemon_is_killed() {
     }
     world.kill_daemon().expect("it was running");
     let killed = now();
-    let before = world.count("GET", LOOP_PATH);
     sleep(Duration::from_secs(3));
     // What was on its way into the stand-in when the daemon died may still be written down.
     let late: Vec<_> = world
@@ -65,15 +68,46 @@ fn nothing_leaves_from_the_moment_the_daemon_is_killed() {
         .filter(|it| it.t > killed + 50)
         .collect();
     assert!(late.is_empty(), "{late:?}");
-
+    drop(loop_client);
     world.start_daemon().expect("it starts again");
     world.assert_daemon_works("kill -9");
-    sleep(Duration::from_secs(1));
-    assert!(
-        world.count("GET", LOOP_PATH) <= before + 1,
-        "the old session came back to life"
-    );
+}
+
+#[test]
+fn a_frozen_daemon_opens_nothing() {
+    let world = World::start();
+    let mut loop_client = world
+        .sandbox()
+        .start_python("loop.py", &["sqladmin.googleapis.com", LOOP_PATH]);
+    while world.count("GET", LOOP_PATH) < 10 {
+        assert!(loop_client.is_running(), "{}", loop_client.finish());
+        sleep(Duration::from_millis(50));
+    }
+    let canary = Canary::start().unwrap_or_else(|error| panic!("{error:#}"));
+    let ip = canary.address().ip().to_string();
+    let port = canary.address().port().to_string();
+    let escaping = world.sandbox().start_python("escape.py", &[&ip, &port]);
+    let daemon = Pid::from_raw(world.daemon_pid().cast_signed());
+    kill(daemon, Signal::SIGSTOP).expect("it was running");
+    let frozen = now();
+    sleep(Duration::from_secs(5));
+    let late: Vec<_> = world
+        .arrivals()
+        .into_iter()
+        .filter(|it| it.t > frozen + 50)
+        .collect();
+    assert!(late.is_empty(), "{late:?}");
+    assert!(loop_client.is_running(), "{}", loop_client.finish());
+    let before = world.count("GET", LOOP_PATH);
+    kill(daemon, Signal::SIGCONT).expect("it was running");
+    while world.count("GET", LOOP_PATH) < before + 5 {
+        assert!(loop_client.is_running(), "{}", loop_client.finish());
+        sleep(Duration::from_millis(50));
+    }
+    let _ = escaping.finish();
+    assert_eq!(canary.visits(), 0);
     drop(loop_client);
+    world.assert_daemon_works("SIGSTOP and SIGCONT");
 }
 
 #[test]

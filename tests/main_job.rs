@@ -245,14 +245,14 @@ fn curl_speaks_http2() {
 #[test]
 fn a_python_script_stores_and_deletes() {
     let world = World::start();
+    let agent = world.sandbox();
     let packages = python::packages(
         "google-cloud-storage",
         &["google-cloud-storage"],
-        world.dir(),
+        agent.home(),
     );
     let packages = packages.unwrap_or_else(|error| panic!("{error:#}"));
-    let agent = world
-        .sandbox()
+    let agent = agent
         .env("PYTHONPATH", packages)
         .env("GOOGLE_CLOUD_PROJECT", "lab-project");
     let ran = agent.python("storage.py", &[]).succeeded();

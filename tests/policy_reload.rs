@@ -2,7 +2,10 @@
 
 use std::{fs, time::Duration};
 
-use holdpoint_tests::world::World;
+use holdpoint_tests::{
+    sandbox::Running,
+    world::{INSTANCES_URL, World},
+};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -63,4 +66,48 @@ fn an_approval_does_not_outlive_the_policy_it_was_asked_under() {
     let told = held.finish();
     assert!(told.says("policy about"), "{told}");
     assert_eq!(world.count("DELETE", PROD_DB), 0);
+}
+
+#[test]
+fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
+    let world = World::start();
+    reload(&world, NO_DELETES, "policies reloaded");
+    // Ends with the first request that fails.
+    let ask = ["--connections", "4", "--seconds", "6", INSTANCES_URL];
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let agent = world.sandbox();
+            let program = agent.program("load-generator");
+            agent.start(&[&[program.as_str()][..], &ask].concat())
+        })
+        .collect();
+    let agent = world.sandbox();
+    let end = agent.home().join("end");
+    let url = format!("https://sqladmin.googleapis.com{PROD_DB}");
+    let script = "while [ ! -e \"$1\" ]; do curl -sS -o /dev/null -w '%{http_code}\\n' -X DELETE \"$2\"; done";
+    let end_path = end.to_str().expect("a plain path");
+    let deleting = agent.start(&["sh", "-c", script, "sh", end_path, &url]);
+
+    let (mut asking, mut reloads) = (asking, 0);
+    while asking.iter_mut().any(Running::is_running) {
+        // Now and then a file that is not valid.
+        let (policy, outcome) = match reloads % 5 {
+            4 => ("permit (", "the running policies stay in force"),
+            _ => (NO_DELETES, "policies reloaded"),
+        };
+        reload(&world, policy, outcome);
+        reloads += 1;
+    }
+    fs::write(&end, "").expect("our own");
+    for asking in asking {
+        let _ = asking.finish().succeeded();
+    }
+    let told = deleting.finish().succeeded();
+    let codes: Vec<_> = told.stdout.lines().collect();
+    assert!(
+        codes.len() > 10 && codes.iter().all(|code| *code == "403"),
+        "{told}"
+    );
+    assert_eq!(world.count("DELETE", PROD_DB), 0);
+    assert!(reloads > 10, "{reloads} reloads");
 }

@@ -149,9 +149,9 @@ fn a_session_leaves_no_process_behind() {
     }
     running_sessions_are_visible(&world);
     drop(running);
-    world.kill_daemon().expect("it was running");
-    world.start_daemon().expect("it starts again");
+    world.stop_daemon().expect("it ends");
     wait_until_empty(&world);
+    world.start_daemon().expect("it starts again");
     world.assert_daemon_works("a session that left processes behind");
 }
 

@@ -100,7 +100,7 @@ pub fn setsockopt(ctx: SockoptContext) -> i32 {
 
 #[sock_ops]
 pub fn sock_ops(ctx: SockOpsContext) -> u32 {
-    socket::connecting(&ctx);
+    socket::operation(&ctx);
     ALLOW as u32
 }
 

@@ -2,11 +2,14 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::BPF_SOCK_OPS_TCP_CONNECT_CB,
+    bindings::{
+        BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+        BPF_TCP_CLOSE,
+    },
     programs::{SockContext, SockOpsContext, SockoptContext},
 };
 use holdpoint_ebpf_common::{
-    Endpoint, FlowKey, Network, Refusal, SocketState, Transport, option_is_refused,
+    Endpoint, Flow, FlowKey, Network, Refusal, SocketState, Transport, option_is_refused,
 };
 
 use crate::{
@@ -79,31 +82,53 @@ pub fn set_option(ctx: &SockoptContext) -> i32 {
     attempt.refuse(Refusal::SocketOption)
 }
 
-/// Hands what the socket asked for on to the listener, under what both see: the 4-tuple. The local end is chosen by now
-/// and the SYN not sent yet, so the listener never is first.
+/// Hands what the socket asked for on to the listener, and takes it back from one that has not accepted by the end of the connection:
+/// a client that resets it early may never be accepted.
 #[inline(always)]
-pub fn connecting(ctx: &SockOpsContext) {
-    if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
-        return;
+pub fn operation(ctx: &SockOpsContext) {
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(ctx),
+        // The new state is the second argument (`enum sock_ops_op` of linux/bpf.h).
+        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => closed(ctx),
+        _ => {}
     }
-    let sk = load!(ctx.ops, __bindgen_anon_2.sk);
-    if sk.is_null() {
-        return;
-    }
-    let Some(socket) = SOCKETS.state(sk.cast()) else {
+}
+
+/// The 4-tuple is what both see. The local end is chosen by now and the SYN not sent yet, so the listener never is first.
+#[inline(always)]
+fn connecting(ctx: &SockOpsContext) {
+    let Some((key, flow)) = redirected(ctx) else {
         return;
     };
+    // Without an entry the listener closes the connection.
+    let _missing = FLOWS.insert(key, flow, 0);
+    let _untold = ctx.set_cb_flags(BPF_SOCK_OPS_STATE_CB_FLAG as i32);
+}
+
+#[inline(always)]
+fn closed(ctx: &SockOpsContext) {
+    if let Some((key, _)) = redirected(ctx) {
+        let _accepted = FLOWS.remove(key);
+    }
+}
+
+#[inline(always)]
+fn redirected(ctx: &SockOpsContext) -> Option<(FlowKey, Flow)> {
+    let sk = load!(ctx.ops, __bindgen_anon_2.sk);
+    if sk.is_null() {
+        return None;
+    }
+    let socket = SOCKETS.state(sk.cast())?;
     // It was redirected once, or never, and goes elsewhere now.
     if remote(ctx) != socket.listener {
-        return;
+        return None;
     }
     let key = FlowKey {
         session: socket.session,
         client: local(ctx),
         listener: socket.listener,
     };
-    // Without an entry the listener closes the connection.
-    let _missing = FLOWS.insert(key, socket.flow, 0);
+    Some((key, socket.flow))
 }
 
 #[inline(always)]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
@@ -43,12 +43,49 @@ pub struct Config {
     /// Upstream TLS and address overrides.
     #[serde(default)]
     pub upstream: Upstream,
+    /// Programs that may have a session without a token: CI runners.
+    #[serde(default, rename = "service")]
+    pub services: Vec<Service>,
     /// Limits of a session.
     #[serde(default)]
     pub session: SessionLimits,
     /// How holds behave.
     #[serde(default)]
     pub hold: HoldSettings,
+    /// How sessions resolve names.
+    #[serde(default)]
+    pub dns: Dns,
+    /// Where metrics are to be had.
+    #[serde(default)]
+    pub metrics: Metrics,
+}
+
+/// How sessions resolve names.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dns {
+    /// How a question for a name that no policy knows is answered.
+    #[serde(default)]
+    pub unknown_names: UnknownNames,
+}
+
+/// How a question for a name that no policy knows is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownNames {
+    /// There is no such name: clients give up at once.
+    #[default]
+    Nxdomain,
+    /// It is refused. Honest, but clients take it for a failure of the resolver, which they ask again.
+    Refused,
+}
+
+/// Where metrics are to be had, besides the control socket.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Metrics {
+    /// Whoever reaches this address may read them at `/metrics`. Nowhere when absent.
+    pub listen: Option<SocketAddr>,
 }
 
 /// One OIDC issuer.
@@ -128,7 +165,45 @@ pub struct Upstream {
     pub addresses: BTreeMap<String, SocketAddr>,
 }
 
-/// Limits of a session.
+/// A program that needs the network before any job does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// What `holdpoint run --service` calls it.
+    pub name: String,
+    /// The Unix user that may open it.
+    pub user: String,
+    /// The systemd unit it has to be opened in; one `*` stands for anything.
+    pub unit: Option<String>,
+    /// The hosts that are open to it; `*.example.com` covers all names below.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The issuer whose tokens bind jobs in its sandbox, one of the [[issuer]]s. None: it has no jobs.
+    pub job_issuer: Option<String>,
+    /// Who it is.
+    #[serde(default)]
+    pub identity: Identity,
+}
+
+/// Who a service is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "from")]
+pub enum Identity {
+    /// What the configuration calls it: `holdpoint:service#NAME`.
+    #[default]
+    Configured,
+    /// The Compute Engine instance, by the identity token that its metadata server signs.
+    Gce {
+        /// The `iss` of such tokens, one of the [[issuer]]s.
+        #[serde(default = "default_instance_issuer")]
+        issuer: String,
+        /// The metadata server, `169.254.169.254:80` unless told otherwise.
+        #[serde(default = "default_metadata_address")]
+        address: SocketAddr,
+    },
+}
+
+/// Limits of a session, and what it sees of the host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SessionLimits {
@@ -136,6 +211,24 @@ pub struct SessionLimits {
     pub max_seconds: u64,
     /// How many sessions may be open at once.
     pub max_sessions: usize,
+    /// How many processes and threads a session may have at once.
+    pub max_processes: u64,
+    /// How many bytes of memory a session may take up. No limit of its own when absent.
+    pub max_memory: Option<u64>,
+    /// Whether a session has a `/tmp`, `/var/tmp` and `/dev/shm` of its own.
+    pub private_tmp: bool,
+    /// Files and directories below those, or below `/run`, that sessions see all the same.
+    pub shared: Vec<PathBuf>,
+    /// UNIX sockets of the host, or directories of them, that sessions may connect to.
+    pub sockets: Vec<PathBuf>,
+}
+
+impl SessionLimits {
+    /// [`Self::max_seconds`] as a duration.
+    #[must_use]
+    pub fn duration(&self) -> Duration {
+        Duration::from_secs(self.max_seconds)
+    }
 }
 
 impl Default for SessionLimits {
@@ -143,6 +236,11 @@ impl Default for SessionLimits {
         Self {
             max_seconds: 8 * 3600,
             max_sessions: 256,
+            max_processes: 4096,
+            max_memory: None,
+            private_tmp: true,
+            shared: Vec::new(),
+            sockets: Vec::new(),
         }
     }
 }
@@ -210,10 +308,22 @@ impl Config {
         self.runtime_dir.join("run.sock")
     }
 
+    /// The launcher's socket.
+    #[must_use]
+    pub fn launcher_socket(&self) -> PathBuf {
+        self.runtime_dir.join(crate::launch::LAUNCHER_SOCKET)
+    }
+
     /// The CA certificate and the system's roots in one PEM file: what sandboxes trust.
     #[must_use]
     pub fn ca_bundle(&self) -> PathBuf {
         self.runtime_dir.join("ca-bundle.pem")
+    }
+
+    /// The same certificates for Java.
+    #[must_use]
+    pub fn truststore(&self) -> PathBuf {
+        self.runtime_dir.join("truststore.jks")
     }
 
     /// The directory of the sled database.
@@ -271,6 +381,11 @@ fn default_universe() -> String {
 
 fn default_scopes() -> Vec<String> {
     vec!["https://www.googleapis.com/auth/cloud-platform".into()]
+}
+
+/// <https://cloud.google.com/compute/docs/instances/verifying-instance-identity>
+fn default_instance_issuer() -> String {
+    "https://accounts.google.com".into()
 }
 
 fn default_metadata_address() -> SocketAddr {

@@ -4,17 +4,18 @@ use std::{
     convert::Infallible,
     io::{self, Read as _},
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use holdpoint_core::{
     catalog::Catalog,
-    operation::{Action, Operation},
+    operation::{Action, Trait},
     refusal::{Dress, Refusal},
 };
 use http::{HeaderMap, Request, Response};
@@ -24,7 +25,10 @@ use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::graceful::GracefulConnection,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -33,12 +37,15 @@ use tokio::{
 };
 
 use crate::{
-    daemon::{House, Room},
+    binding::{self, Room, Sandbox},
+    daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
     kernel::Flow,
     metadata,
-    record::{Event, Process},
+    metrics::{Served, metrics},
+    record::{Event, Process, Text},
+    refusals::{self, RefusedBy},
     relay::{self, Visit},
     replay::Replay,
     reply,
@@ -55,18 +62,28 @@ const HEADER_LIMIT: usize = 64 << 10;
 /// How long a passed-through connection waits for an approval.
 const HELD_CONNECTION: Duration = Duration::from_secs(50);
 const HTTPS: u16 = 443;
+const STOPPED: &str = "the daemon stopped";
 
-/// Serves one accepted connection until it ends.
-pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
+/// Serves one accepted connection until it ends; `flow` is its [`origin`].
+pub async fn serve(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    stream: TcpStream,
+    flow: Option<Flow>,
+) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
-    let Some(flow) = origin(&house, &room, &stream) else {
+    let room = sandbox.room();
+    let accepted = Instant::now();
+    let Some(flow) = flow else {
         let caller = Caller {
             house,
             room,
             id,
+            accepted,
             flow: None,
             name: None,
+            outlasts: AtomicBool::new(false),
         };
         caller
             .refuse("nothing says where it was going: it was made to Holdpoint itself")
@@ -78,17 +95,26 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream) {
         house,
         room,
         id,
+        accepted,
         flow: Some(flow),
         name,
+        outlasts: AtomicBool::new(false),
     };
-    if let Err(refusal) = caller.serve(stream, flow.destination).await {
-        caller.refuse(&refusal.0).await;
+    let served = tokio::select! {
+        served = caller.serve(&sandbox, stream, flow) => served,
+        // Its session is over, though the sandbox is not: what it asks for next would be another's to ask.
+        served = caller.is_over() => Ok(served),
+    };
+    match served {
+        Ok(served) => metrics().connection_ended(served, accepted.elapsed()),
+        Err(refusal) => caller.refuse(&refusal.0).await,
     }
 }
 
-/// Where the client wanted to go, as the kernel remembers it.
-fn origin(house: &House, room: &Room, stream: &TcpStream) -> Option<Flow> {
-    let (client, listener) = (stream.peer_addr().ok()?, stream.local_addr().ok()?);
+/// Where `client`, from whom this was accepted, wanted to go. The kernel forgets it, so this is asked once, whatever becomes of the
+/// connection. (The socket itself cannot tell the client's address any more when that has reset the connection.)
+pub fn origin(house: &House, room: &Room, stream: &TcpStream, client: SocketAddr) -> Option<Flow> {
+    let listener = stream.local_addr().ok()?;
     house.kernel.flow(room.session.cgroup_id, client, listener)
 }
 
@@ -106,9 +132,12 @@ struct Caller {
     house: Arc<House>,
     room: Arc<Room>,
     id: u64,
+    accepted: Instant,
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
+    /// Whether it goes on when its session is over and the sandbox is not.
+    outlasts: AtomicBool,
 }
 
 /// What a connection begins with.
@@ -122,13 +151,34 @@ enum Opening {
 }
 
 impl Caller {
-    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<(), Refused> {
+    /// Returns when it has to end with its session.
+    async fn is_over(&self) -> Served {
+        self.room.closed().await;
+        if self.outlasts.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+        Served::Google
+    }
+
+    async fn serve(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        mut stream: TcpStream,
+        flow: Flow,
+    ) -> Result<Served, Refused> {
+        let to = flow.destination;
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
             self.record_connection(Some("metadata.google.internal"))
                 .await?;
-            return self.serve_metadata(stream, to.port()).await;
+            self.serve_metadata(stream, to.port()).await?;
+            return Ok(Served::Metadata);
+        }
+        if binding::is_address(to.ip()) {
+            self.record_connection(Some(binding::NAME)).await?;
+            self.serve_binding(sandbox, stream, flow).await?;
+            return Ok(Served::Sandbox);
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
@@ -137,8 +187,11 @@ impl Caller {
                 .pass_through(stream, Bytes::new(), &name, to.port(), false)
                 .await;
         }
-        let (opening, read) = timeout(FIRST_BYTES, read_opening(&mut stream))
-            .await
+        let opening = tokio::select! {
+            opening = timeout(FIRST_BYTES, read_opening(&mut stream)) => opening,
+            () = self.house.stopped() => return Err(STOPPED.into()),
+        };
+        let (opening, read) = opening
             .map_err(|_| Refused::from("it sent nothing"))?
             .map_err(|error| Refused(format!("it broke off: {error}")))?;
         match opening {
@@ -168,7 +221,7 @@ impl Caller {
         hello: Bytes,
         sni: String,
         port: u16,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let sni = sni.strip_suffix('.').unwrap_or(&sni).to_owned();
         self.record_connection(Some(&sni)).await?;
         if let Some(name) = self.name.as_deref().filter(|name| *name != sni) {
@@ -194,10 +247,11 @@ impl Caller {
             .map_err(|_| Refused::from("the TLS handshake took too long"))?
             .map_err(|error| Refused(tls::handshake_problem(&error)))?;
         if tls.get_ref().1.alpn_protocol() == Some(b"h2") {
-            self.serve_http2(tls, sni).await
+            self.serve_http2(tls, sni).await?;
         } else {
-            self.serve_http1(tls, sni).await
+            self.serve_http1(tls, sni).await?;
         }
+        Ok(Served::Google)
     }
 
     async fn serve_http1(
@@ -208,9 +262,8 @@ impl Caller {
         let (io, interims) = InterimIo::new(tls);
         let visit = self.visit(host, Some(interims));
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http1_builder()
-            .serve_connection(TokioIo::new(io), service)
-            .await;
+        let connection = http1_builder().serve_connection(TokioIo::new(io), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
     }
 
@@ -221,10 +274,20 @@ impl Caller {
     ) -> Result<(), Refused> {
         let visit = self.visit(host, None);
         let service = service_fn(move |request| relay::answer(visit.clone(), request));
-        let served = http2_builder()
-            .serve_connection(TokioIo::new(tls), service)
-            .await;
+        let connection = http2_builder().serve_connection(TokioIo::new(tls), service);
+        let served = self.until_stopped(connection).await;
         served.or_else(refused_by_hyper)
+    }
+
+    /// Serves a connection to its end. When the daemon stops before, what is under way is answered, and nothing more.
+    async fn until_stopped<C: GracefulConnection>(&self, connection: C) -> Result<(), C::Error> {
+        let mut connection = pin!(connection);
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = self.house.stopped() => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
     }
 
     fn visit(&self, host: String, interims: Option<crate::interim::Interims>) -> Arc<Visit> {
@@ -253,9 +316,25 @@ impl Caller {
             );
             async move { Ok::<_, Infallible>(response.map(Full::new)) }
         });
-        let served = http1_builder()
-            .serve_connection(TokioIo::new(stream), service)
-            .await;
+        let connection = http1_builder().serve_connection(TokioIo::new(stream), service);
+        let served = self.until_stopped(connection).await;
+        served.or_else(refused_by_hyper)
+    }
+
+    /// What is asked here may end the session that asks.
+    async fn serve_binding(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        stream: TcpStream,
+        flow: Flow,
+    ) -> Result<(), Refused> {
+        let port = flow.destination.port();
+        if port != 80 {
+            return Err(Refused(format!("{} has no port {port}", binding::NAME)));
+        }
+        self.outlasts.store(true, Ordering::Relaxed);
+        let (house, sandbox) = (self.house.clone(), sandbox.clone());
+        let served = binding::serve(house, sandbox, stream, flow.pid).await;
         served.or_else(refused_by_hyper)
     }
 
@@ -267,8 +346,9 @@ impl Caller {
         name: &str,
         port: u16,
         is_tls: bool,
-    ) -> Result<(), Refused> {
-        let operation = Operation::on_host(Action::NET_CONNECT, name, Some(port));
+    ) -> Result<Served, Refused> {
+        let standing = &self.room.session.standing;
+        let operation = standing.on_host(Action::NET_CONNECT, name, Some(port));
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.id,
@@ -293,13 +373,19 @@ impl Caller {
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
-        let joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
+        // A runner that waits for its next job, or reports on this one, is not to be cut off by its hook.
+        let own = operation.traits.contains(&Trait::OwnHost);
+        self.outlasts.store(own, Ordering::Relaxed);
+        let joined = tokio::select! {
+            joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
+            () = self.house.stopped() => return Err(STOPPED.into()),
+        };
         if let Ok((sent, received)) = joined {
             outcome.request_bytes = sent + first.len() as u64;
             outcome.response_bytes = received;
             outcome.closed();
         }
-        Ok(())
+        Ok(Served::PassedThrough)
     }
 
     /// Completes the handshake only to say no in words.
@@ -308,7 +394,7 @@ impl Caller {
         stream: TcpStream,
         hello: Bytes,
         refusal: &Refusal,
-    ) -> Result<(), Refused> {
+    ) -> Result<Served, Refused> {
         let accept = self.house.acceptor.accept(Replay::new(hello, stream));
         if let Ok(Ok(tls)) = timeout(HANDSHAKE, accept).await {
             let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -357,11 +443,18 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
+        metrics().connection_ended(Served::Refused, self.accepted.elapsed());
+        if !self.room.pace.allows(Instant::now()) {
+            let refused = self.refused(reason, None);
+            return self.house.refusals.note(refused, self.pid());
+        }
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
             None => None,
         };
+        let refused = self.refused(reason, process.as_ref());
+        self.house.refusals.note_recorded(refused, self.pid());
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
@@ -372,6 +465,28 @@ impl Caller {
         if let Err(error) = self.house.record.append_unsynced(event).await {
             tracing::error!(%error, "a refused connection is missing in the record");
         }
+    }
+
+    /// For `holdpoint status`.
+    fn refused(&self, reason: &str, process: Option<&Process>) -> refusals::Refused {
+        let destination = match (&self.name, self.flow) {
+            (Some(name), Some(flow)) => Some(format!("{name}:{}", flow.destination.port())),
+            (None, Some(flow)) => Some(flow.destination.to_string()),
+            (_, None) => None,
+        };
+        let program = process.and_then(|it| it.executable.as_ref());
+        refusals::Refused {
+            session: Some(self.room.session.id.clone()),
+            by: RefusedBy::Proxy,
+            process: program
+                .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
+            destination: destination.map(|it| Text::short(&it)),
+            reason: Text::short(reason),
+        }
+    }
+
+    fn pid(&self) -> Option<u32> {
+        self.flow.map(|flow| flow.pid)
     }
 }
 

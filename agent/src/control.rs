@@ -9,6 +9,7 @@ mod membership;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    convert::Infallible,
     fs::Permissions,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -26,7 +27,10 @@ use tokio::net::{UnixListener, UnixStream};
 
 pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
 
-use crate::{approvals::Approvals, config::Reviewers, record::Record, session::Sessions};
+use crate::{
+    approvals::Approvals, config::Reviewers, metrics::Scrape, record::Record, refusals::Refusals,
+    session::Sessions,
+};
 use membership::AgentsCgroup;
 
 /// Within this time a request has to be read and answered.
@@ -45,28 +49,36 @@ pub struct ControlState {
     pub approvals: Approvals,
     /// The live sessions.
     pub sessions: Arc<Sessions>,
+    /// What was refused.
+    pub refusals: Arc<Refusals>,
     /// Who may answer, by reviewer group.
     pub reviewers: BTreeMap<String, Reviewers>,
     /// The cgroup whose children are the sessions, as a path in the cgroup2 file system.
     pub agents_cgroup: PathBuf,
-    /// What `GET /v1/status` answers.
+    /// What `GET /v1/status` answers, an object, besides the refusals that the caller may see.
     pub status: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// What `GET /v1/metrics` answers.
+    pub metrics: Scrape,
 }
 
-/// Answers on a Unix socket that everybody may connect to (mode 0666) until it is dropped.
+/// Listens on a Unix socket that everybody may connect to (mode 0666). What is returned answers there, until it is dropped. Needs a
+/// tokio runtime.
 ///
 /// # Errors
 /// When the socket cannot be made, or when it cannot be told which processes are in sessions.
-pub async fn serve(socket_path: &Path, state: ControlState) -> anyhow::Result<()> {
+pub fn open(
+    socket_path: &Path,
+    state: ControlState,
+) -> anyhow::Result<impl Future<Output = Infallible> + use<>> {
     let agents = AgentsCgroup::find(&state.agents_cgroup)?;
-    listen(socket_path, state, agents).await
+    listen(socket_path, state, agents)
 }
 
-async fn listen(
+fn listen(
     socket_path: &Path,
     state: ControlState,
     agents: AgentsCgroup,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<impl Future<Output = Infallible> + use<>> {
     let listener =
         bind(socket_path).with_context(|| format!("cannot listen on {}", socket_path.display()))?;
     let server = Arc::new(Server {
@@ -74,6 +86,10 @@ async fn listen(
         agents,
         open: Mutex::default(),
     });
+    Ok(serve(listener, server))
+}
+
+async fn serve(listener: UnixListener, server: Arc<Server>) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {

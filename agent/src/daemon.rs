@@ -1,18 +1,19 @@
 //! Puts the parts together and runs them.
 
 use std::{
+    convert::Infallible,
     fs,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{
-    catalog::Catalog,
-    operation::{Action, Operation},
-    policy::Policies,
-};
+use holdpoint_core::{catalog::Catalog, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -24,24 +25,28 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    allowance::{Allowance, Memory},
+    adoption::{self, Adopted},
+    allowance::Memory,
     approvals::Approvals,
+    binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
     control::{self, ControlState},
     credential::Credentials,
-    dns::{self, AddressBook},
+    dns, doctor,
     gate::Gate,
-    kernel::{self, AgentsCgroup, Kernel},
-    launch::{self, RunListener},
-    metadata::MetadataView,
+    guard::Guard,
+    kernel::{self, AgentsCgroup, Kernel, Loss},
+    launch::{self, Launcher, RunListener},
+    metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
-    record::{Event, Record},
-    session::{Session, Sessions},
+    record::{Event, Record, Text},
+    refusals::{Refusals, Refused, RefusedBy},
+    service::Services,
+    session::Sessions,
     tls::{self, Authority},
-    uploads::Uploads,
     upstream::Upstream,
 };
 
@@ -60,6 +65,10 @@ pub struct House {
     pub approvals: Approvals,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// Who may open sessions without a token.
+    pub services: Services,
+    /// What was refused, for people to see.
+    pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
     pub acceptor: TlsAcceptor,
     /// The way to Google.
@@ -78,13 +87,52 @@ pub struct House {
     pub site: launch::Site,
     /// What the sandboxes' metadata server says of the host.
     pub google: config::Google,
+    /// What resolvers say of names that policy does not know.
+    pub unknown_names: config::UnknownNames,
+    /// Whether sessions outlive this daemon when it is told to stop.
+    pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
 }
 
 impl House {
-    /// Ends all sessions, those that are being opened too.
+    /// Ends what is done for all sessions, those that are being opened too.
     pub fn stop(&self) {
         self.stopping.send_replace(true);
+    }
+
+    /// Tells the record what was refused so far and what it does not know of yet.
+    pub async fn record_refusals(&self) {
+        while let Some(refused) = self.kernel.refused_already() {
+            self.note_kernel_refusal(&refused);
+        }
+        self.refusals.tell(&self.record).await;
+    }
+
+    /// A request for a session that nobody could be asked about.
+    fn note_turned_away(&self, who: &launch::TurnedAway) {
+        metrics::metrics().session_refused();
+        let refused = Refused {
+            session: None,
+            by: RefusedBy::Launcher,
+            process: who.uid.map(|uid| Text::short(&format!("uid {uid}"))),
+            destination: None,
+            reason: Text::short(&who.reason),
+        };
+        self.refusals.note(refused, who.pid);
+    }
+
+    fn note_kernel_refusal(&self, refused: &kernel::Refused) {
+        let seen = Refused {
+            session: self.sessions.of_cgroup(refused.session),
+            by: RefusedBy::Kernel,
+            process: (!refused.command.is_empty()).then(|| Text::short(&refused.command)),
+            destination: refused
+                .destination
+                .map(|it| with_protocol(it, refused.protocol)),
+            reason: refused.reason.name().into(),
+        };
+        self.refusals
+            .note(seen, (refused.pid != 0).then_some(refused.pid));
     }
 
     /// Returns once the daemon stops.
@@ -98,31 +146,29 @@ impl House {
     }
 }
 
-/// What belongs to one session besides its identity.
-pub struct Room {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The names its clients asked for and the addresses they were given.
-    pub book: Arc<AddressBook>,
-    /// What its metadata server says.
-    pub metadata: MetadataView,
-    /// How much of the daemon it may take up.
-    pub allowance: Allowance,
-    /// The resumable uploads it has begun.
-    pub uploads: Uploads,
+/// How a daemon runs, apart from its configuration.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Fail where no launcher runs, instead of starting one that ends, with all sessions, when this daemon is told to.
+    #[arg(long)]
+    needs_launcher: bool,
+    /// Do not mind when a BPF program is taken away: for the doctor, to show that it notices.
+    #[arg(long, hide = true)]
+    unguarded: bool,
 }
 
 /// Runs until it is told to stop.
 ///
 /// # Errors
 /// When a part cannot be started. Nothing passes then.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
     );
     prepare_dirs(&config)?;
     let policies = load_policies(&config)?;
+    let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
@@ -130,12 +176,36 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     if lost > 0 {
         tracing::warn!(lost, "operations of the daemon before had no outcome");
     }
-    end_leftovers(&agents, &record).await?;
+    let missing = launch::enable_controllers(&agents.path).join(" and ");
+    if !missing.is_empty() {
+        tracing::warn!(
+            "cgroup2 does not have {missing} here: nothing bounds that of a session (`holdpoint doctor` has advice)"
+        );
+    }
     raise_descriptor_limit().context("cannot raise the limit of open files")?;
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &[], None)?;
+    let mut launcher =
+        Launcher::find_or_start(&config.runtime_dir, &agents.path, options.needs_launcher).await?;
+    let site = launch::Site {
+        agents_cgroup: agents.path.clone(),
+        ca_bundle: config.ca_bundle(),
+        launcher: launcher.socket().to_owned(),
+        runtime_dir: config.runtime_dir.clone(),
+        project: config.google.project.clone(),
+        sandbox: sandbox(&config),
+    };
+    let adopted = adoption::take_over(&site, &record).await?;
+    let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
+    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
+    let guard = match options.unguarded {
+        true => Guard::none(),
+        false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
+    };
 
     let authority = Authority::open(&config.state_dir)?;
-    tls::write_bundle(&authority, &config.ca_bundle())?;
+    tls::write_trust(&authority, &config.ca_bundle(), &config.truststore())?;
+    doctor::prove(&kernel, &site, cgroup2_root).await?;
+    // Those that proved that it enforces.
+    while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
@@ -148,6 +218,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         ),
         approvals,
         sessions: Arc::default(),
+        services,
+        refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -155,22 +227,22 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         http2_answer: config.hold.http2_answer(),
         memory: Memory::default(),
         limits: config.session.clone(),
-        site: launch::Site {
-            agents_cgroup: agents.path.clone(),
-            ca_bundle: config.ca_bundle(),
-            runtime_dir: config.runtime_dir.clone(),
-            project: config.google.project.clone(),
-        },
+        site,
         google: config.google.clone(),
+        unknown_names: config.dns.unknown_names,
+        sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
     });
 
-    let control = {
-        let (socket, state) = (config.control_socket(), control_state(&house, &config));
-        tokio::spawn(async move { control::serve(&socket, state).await })
-    };
+    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(note_kernel_refusals(house.clone()));
+    tokio::spawn(record_refusals(house.clone()));
+    if let Some(address) = config.metrics.listen {
+        tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
     let runs = RunListener::bind(&config.run_socket())?;
     house
         .record
@@ -178,19 +250,44 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    let mut sessions = JoinSet::new();
+    for session in adopted {
+        sessions.spawn(adoption::serve(house.clone(), session));
+    }
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let reason = serve(&house, &config, &runs, control).await?;
+    let end = serve(&house, &config, &runs, &mut sessions, control, guard).await?;
 
     notify("STOPPING=1");
+    let reason = match &end {
+        End::Told(signal) => (*signal).to_owned(),
+        End::Lost(loss) => {
+            house.sessions_stay.store(false, Ordering::Relaxed);
+            record_loss(&house, loss).await;
+            format!("enforcement was lost: {loss}")
+        }
+    };
     tracing::info!(%reason, "stopping");
+    opening::end_all(&house, &mut sessions).await;
+    launcher.stop().await;
     house
         .record
         .append(Event::DaemonStopped {
-            reason: reason.into(),
+            reason: (&reason).into(),
         })
         .await?;
-    Ok(())
+    match end {
+        End::Told(_) => Ok(()),
+        End::Lost(_) => anyhow::bail!(reason),
+    }
+}
+
+/// Why a daemon ends.
+enum End {
+    /// By this signal.
+    Told(&'static str),
+    /// The BPF programs are no longer to be relied on.
+    Lost(Loss),
 }
 
 /// Takes `holdpoint run` requests and signals until one of them ends the daemon; says which.
@@ -198,15 +295,15 @@ async fn serve(
     house: &Arc<House>,
     config: &Config,
     runs: &RunListener,
-    control: tokio::task::JoinHandle<anyhow::Result<()>>,
-) -> anyhow::Result<String> {
+    sessions: &mut JoinSet<()>,
+    mut control: tokio::task::JoinHandle<Infallible>,
+    mut guard: Guard,
+) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
-    let mut sessions = JoinSet::new();
-    let mut control = control;
-    let reason = loop {
+    loop {
         tokio::select! {
             request = runs.accept() => match request {
                 Ok(request) => {
@@ -218,26 +315,67 @@ async fn serve(
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
+            Some(turned_away) = runs.turned_away() => house.note_turned_away(&turned_away),
             Some(_) = sessions.join_next() => {}
-            ended = &mut control => {
-                ended.context("the control API panicked")??;
-                anyhow::bail!("the control API ended");
-            }
+            Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
             _ = reload.recv() => reload_policies(house, config),
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            loss = guard.lost() => return Ok(End::Lost(loss?)),
+            _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
+            _ = interrupt.recv() => return Ok(End::Told("SIGINT")),
         }
+    }
+}
+
+async fn record_loss(house: &House, loss: &Loss) {
+    tracing::error!(
+        "enforcement was lost: {loss}; all sessions are ended, and so is this daemon: the next one attaches the BPF programs anew. \
+         Find out who did it: only root can"
+    );
+    let event = Event::EnforcementLost {
+        what: loss.to_string().into(),
     };
-    house.approvals.withdraw_pending().await;
-    opening::end_all(house, &mut sessions).await;
-    Ok(reason.to_owned())
+    if let Err(error) = house.record.append(event).await {
+        tracing::error!(%error, "that enforcement was lost is missing in the record");
+    }
 }
 
 /// What the BPF programs say about packets that got past everything but the backstop.
 async fn log_drops(house: Arc<House>) {
     let Err(error) = house.kernel.log_drops().await;
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
+}
+
+fn with_protocol(destination: SocketAddr, protocol: u8) -> Text {
+    match i32::from(protocol) {
+        libc::IPPROTO_IP => destination.to_string().into(),
+        libc::IPPROTO_TCP => format!("{destination}/tcp").into(),
+        libc::IPPROTO_UDP => format!("{destination}/udp").into(),
+        other => format!("{destination}/{other}").into(),
+    }
+}
+
+async fn record_refusals(house: Arc<House>) {
+    house.refusals.keep_record(&house.record).await;
+}
+
+/// What the BPF programs refuse, for people to see.
+async fn note_kernel_refusals(house: Arc<House>) {
+    loop {
+        match house.kernel.refused().await {
+            Ok(refused) => house.note_kernel_refusal(&refused),
+            Err(error) => {
+                return tracing::warn!(%error, "refusals of the kernel are counted and not shown one by one");
+            }
+        }
+    }
+}
+
+/// Nothing depends on being watched.
+async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
+    if let Err(error) = metrics::serve(address, scrape).await {
+        tracing::error!("{error:#}");
+    }
 }
 
 fn reload_policies(house: &House, config: &Config) {
@@ -247,6 +385,20 @@ fn reload_policies(house: &House, config: &Config) {
             tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+    }
+}
+
+fn sandbox(config: &Config) -> launch::Sandbox {
+    let session = config.session.clone();
+    launch::Sandbox {
+        private_tmp: session.private_tmp,
+        shared: session.shared,
+        sockets: session.sockets,
+        limits: launch::Limits {
+            processes: session.max_processes,
+            memory: session.max_memory,
+        },
+        truststore: Some(config.truststore()),
     }
 }
 
@@ -273,18 +425,6 @@ fn raise_descriptor_limit() -> nix::Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
 }
 
-/// Sessions of a daemon that died have had no network since, and their listeners are gone for good.
-async fn end_leftovers(agents: &AgentsCgroup, record: &Record) -> anyhow::Result<()> {
-    for name in launch::end_leftovers(&agents.path)? {
-        let session = crate::session::SessionId::from_cgroup(&name);
-        let reason = "the daemon died; its sessions were ended when it was started again".into();
-        record
-            .append(Event::SessionClosed { session, reason })
-            .await?;
-    }
-    Ok(())
-}
-
 fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     for (dir, mode) in [(&config.state_dir, 0o700), (&config.runtime_dir, 0o755)] {
         fs::DirBuilder::new()
@@ -306,9 +446,25 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         record: house.record.clone(),
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
+        refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
+        metrics: scrape(house),
+    }
+}
+
+fn scrape(house: &Arc<House>) -> Scrape {
+    let kernel = house.clone();
+    Scrape {
+        sessions: house.sessions.clone(),
+        approvals: house.approvals.clone(),
+        kernel_refusals: Arc::new(move || {
+            let counts = kernel.kernel.refusals().unwrap_or_default().into_iter();
+            counts
+                .map(|(reason, count)| (reason.name(), count))
+                .collect()
+        }),
     }
 }
 
@@ -323,37 +479,61 @@ fn status(house: &House) -> serde_json::Value {
         "sessions": house.sessions.list().len(),
         "links": house.kernel.links(),
         "refusals": refusals,
+        "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
     })
 }
 
-/// Serves a session's listeners until dropped or aborted.
+/// The names that a session may know.
+struct SessionNames {
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+}
+
+impl dns::Names for SessionNames {
+    fn knows(&self, name: &str) -> bool {
+        let session = &self.sandbox.room().session;
+        let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
+        Catalog::built_in().is_google_host(name) || self.house.gate.allows(session, &asked())
+    }
+
+    fn unknown(&self) -> config::UnknownNames {
+        self.house.unknown_names
+    }
+
+    fn refused(&self, name: &str) {
+        let refused = Refused {
+            session: Some(self.sandbox.room().session.id.clone()),
+            by: RefusedBy::Dns,
+            process: None,
+            destination: Some(Text::short(name)),
+            reason: "unknown to policy".into(),
+        };
+        self.house.refusals.note(refused, None);
+    }
+}
+
+/// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
     listeners: launch::Listeners,
 ) {
-    let known = {
-        let (house, room) = (house.clone(), room.clone());
-        move |name: &str| {
-            Catalog::built_in().is_google_host(name)
-                || house.gate.allows(
-                    &room.session,
-                    &Operation::on_host(Action::NET_RESOLVE, name, None),
-                )
-        }
+    let names = SessionNames {
+        house: house.clone(),
+        sandbox: sandbox.clone(),
     };
     let resolver = dns::serve(
-        room.book.clone(),
+        sandbox.room().book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
-        known,
+        names,
     );
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut tasks = JoinSet::new();
     for listener in listeners.proxy {
         tasks.spawn(accept(
             house.clone(),
-            room.clone(),
+            sandbox.clone(),
             listener,
             places.clone(),
         ));
@@ -361,28 +541,43 @@ pub(crate) async fn serve_listeners(
     tokio::select! {
         () = resolver => {}
         _ = tasks.join_next() => {}
+        () = house.stopped() => {}
     }
+    while tasks.join_next().await.is_some() {}
 }
 
-async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
+async fn accept(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
+    let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                // Full means no: dropping the stream closes it.
-                Ok((stream, _)) => if let Ok(place) = places.clone().try_acquire_owned() {
-                    let (house, room) = (house.clone(), room.clone());
-                    connections.spawn(async move {
-                        connection::serve(house, room, stream).await;
-                        drop(place);
-                    });
-                },
+                Ok((stream, client)) => {
+                    let flow = connection::origin(&house, &sandbox.room(), &stream, client);
+                    // Full means no: dropping the stream closes it.
+                    if let Ok(place) = places.clone().try_acquire_owned() {
+                        let (house, sandbox) = (house.clone(), sandbox.clone());
+                        connections.spawn(async move {
+                            connection::serve(house, sandbox, stream, flow).await;
+                            drop(place);
+                        });
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             },
             Some(_) = connections.join_next() => {}
+            () = &mut stopped => break,
         }
     }
+    // From here on whoever connects is refused.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }

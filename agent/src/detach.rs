@@ -22,6 +22,7 @@ pub fn run(config: &Config) -> anyhow::Result<()> {
     let agents = kernel::cgroup2_root()?.join(&config.agents_cgroup);
     if agents.exists() {
         launch::end_leftovers(&agents)?;
+        launch::close_doors(&config.runtime_dir)?;
         fs::remove_dir(&agents).with_context(|| format!("cannot remove {}", agents.display()))?;
     }
     match fs::remove_dir_all(&config.bpf_dir) {

@@ -15,9 +15,13 @@ use tokio::{
     time::timeout,
 };
 
-use self::answer::answer;
+use self::answer::{Answer, answer};
 pub use self::book::AddressBook;
 pub(crate) use self::book::is_localhost;
+use crate::{
+    config::UnknownNames,
+    metrics::{Lookup, metrics},
+};
 
 /// A query has a name of 255 bytes at most and a few options.
 const LONGEST_QUERY: usize = 4096;
@@ -29,28 +33,48 @@ const MOST_QUERIES_PER_CONNECTION: usize = 1000;
 /// Slows down a loop whose socket reports one error after the other.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(100);
 
-/// Answers queries on these sockets until dropped. `known` says of a name, in lower case and without the dot at its end,
-/// whether policy knows it.
+/// What a session's resolver goes by.
+pub trait Names: Send + Sync + 'static {
+    /// Whether policy knows a name, in lower case and without the dot at its end.
+    fn knows(&self, name: &str) -> bool;
+
+    /// What to say of others.
+    fn unknown(&self) -> UnknownNames {
+        UnknownNames::default()
+    }
+
+    /// Somebody asked for one that policy does not know.
+    fn refused(&self, _name: &str) {}
+}
+
+impl<F: Fn(&str) -> bool + Send + Sync + 'static> Names for F {
+    fn knows(&self, name: &str) -> bool {
+        self(name)
+    }
+}
+
+/// Answers queries on these sockets until dropped.
 pub async fn serve(
     book: Arc<AddressBook>,
     udp: Vec<UdpSocket>,
     tcp: Vec<TcpListener>,
-    known: impl Fn(&str) -> bool + Send + Sync + Clone + 'static,
+    names: impl Names,
 ) {
+    let names = Arc::new(names);
     let mut servers = JoinSet::new();
     for socket in udp {
-        servers.spawn(serve_udp(Arc::clone(&book), socket, known.clone()));
+        servers.spawn(serve_udp(Arc::clone(&book), socket, Arc::clone(&names)));
     }
     for listener in tcp {
-        servers.spawn(serve_tcp(Arc::clone(&book), listener, known.clone()));
+        servers.spawn(serve_tcp(Arc::clone(&book), listener, Arc::clone(&names)));
     }
     while servers.join_next().await.is_some() {}
 }
 
-async fn serve_udp(book: Arc<AddressBook>, socket: UdpSocket, known: impl Fn(&str) -> bool) {
+async fn serve_udp(book: Arc<AddressBook>, socket: UdpSocket, names: Arc<impl Names>) {
     let mut query = vec![0; LONGEST_QUERY];
     loop {
-        if let Err(error) = answer_datagram(&book, &socket, &mut query, &known).await {
+        if let Err(error) = answer_datagram(&book, &socket, &mut query, &*names).await {
             tracing::debug!(%error, "DNS over UDP");
             tokio::time::sleep(PAUSE_AFTER_ERROR).await;
         }
@@ -61,20 +85,24 @@ async fn answer_datagram(
     book: &AddressBook,
     socket: &UdpSocket,
     query: &mut [u8],
-    known: &impl Fn(&str) -> bool,
+    names: &impl Names,
 ) -> io::Result<()> {
     let (length, client): (usize, SocketAddr) = socket.recv_from(query).await?;
-    if let Some(answer) = answer(book, known, &query[..length]) {
-        socket.send_to(&answer, client).await?;
+    if let Some(answer) = answer(book, names, &query[..length]) {
+        account_for(&answer, names);
+        socket.send_to(&answer.bytes, client).await?;
     }
     Ok(())
 }
 
-async fn serve_tcp(
-    book: Arc<AddressBook>,
-    listener: TcpListener,
-    known: impl Fn(&str) -> bool + Send + Sync + Clone + 'static,
-) {
+fn account_for(answer: &Answer, names: &impl Names) {
+    metrics().looked_up(answer.lookup);
+    if let (Lookup::Unknown, Some(name)) = (answer.lookup, &answer.name) {
+        names.refused(name.strip_suffix('.').unwrap_or(name));
+    }
+}
+
+async fn serve_tcp(book: Arc<AddressBook>, listener: TcpListener, names: Arc<impl Names>) {
     let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -85,10 +113,10 @@ async fn serve_tcp(
             .expect("never closed");
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (book, known) = (Arc::clone(&book), known.clone());
+                let (book, names) = (Arc::clone(&book), Arc::clone(&names));
                 connections.spawn(async move {
                     let _place = place;
-                    if let Err(error) = answer_connection(&book, stream, &known).await {
+                    if let Err(error) = answer_connection(&book, stream, &*names).await {
                         tracing::debug!(%error, "DNS over TCP");
                     }
                 });
@@ -105,7 +133,7 @@ async fn serve_tcp(
 async fn answer_connection(
     book: &AddressBook,
     mut stream: TcpStream,
-    known: &impl Fn(&str) -> bool,
+    names: &impl Names,
 ) -> io::Result<()> {
     let mut query = vec![0; LONGEST_QUERY];
     for _ in 0..MOST_QUERIES_PER_CONNECTION {
@@ -113,7 +141,9 @@ async fn answer_connection(
             let length = usize::from(stream.read_u16().await?);
             let query = query.get_mut(..length).ok_or(io::ErrorKind::InvalidData)?;
             stream.read_exact(query).await?;
-            let answer = answer(book, known, query).ok_or(io::ErrorKind::InvalidData)?;
+            let answer = answer(book, names, query).ok_or(io::ErrorKind::InvalidData)?;
+            account_for(&answer, names);
+            let answer = answer.bytes;
             let length = u16::try_from(answer.len()).map_err(io::Error::other)?;
             stream
                 .write_all(&[&length.to_be_bytes(), &answer[..]].concat())

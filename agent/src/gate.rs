@@ -17,6 +17,7 @@ use crate::{
     approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
     config::HoldSettings,
     interim::{Interims, MOST_PER_REQUEST},
+    metrics::metrics,
     record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
@@ -183,14 +184,12 @@ impl Gate {
     /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
-        matches!(
-            self.policies.load().decide(&session.principal, operation),
-            Decision::Allow(_)
-        )
+        matches!(self.decide(session, operation), Decision::Allow(_))
     }
 
     fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
         let decision = self.decide(&asker.session, operation);
+        metrics().judged(operation, &decision);
         Judged {
             id: OperationId::random(),
             operation,
@@ -206,6 +205,9 @@ impl Gate {
                 policies: Vec::new(),
             })
         };
+        if let Some(objection) = session.standing.objection(operation) {
+            return deny(&objection);
+        }
         match self.policies.load().decide(&session.principal, operation) {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")

@@ -3,8 +3,10 @@
 //! The way through the code is two straight functions: [`connection::serve`], once per connection, and
 //! [`gate::Gate::admit`], once per operation. `ARCHITECTURE.md` tells the rest.
 
+pub mod adoption;
 pub mod allowance;
 pub mod approvals;
+pub mod binding;
 pub mod body;
 pub mod cli;
 pub mod config;
@@ -16,19 +18,24 @@ pub mod detach;
 pub mod dns;
 pub mod doctor;
 pub mod gate;
+pub mod guard;
 pub mod head;
 pub mod interim;
 pub mod kernel;
 pub mod launch;
 pub mod metadata;
+pub mod metrics;
 pub mod notify;
 pub mod oidc;
 pub mod opening;
+pub mod pace;
 pub mod policy_dir;
 pub mod record;
+pub mod refusals;
 pub mod relay;
 pub mod replay;
 pub mod reply;
+pub mod service;
 pub mod session;
 pub mod tls;
 pub mod uploads;

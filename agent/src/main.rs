@@ -1,10 +1,21 @@
 //! The `holdpoint` program.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser, Subcommand};
-use holdpoint::{cli, config::Config, daemon, detach, doctor, launch};
+use holdpoint::{
+    cli,
+    config::Config,
+    daemon, detach, doctor, kernel,
+    launch::{
+        self,
+        launcher::{self, Term},
+    },
+};
 use tracing_subscriber::EnvFilter;
 
 /// Puts hold points on what AI coding agents do to Google Cloud from this machine.
@@ -22,11 +33,24 @@ enum Command {
         /// The configuration file.
         #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
         config: PathBuf,
+        #[command(flatten)]
+        options: daemon::Options,
+    },
+    /// Starts sessions' processes for the daemon, so that they outlive it.
+    Launcher {
+        /// The configuration file.
+        #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
+        config: PathBuf,
+        /// Started by a daemon, and ends with it: the parent of the sessions' cgroups.
+        #[arg(long, value_name = "CGROUP", hide = true)]
+        temporary: Option<PathBuf>,
     },
     /// Runs a command in a new session.
     Run(cli::run::Args),
     /// Lists, shows, approves and denies held operations.
     Approvals(cli::approvals::Args),
+    /// Inside a session: shows whom it acts for, and binds a runner's job.
+    Session(cli::session::Args),
     /// Lists and shows what happened.
     Sessions(cli::sessions::Args),
     /// Shows whether the daemon runs and what it has attached.
@@ -54,7 +78,7 @@ enum Command {
         #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
         config: PathBuf,
     },
-    /// One per session; the daemon starts it.
+    /// One per session; the launcher starts it.
     #[command(hide = true)]
     Shim,
     /// What the doctor runs, outside of a sandbox and inside.
@@ -67,9 +91,11 @@ enum Command {
 
 fn main() -> ExitCode {
     match Holdpoint::parse().command {
-        Command::Daemon { config } => told(run_daemon(&config)),
+        Command::Daemon { config, options } => told(run_daemon(&config, options)),
+        Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),
         Command::Policy(args) => told(cli::policy::run(&args)),
@@ -92,21 +118,36 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_daemon(config: &std::path::Path) -> anyhow::Result<()> {
+fn run_daemon(config: &Path, options: daemon::Options) -> anyhow::Result<()> {
+    log_to_stderr();
+    let config = Config::load(config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(daemon::run(config, options))
+}
+
+fn run_launcher(config: &Path, temporary: Option<PathBuf>) -> anyhow::Result<()> {
+    log_to_stderr();
+    if let Some(agents_cgroup) = temporary {
+        // Its socket was handed over.
+        return launcher::run(Path::new(""), agents_cgroup, Term::Temporary);
+    }
+    let config = Config::load(config)?;
+    let agents_cgroup = kernel::cgroup2_root()?.join(&config.agents_cgroup);
+    launcher::run(&config.launcher_socket(), agents_cgroup, Term::Lasting)
+}
+
+fn log_to_stderr() {
     let filter =
         EnvFilter::try_from_env("HOLDPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .init();
-    let config = Config::load(config)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(daemon::run(config))
 }
 
-fn man_pages(dir: &std::path::Path) -> anyhow::Result<()> {
+fn man_pages(dir: &Path) -> anyhow::Result<()> {
     clap_mangen::generate_to(Holdpoint::command(), dir)
         .with_context(|| format!("cannot write manual pages to {}", dir.display()))
 }

@@ -13,6 +13,7 @@ use http::{
     header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LOCATION, SERVER},
 };
 use percent_encoding::percent_decode_str;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -32,7 +33,7 @@ const FLAVOR: &str = "metadata-flavor";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// What a session's metadata server tells.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataView {
     /// The project id.
     pub project: String,

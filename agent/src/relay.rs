@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
 use holdpoint_core::{
@@ -17,11 +18,13 @@ use hyper::body::Incoming;
 
 use crate::{
     allowance::Place,
+    binding::Room,
     body::{Asked, Watched},
-    daemon::{House, Room},
+    daemon::House,
     gate::{Asker, Patience, Permits},
     head,
     interim::Interims,
+    metrics::metrics,
     record::Event,
     reply,
     upstream::{ProxyBody, SendError},
@@ -56,10 +59,13 @@ pub async fn answer(
     visit: Arc<Visit>,
     request: Request<Incoming>,
 ) -> Result<Response<ProxyBody>, Infallible> {
+    let started = Instant::now();
     let (mut head, body) = request.into_parts();
     let dress = Dress::of(&visit.host, head.uri.path(), &head.headers);
     let mut asked = Asked::new(body, visit.room.allowance.charge());
-    let response = match relay(&visit, &mut head, &mut asked).await {
+    let relayed = relay(&visit, &mut head, &mut asked).await;
+    metrics().request_answered(relayed.is_ok(), started.elapsed());
+    let response = match relayed {
         Ok(response) => response,
         Err(refusal) => {
             if !matches!(refusal.kind, Kind::Upstream) {

@@ -10,6 +10,8 @@ use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::service::Standing;
+
 /// The name of a session: `s-` and 10 characters. Unique on this host for ever, not secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -67,7 +69,7 @@ pub struct User {
 }
 
 /// A live session.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// Its name.
     pub id: SessionId,
@@ -79,8 +81,11 @@ pub struct Session {
     pub command: Vec<String>,
     /// When it was opened.
     pub opened_at: Timestamp,
-    /// The id of its cgroup: what the BPF programs know it by.
+    /// The id of its cgroup: what the BPF programs know it by. A job shares it with the service in whose sandbox it runs.
     pub cgroup_id: u64,
+    /// How it came about.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 /// The live sessions of this host.
@@ -99,6 +104,14 @@ impl Sessions {
     /// Takes a session out.
     pub fn remove(&self, id: &SessionId) -> Option<Arc<Session>> {
         self.0.write().expect("no panic while locked").remove(id)
+    }
+
+    /// The session of the cgroup with this id.
+    #[must_use]
+    pub fn of_cgroup(&self, cgroup_id: u64) -> Option<SessionId> {
+        let sessions = self.0.read().expect("no panic while locked");
+        let session = sessions.values().find(|it| it.cgroup_id == cgroup_id)?;
+        Some(session.id.clone())
     }
 
     /// The sessions, oldest first.

@@ -1,6 +1,8 @@
 //! TLS towards the sandboxes: the per-host certificate authority, leaf certificates, and the look at a ClientHello before
 //! anything is decided.
 
+mod truststore;
+
 use std::{
     fs,
     io::{self, Write as _},
@@ -12,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use lru::LruCache;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -25,6 +28,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
+use x509_parser::time::ASN1Time;
 
 /// Leaf certificates kept; more names than this cost 12 us each again.
 const MOST_LEAVES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -69,6 +73,15 @@ impl Authority {
             certificate,
             pem,
         })
+    }
+
+    /// From when to when the certificate is good. `None` when it does not say so in a way that clients understand.
+    #[must_use]
+    pub fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(&self.certificate).ok()?;
+        let validity = certificate.validity();
+        let time = |time: ASN1Time| Timestamp::from_second(time.timestamp()).ok();
+        Some((time(validity.not_before)?, time(validity.not_after)?))
     }
 
     /// The certificate, in PEM.
@@ -250,27 +263,31 @@ impl HelloReader {
     }
 }
 
-/// Writes the file that sandboxes see in place of the system's CA bundle: the system's roots, so that passed-through hosts are
-/// verified as ever, and this host's authority.
+/// Writes what sandboxes see in place of the system's CA bundle and of Java's truststores: the system's roots, so that passed-through
+/// hosts are verified as ever, and this host's authority.
 ///
 /// # Errors
-/// When it cannot be written.
-pub fn write_bundle(authority: &Authority, bundle: &Path) -> anyhow::Result<()> {
-    let mut pem = String::new();
-    for root in rustls_native_certs::load_native_certs().certs {
-        pem.push_str(&certificate_pem(&root));
-    }
-    pem.push_str(authority.pem());
-    let temporary = bundle.with_extension("new");
-    fs::write(&temporary, pem)
+/// When one cannot be written.
+pub fn write_trust(authority: &Authority, bundle: &Path, truststore: &Path) -> anyhow::Result<()> {
+    let mut certificates = rustls_native_certs::load_native_certs().certs;
+    certificates.push(authority.certificate.clone());
+    let pem: String = certificates.iter().map(certificate_pem).collect();
+    replace(bundle, pem.as_bytes())?;
+    replace(truststore, &truststore::from(&certificates)?)
+}
+
+/// For everybody to read, and whole at any time.
+fn replace(file: &Path, content: &[u8]) -> anyhow::Result<()> {
+    let temporary = file.with_extension("new");
+    fs::write(&temporary, content)
         .and_then(|()| {
             fs::set_permissions(
                 &temporary,
                 std::os::unix::fs::PermissionsExt::from_mode(0o644),
             )
         })
-        .and_then(|()| fs::rename(&temporary, bundle))
-        .with_context(|| format!("cannot write {}", bundle.display()))
+        .and_then(|()| fs::rename(&temporary, file))
+        .with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// RFC 7468.

@@ -29,7 +29,7 @@ use self::{
     connector::{Connector, Dialer},
     error::FetchCause,
 };
-use crate::{config, gate::Outcome};
+use crate::{config, gate::Outcome, metrics::metrics};
 
 /// A request body on its way upstream.
 pub type ProxyBody = BoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
@@ -103,8 +103,11 @@ impl Upstream {
         let answer = self.exchange(request).await;
         match &answer {
             Ok(response) => outcome.answered(response.status().as_u16()),
-            Err(SendError::NotSent { .. }) => outcome.not_sent(),
-            Err(SendError::Unknown { .. }) => {}
+            Err(SendError::NotSent { .. }) => {
+                metrics().upstream_failed(false);
+                outcome.not_sent();
+            }
+            Err(SendError::Unknown { .. }) => metrics().upstream_failed(true),
         }
         answer
     }
@@ -155,7 +158,8 @@ impl Upstream {
         host: &str,
         port: u16,
     ) -> io::Result<TcpStream> {
-        let stream = self.dialer.dial(host, port).await?;
+        let dialled = self.dialer.dial(host, port).await;
+        let stream = dialled.inspect_err(|_| metrics().upstream_failed(false))?;
         outcome.sending();
         Ok(stream)
     }

@@ -8,16 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use bytes::Bytes;
 use clap::Parser;
-use http::{Request, Uri};
-use http_body_util::{BodyExt as _, Empty};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use holdpoint_tests::client;
+use http::Uri;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 /// Measures requests a second and latency of one URL, over HTTP/1.1 and TLS.
@@ -45,12 +39,12 @@ struct Args {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let args = Arc::new(Args::parse());
-    let tls = TlsConnector::from(Arc::new(tls(&args)?));
+    let tls = client::trusting(&args.ca_file)?;
     let warm = Instant::now() + Duration::from_secs(1);
     let end = warm + Duration::from_secs(args.seconds);
     let mut clients = tokio::task::JoinSet::new();
     for _ in 0..args.connections {
-        clients.spawn(client(args.clone(), tls.clone(), warm, end));
+        clients.spawn(measure(args.clone(), tls.clone(), warm, end));
     }
     let mut latencies = Vec::new();
     while let Some(measured) = clients.join_next().await {
@@ -74,69 +68,29 @@ async fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn client(
+async fn measure(
     args: Arc<Args>,
     tls: TlsConnector,
     warm: Instant,
     end: Instant,
 ) -> anyhow::Result<Vec<Duration>> {
-    let mut sender = connect(&args, &tls).await?;
+    let host = args.url.host().context("the URL has no host")?;
+    let mut sender = client::connect(host, args.connect, &tls).await?;
     let mut latencies = Vec::new();
     loop {
         let begin = Instant::now();
         if begin >= end {
             return Ok(latencies);
         }
-        ask(&args, &mut sender).await?;
+        let (status, body) =
+            client::get(&mut sender, &args.url, args.authorization.as_deref()).await?;
+        ensure!(
+            status.is_success(),
+            "{status}: {}",
+            String::from_utf8_lossy(&body)
+        );
         if begin >= warm {
             latencies.push(begin.elapsed());
         }
     }
-}
-
-async fn connect(args: &Args, tls: &TlsConnector) -> anyhow::Result<SendRequest<Empty<Bytes>>> {
-    let host = args.url.host().context("the URL has no host")?.to_owned();
-    let stream = match args.connect {
-        Some(address) => TcpStream::connect(address).await,
-        None => TcpStream::connect((host.as_str(), 443)).await,
-    };
-    let stream = stream.with_context(|| format!("cannot connect to {host}"))?;
-    stream.set_nodelay(true)?;
-    let stream = tls.connect(ServerName::try_from(host)?, stream).await?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(connection);
-    Ok(sender)
-}
-
-async fn ask(args: &Args, sender: &mut SendRequest<Empty<Bytes>>) -> anyhow::Result<()> {
-    let target = args
-        .url
-        .path_and_query()
-        .context("the URL has no path")?
-        .as_str();
-    let mut request = Request::get(target).header("host", args.url.host().unwrap_or_default());
-    if let Some(authorization) = &args.authorization {
-        request = request.header("authorization", authorization);
-    }
-    sender.ready().await?;
-    let answer = sender.send_request(request.body(Empty::new())?).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
-    ensure!(
-        status.is_success(),
-        "{status}: {}",
-        String::from_utf8_lossy(&body)
-    );
-    Ok(())
-}
-
-fn tls(args: &Args) -> anyhow::Result<ClientConfig> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(&args.ca_file)? {
-        roots.add(certificate?)?;
-    }
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let config =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }

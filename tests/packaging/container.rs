@@ -1,6 +1,7 @@
-//! A Debian with systemd as its process 1, made and booted in seconds, and forgotten afterwards.
+//! A Debian with systemd as its process 1, made and booted in seconds, and forgotten afterwards; or this very host, which is one.
 
 use std::{
+    env,
     fs::{self, File},
     io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
@@ -21,6 +22,9 @@ use nix::{
 const PACKAGES: &str = "--include=systemd,systemd-sysv,ca-certificates,curl,passwd,procps";
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Set where this host is nobody's, such as a virtual machine made for tests: they are run on it, one after the other.
+const HERE: &str = "HOLDPOINT_TEST_HERE";
+
 /// What this host's PID 1 would have done: systemd-nspawn(1) sees the host's cgroup2 hierarchy from its root (as BPF programs do; with a
 /// cgroup namespace, levels would differ), whatever else is mounted here.
 const BOOT: &str = r#"
@@ -36,15 +40,32 @@ exec systemd-nspawn --quiet --boot --directory="$2" --volatile=overlay --machine
 const HOST_ITSELF: &str =
     "mount -o remount,bind,rw /sys/fs/cgroup && mount -t bpf -o mode=0700 bpf /sys/fs/bpf";
 
+/// What tests leave on this host.
+const CLEAN: &str = "
+rm -rf /etc/systemd/system/holdpoint*.service.d
+if dpkg --status holdpoint; then dpkg --purge holdpoint; fi
+loginctl terminate-user agent
+userdel --force --remove agent
+userdel --force --remove reviewer
+rm -rf /etc/holdpoint /usr/local/tools /srv/of-the-host
+systemctl daemon-reload
+systemctl reset-failed
+";
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A booted system. What it changes is in memory and gone with it. It has the host's network.
 pub struct Container {
     /// Also what the parent of its sessions' cgroups is to be called: the hierarchy is the host's.
     pub name: String,
-    nspawn: Child,
-    log: File,
+    /// None where it is this host.
+    nspawn: Option<Nspawn>,
     leader: Pid,
+}
+
+struct Nspawn {
+    child: Child,
+    log: File,
 }
 
 impl Container {
@@ -53,7 +74,20 @@ impl Container {
     /// # Panics
     /// When this host cannot, or it does not come up.
     pub fn boot() -> Self {
+        if env::var_os(HERE).is_some() {
+            return Self::here();
+        }
         Self::try_boot().unwrap_or_else(|error| panic!("cannot boot a container: {error:#}"))
+    }
+
+    fn here() -> Self {
+        let here = Self {
+            name: "holdpoint-here".to_owned(),
+            nspawn: None,
+            leader: Pid::this(),
+        };
+        here.ok("systemctl is-system-running --wait");
+        here
     }
 
     fn try_boot() -> anyhow::Result<Self> {
@@ -63,7 +97,7 @@ impl Container {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("holdpoint-nspawn-{}-{count}", std::process::id());
         let log = tempfile::tempfile()?;
-        let nspawn = Command::new("unshare")
+        let child = Command::new("unshare")
             .args(["--mount", "--propagation", "private"])
             .args(["sh", "-euc", BOOT, "sh", &name])
             .arg(root)
@@ -71,40 +105,18 @@ impl Container {
             .stdout(log.try_clone()?)
             .stderr(log.try_clone()?)
             .spawn()?;
-        let mut container = Self {
+        let mut nspawn = Nspawn { child, log };
+        let leader = nspawn.wait_for_init();
+        let container = Self {
             name,
-            nspawn,
-            log,
-            leader: Pid::from_raw(0),
+            nspawn: Some(nspawn),
+            leader: *leader.as_ref().unwrap_or(&Pid::from_raw(0)),
         };
-        container.leader = container.wait_for_init()?;
+        leader?;
         let ran = container.run("systemctl is-system-running --wait");
         ensure!(ran.status.success(), "it is not running: {ran:?}");
         container.ok(HOST_ITSELF);
         Ok(container)
-    }
-
-    fn wait_for_init(&mut self) -> anyhow::Result<Pid> {
-        let started = Instant::now();
-        let id = self.nspawn.id();
-        while started.elapsed() < BOOT_LIMIT {
-            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-            for pid in children.split_whitespace() {
-                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-                let socket = format!("/proc/{pid}/root/run/systemd/private");
-                if name == "systemd\n" && Path::new(&socket).exists() {
-                    return Ok(Pid::from_raw(pid.parse()?));
-                }
-            }
-            if let Some(status) = self.nspawn.try_wait()? {
-                let mut said = String::new();
-                self.log.rewind()?;
-                self.log.read_to_string(&mut said)?;
-                anyhow::bail!("systemd-nspawn has ended: {status}\n{said}");
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        anyhow::bail!("systemd was not up after {BOOT_LIMIT:?}")
     }
 
     /// Where a file of it is, seen from here.
@@ -174,15 +186,44 @@ impl Container {
     }
 }
 
+impl Nspawn {
+    fn wait_for_init(&mut self) -> anyhow::Result<Pid> {
+        let started = Instant::now();
+        let id = self.child.id();
+        while started.elapsed() < BOOT_LIMIT {
+            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+            for pid in children.split_whitespace() {
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                let socket = format!("/proc/{pid}/root/run/systemd/private");
+                if name == "systemd\n" && Path::new(&socket).exists() {
+                    return Ok(Pid::from_raw(pid.parse()?));
+                }
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let mut said = String::new();
+                self.log.rewind()?;
+                self.log.read_to_string(&mut said)?;
+                anyhow::bail!("systemd-nspawn has ended: {status}\n{said}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        anyhow::bail!("systemd was not up after {BOOT_LIMIT:?}")
+    }
+}
+
 impl Drop for Container {
     fn drop(&mut self) {
+        let Some(nspawn) = &mut self.nspawn else {
+            self.run(CLEAN);
+            return;
+        };
         if self.leader.as_raw() > 0 {
             // With process 1 goes all that is in its PID namespace.
             let _ = kill(self.leader, Signal::SIGKILL);
         } else {
-            let _ = self.nspawn.kill();
+            let _ = nspawn.child.kill();
         }
-        let _ = self.nspawn.wait();
+        let _ = nspawn.child.wait();
         if let Ok(root) = host::cgroup2_root() {
             remove_cgroups(&root.join(&self.name));
             remove_cgroups(&root.join(format!("{}-agents", self.name)));

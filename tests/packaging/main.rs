@@ -1,6 +1,7 @@
-//! The Debian package under a real systemd. Takes a release build and a root file system, so `cargo xtask test --package` runs it,
-//! and a plain `cargo xtask test` says that it did not.
+//! The Debian package under a real systemd. Takes a root file system, so CI and `cargo xtask test --package` run it in a container, and
+//! a plain `cargo xtask test` says that it did not; `cargo xtask test --vm` runs it in virtual machines with other kernels and systemds.
 
 mod container;
 mod package;
 mod service;
+mod work;

@@ -3,10 +3,10 @@
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use holdpoint_tests::host;
+use holdpoint_tests::{host, world::INSTANCES_URL};
 
 use crate::service::{self, Service};
 
@@ -39,10 +39,14 @@ fn without_a_configuration_it_is_ready_and_waits() {
     host.ok("systemctl start holdpoint");
     assert_eq!(service.property("ConditionResult"), "no");
     assert_eq!(host.ok("systemctl is-system-running"), "running");
-    let said = host.ok("systemd-analyze verify --man=no holdpoint.service 2>&1");
+    let units = "holdpoint.service holdpoint-launcher.service holdpoint-launcher.socket";
+    let said = host.ok(&format!("systemd-analyze verify --man=no {units} 2>&1"));
     assert_eq!(said, "");
-    // Most of the rest waits until sessions are no children of the daemon's: see the unit.
-    host.ok("systemd-analyze security --offline=true --threshold=60 holdpoint.service");
+    host.ok("systemd-analyze security --offline=true --threshold=30 holdpoint.service");
+    assert_eq!(
+        host.ok("systemctl is-active holdpoint-launcher.socket"),
+        "active"
+    );
     host.ok("getent group holdpoint-reviewers");
     host.ok("holdpoint policy test /etc/holdpoint/policies");
     // What administrators disabled stays so.
@@ -59,11 +63,11 @@ fn a_session_works_and_does_not_feel_the_services_sandbox() {
     service.assert_serves();
     host.ok("holdpoint status && holdpoint approvals list && holdpoint sessions list");
 
-    host.ok("install -d -o agent /usr/local/tools && echo mine > /tmp/of-the-host");
+    host.ok("install -d -o agent /usr/local/tools && echo mine > /srv/of-the-host");
     // No bash: its `ulimit` would say what dash's says.
     let script = "
         echo of-the-session > /usr/local/tools/file
-        cat /tmp/of-the-host
+        cat /srv/of-the-host
         mkdir -m 2775 /home/agent/shared
         setarch --addr-no-randomize true
         nice -n 1 true
@@ -71,7 +75,7 @@ fn a_session_works_and_does_not_feel_the_services_sandbox() {
         umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname";
     let inside = service.in_session(script);
     let outside = host.ok(
-        "runuser -u agent -- sh -c 'cat /tmp/of-the-host; umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname'",
+        "runuser -u agent -- sh -c 'cat /srv/of-the-host; umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname'",
     );
     assert_eq!(inside, outside);
     host.ok("test -e /usr/local/tools/file -a -g /home/agent/shared");
@@ -115,6 +119,67 @@ fn it_comes_back_after_restart_crash_and_hang() {
 
     service.install();
     is_another("an upgrade");
+}
+
+#[test]
+fn a_session_outlives_restart_crash_and_upgrade() {
+    let service = Service::started();
+    let host = &service.container;
+    let url = INSTANCES_URL;
+    let script = format!(
+        "while ! test -e end; do curl -sS -o /dev/null -w '%{{http_code}}\\n' --max-time 5 {url} 2>&1 || true; sleep 0.1; done; echo $HOLDPOINT_SESSION"
+    );
+    let session = service
+        .session(&script)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("nsenter can be run");
+    let id = "holdpoint sessions list --output json | grep -o '\"s-[a-z0-9]*\"'";
+    host.eventually(
+        &format!("{id} && systemctl is-active holdpoint-launcher"),
+        Duration::from_secs(20),
+    );
+    let id = host.ok(id);
+    let mut arrived = service.arrivals();
+    let mut goes_on = |after: &str| {
+        let started = Instant::now();
+        while service.arrivals() < arrived + 5 {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "after {after} nothing arrives:\n{}",
+                host.ok("journalctl --no-pager --unit='holdpoint*' --lines=80")
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        arrived = service.arrivals();
+    };
+    goes_on("the start");
+    let pid = host.ok("systemctl show --value --property=MainPID holdpoint-launcher");
+    host.ok("systemctl restart holdpoint");
+    goes_on("a restart");
+    assert_eq!(
+        host.ok("systemctl show --value --property=MainPID holdpoint-launcher"),
+        pid
+    );
+    host.ok("systemctl kill --kill-whom=main --signal=KILL holdpoint");
+    goes_on("kill -9");
+    host.ok("systemctl restart holdpoint-launcher");
+    goes_on("the launcher's restart");
+    host.ok("systemctl stop holdpoint holdpoint-launcher.socket holdpoint-launcher");
+    std::thread::sleep(Duration::from_millis(300));
+    let stopped = service.arrivals();
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(service.arrivals(), stopped);
+    host.ok("systemctl start holdpoint");
+    goes_on("stop and start of all of it");
+    service.install();
+    goes_on("an upgrade");
+    service.assert_serves();
+    host.ok("touch /home/agent/end");
+    let said = session.wait_with_output().expect("our own child");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert_eq!(Some(id.trim_matches('"')), said.lines().last(), "{said}");
+    host.eventually("! pgrep holdpoint-shim", Duration::from_secs(10));
 }
 
 #[test]
@@ -167,6 +232,7 @@ fn removed_it_leaves_no_session_and_purged_nothing() {
     assert!(!status.success());
     host.ok("! pgrep -u agent sleep && ! pgrep holdpoint");
     host.ok(&format!("! test -e /sys/fs/cgroup/{}-agents", host.name));
+    host.ok("! test -e /run/holdpoint");
     host.ok("! test -e /sys/fs/bpf/holdpoint");
     host.ok("test -e /etc/holdpoint/holdpoint.toml -a -d /var/lib/holdpoint/record");
 

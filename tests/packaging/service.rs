@@ -23,7 +23,7 @@ const CREDENTIAL: &str =
 /// A host with the package on it.
 pub struct Service {
     pub container: Container,
-    google: StandIn,
+    pub google: StandIn,
     issuer: Issuer,
     _dir: TempDir,
 }
@@ -121,7 +121,8 @@ impl Service {
         assert!(self.arrivals() > before);
     }
 
-    fn arrivals(&self) -> usize {
+    /// How many requests the stand-in has seen.
+    pub fn arrivals(&self) -> usize {
         let all = self.google.journal().arrivals();
         all.expect("the journal can be read").len()
     }
@@ -134,10 +135,13 @@ impl Service {
     }
 }
 
-/// The package of the debug build, built once.
+/// The package of the debug build, built once; `HOLDPOINT_PACKAGE` where nothing can be built.
 pub fn package() -> &'static Path {
     static PACKAGE: OnceLock<PathBuf> = OnceLock::new();
-    PACKAGE.get_or_init(|| build(&repository().join("target/test-cache/deb")))
+    PACKAGE.get_or_init(|| match std::env::var_os("HOLDPOINT_PACKAGE") {
+        Some(package) => package.into(),
+        None => build(&repository().join("target/test-cache/deb")),
+    })
 }
 
 /// `cargo xtask dist`.

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -24,7 +24,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, logging what `filter` (`RUST_LOG`) lets through, and waits until it says that it is ready.
+    /// Starts it, logging what `filter` (`HOLDPOINT_LOG`) lets through, and waits until it says that it is ready.
     ///
     /// # Errors
     /// When it ends or stays silent; with the end of its log.
@@ -34,7 +34,7 @@ impl Daemon {
         let child = Command::new(binary)
             .args(["daemon", "--config"])
             .arg(config)
-            .env("RUST_LOG", filter)
+            .env("HOLDPOINT_LOG", filter)
             .stdin(Stdio::null())
             .stdout(stderr.try_clone()?)
             .stderr(stderr)
@@ -74,6 +74,18 @@ impl Daemon {
     /// Whether it runs.
     pub fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// How it has ended, if it does so by itself in this time.
+    pub fn ends_within(&mut self, limit: Duration) -> Option<ExitStatus> {
+        let asked = Instant::now();
+        loop {
+            let ended = self.child.try_wait().ok().flatten();
+            if ended.is_some() || asked.elapsed() > limit {
+                return ended;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     /// Its process id.

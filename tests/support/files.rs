@@ -15,15 +15,22 @@ pub fn holdpoint_binary() -> anyhow::Result<PathBuf> {
     if let Some(binary) = std::env::var_os("HOLDPOINT_BIN") {
         return Ok(binary.into());
     }
+    built("holdpoint")
+}
+
+/// A program that cargo put beside this one.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn built(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let mut places = own
-        .ancestors()
-        .skip(1)
-        .take(2)
-        .map(|dir| dir.join("holdpoint"));
-    places
-        .find(|place| place.is_file())
-        .context("needs the holdpoint binary: `cargo build` first, or set HOLDPOINT_BIN")
+    let dirs = own.ancestors().skip(1).take(2);
+    let mut places = dirs.map(|dir| dir.join(name));
+    places.find(|place| place.is_file()).with_context(|| {
+        format!(
+            "needs the program {name}: `cargo build` first (or set HOLDPOINT_BIN, for holdpoint)"
+        )
+    })
 }
 
 /// A place where every user can run it: the build directory may be closed to them.

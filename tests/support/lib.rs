@@ -1,14 +1,22 @@
 //! What the end-to-end tests share: a stand-in Google, an OIDC issuer, a daemon under test.
 
+pub mod bpf;
 pub mod canary;
+pub mod ci;
+pub mod client;
 pub mod configuration;
 pub mod daemon;
 pub mod files;
+pub mod footprint;
 pub mod host;
 pub mod interrupts;
 pub mod issuer;
+pub mod network;
 pub mod python;
+pub mod restless;
 pub mod reviewer;
 pub mod sandbox;
+pub mod sniffer;
 pub mod stand_in;
+pub mod tally;
 pub mod world;

@@ -1,10 +1,11 @@
 //! A world of one test: a stand-in Google, an issuer, a daemon with files, pins and a cgroup of its own.
 
 use std::{
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt as _,
+    fs::{self, File, Permissions},
+    net::SocketAddr,
+    os::unix::{fs::PermissionsExt as _, net::UnixStream},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Mutex, MutexGuard,
         atomic::{AtomicU32, Ordering},
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -29,6 +30,8 @@ use crate::{
     sandbox::Sandbox,
     stand_in::{Arrival, StandIn},
 };
+
+const LAUNCHER_LIMIT: Duration = Duration::from_secs(10);
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -59,6 +62,10 @@ pub struct Settings {
     pub silent: bool,
     /// Further hosts that are dialled at the stand-in.
     pub hosts: Vec<String>,
+    /// Further hosts that are dialled elsewhere.
+    pub addresses: Vec<(String, SocketAddr)>,
+    /// Further tables of the configuration; `ISSUER` in it becomes the issuer's URL.
+    pub extra_configuration: String,
 }
 
 /// A running world.
@@ -71,6 +78,7 @@ pub struct World {
     name: String,
     log_filter: &'static str,
     daemon: Mutex<Option<Daemon>>,
+    launcher: Mutex<Option<Child>>,
     dir: TempDir,
 }
 
@@ -108,11 +116,12 @@ impl World {
             issuer: Issuer::start()?,
             name: format!("holdpoint-test-{}-{count}", std::process::id()),
             log_filter: if settings.silent {
-                "info"
+                "warn,holdpoint::daemon=info"
             } else {
                 "holdpoint=debug,info"
             },
             daemon: Mutex::new(None),
+            launcher: Mutex::new(None),
             dir,
         };
         let text = configuration::text(
@@ -138,6 +147,48 @@ impl World {
         Ok(())
     }
 
+    /// Starts a launcher apart from the daemons that are started from now on, as systemd does: sessions then outlive those.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_launcher(&self) -> anyhow::Result<()> {
+        let socket = self.dir.path().join("run/launcher.sock");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.path().join("daemon.log"))?;
+        let mut launcher = self
+            .holdpoint(&["launcher"])
+            .stdin(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        let started = Instant::now();
+        while UnixStream::connect(&socket).is_err() {
+            if let Some(status) = launcher.try_wait()? {
+                bail!("the launcher ended: {status}\n{}", self.daemon_log());
+            }
+            ensure!(
+                started.elapsed() < LAUNCHER_LIMIT,
+                "the launcher does not listen"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        *self.launcher.lock().expect("no panic while locked") = Some(launcher);
+        Ok(())
+    }
+
+    /// Ends the launcher, as systemd does: it alone.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn stop_launcher(&self) -> anyhow::Result<()> {
+        let launcher = self.launcher.lock().expect("no panic while locked").take();
+        let mut launcher = launcher.context("no launcher runs")?;
+        kill(Pid::from_raw(launcher.id().cast_signed()), Signal::SIGTERM)?;
+        launcher.wait()?;
+        Ok(())
+    }
+
     /// `kill -9` to the daemon; returns when it is gone.
     ///
     /// # Errors
@@ -152,6 +203,42 @@ impl World {
     /// When there is none, or it does not end.
     pub fn stop_daemon(&self) -> anyhow::Result<()> {
         self.daemon().take().context("no daemon runs")?.stop()
+    }
+
+    /// How the daemon has ended, if it does so by itself in this time.
+    ///
+    /// # Panics
+    /// When none was started.
+    #[must_use]
+    pub fn daemon_ends_within(&self, limit: Duration) -> Option<ExitStatus> {
+        let mut daemon = self.daemon();
+        let daemon = daemon.as_mut().expect("a daemon was started");
+        daemon.ends_within(limit)
+    }
+
+    /// One of the processes of a session, while there are any.
+    #[must_use]
+    pub fn process_of(&self, session: &str) -> Option<u32> {
+        let processes = self.agents_cgroup().join(session).join("cgroup.procs");
+        let processes = fs::read_to_string(processes).ok()?;
+        processes.lines().next()?.parse().ok()
+    }
+
+    /// Where the daemon's own connections go.
+    ///
+    /// # Panics
+    /// Never: the issuer's address is one.
+    #[must_use]
+    pub fn services(&self) -> Vec<SocketAddr> {
+        let issuer = self.issuer.url().trim_start_matches("http://").parse();
+        let issuer = issuer.expect("an address");
+        vec![self.google.address, self.google.metadata, issuer]
+    }
+
+    /// The pins of the daemon's BPF programs and maps.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        Path::new("/sys/fs/bpf").join(&self.name)
     }
 
     /// Fails when the daemon has died, or does not serve a new session.
@@ -288,7 +375,7 @@ impl World {
         Remnants {
             daemon: self.daemon().as_ref().map(Daemon::pid),
             agents: self.agents_cgroup(),
-            pins: Path::new("/sys/fs/bpf").join(&self.name),
+            pins: self.pins(),
             dir: self.dir.path().to_owned(),
         }
     }
@@ -308,6 +395,7 @@ impl Drop for World {
             eprintln!("--- the daemon's log\n{}", self.daemon_log());
         }
         drop(self.daemon().take());
+        let _ = self.stop_launcher();
         self.remnants().remove();
     }
 }
@@ -331,6 +419,23 @@ impl Remnants {
         let _ = remove_cgroup(&self.agents);
         let _ = fs::remove_dir_all(&self.pins);
         let _ = fs::remove_dir_all(&self.dir);
+        self.remove_private_tmp();
+    }
+
+    /// What sessions leave that nobody ends properly.
+    fn remove_private_tmp(&self) {
+        let name = self.agents.file_name().unwrap_or_default();
+        let prefix = format!("{}-s-", name.display());
+        for entry in ["/tmp", "/var/tmp"]
+            .into_iter()
+            .flat_map(fs::read_dir)
+            .flatten()
+            .flatten()
+        {
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
     }
 }
 

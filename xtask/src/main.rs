@@ -10,6 +10,7 @@ mod dist;
 mod host;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test there is.
 
-mod report;
+pub mod report;
 
 use std::process::{Command, ExitCode};
 
@@ -9,13 +9,14 @@ use report::Report;
 use crate::{
     host,
     setup::{self, cargo},
+    vm,
 };
 
 /// End-to-end tests mostly wait; this many at once keep two cores busy.
 const E2E_THREADS: &str = "--test-threads=6";
 
-/// The tests of the package, by the module they are in.
-const SKIP_PACKAGE: &str = "--skip=package::";
+/// The tests of the package, by the modules they are in.
+const SKIP_PACKAGE: [&str; 2] = ["--skip=package::", "--skip=work::"];
 
 /// Options.
 #[derive(clap::Args)]
@@ -23,9 +24,14 @@ pub struct Args {
     /// Also rebuild the BPF object and compare it, as CI does.
     #[arg(long)]
     ebpf: bool,
-    /// Also build the Debian package and try it under a real systemd (wants lintian, mmdebstrap and systemd-nspawn).
+    /// Also build the Debian package and try it in a container with systemd, as CI does (wants lintian, mmdebstrap and systemd-nspawn).
     #[arg(long)]
     package: bool,
+    /// Only boot Debian's kernels in virtual machines, with systemd, and try the BPF programs, the package, the main job and the
+    /// doctor's attacks there (wants qemu-system-x86 and mmdebstrap). Names some of 5.10, 6.1, 6.12 and newest; all without. CI tries two,
+    /// after everything else.
+    #[arg(long, value_name = "KERNEL", num_args = 0..)]
+    vm: Option<Vec<String>>,
     /// Only these end-to-end tests (names of files in tests/), and nothing else.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -49,19 +55,29 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         return Ok(report.close());
     }
+    if let Some(kernels) = &args.vm {
+        vm::run(&mut report, kernels)?;
+        return Ok(report.close());
+    }
     sources(&mut report)?;
     if report.run(
         "build",
         cargo("build --workspace --all-targets --all-features"),
     )? {
+        let package = args.package || setup::in_ci();
         unit_tests(&mut report)?;
         object(&mut report, args.ebpf || setup::in_ci())?;
         policies(&mut report)?;
         demo(&mut report)?;
-        if !args.package {
-            report.note("the package was not built and tried: --package does");
+        if !package {
+            report.note("the package was not built and tried: CI does it, or --package");
         }
-        end_to_end(&mut report, &["--test=*".to_owned()], args.package)?;
+        end_to_end(&mut report, &["--test=*".to_owned()], package)?;
+        if setup::in_ci() {
+            vm::run(&mut report, &[])?;
+        } else {
+            report.note("no other kernel was tried: CI does it, or --vm");
+        }
     }
     Ok(report.close())
 }
@@ -121,7 +137,7 @@ fn end_to_end(report: &mut Report, which: &[String], package: bool) -> anyhow::R
     let mut command = cargo("test --workspace --all-features --no-fail-fast");
     command.args(which).args(["--", E2E_THREADS]);
     if !package {
-        command.arg(SKIP_PACKAGE);
+        command.args(SKIP_PACKAGE);
     }
     report.tests("end-to-end tests", command)
 }

@@ -15,3 +15,4 @@ pub mod operation;
 pub mod policy;
 pub mod recognise;
 pub mod refusal;
+mod resolvers;

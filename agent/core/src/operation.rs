@@ -6,6 +6,7 @@ use crate::{
     digest::Digest,
     fields::Fields,
     groups::{Group, Groups},
+    resolvers,
 };
 
 /// The name of what is done, in its field's own terms: a Google discovery method id such as
@@ -104,6 +105,10 @@ pub enum Trait {
     OpenToInternet,
     /// Grants something to `allUsers` or `allAuthenticatedUsers`, as a binding, an ACL or a predefined ACL.
     PublicAccess,
+    /// The host is one that the service in whose sandbox this happens needs for itself: a runner's way to its jobs.
+    OwnHost,
+    /// Goes to a resolver that is asked over TLS or HTTPS: a well-known one, or port 853.
+    PublicResolver,
 }
 
 impl Trait {
@@ -113,6 +118,8 @@ impl Trait {
         match self {
             Self::OpenToInternet => "open-to-internet",
             Self::PublicAccess => "public-access",
+            Self::OwnHost => "own-host",
+            Self::PublicResolver => "public-resolver",
         }
     }
 }
@@ -147,6 +154,7 @@ impl Operation {
     /// An operation on a host rather than on a Google resource; `action` is one of `net.*`.
     #[must_use]
     pub fn on_host(action: &'static str, host: &str, port: Option<u16>) -> Self {
+        let resolver = resolvers::is_public(host, port).then_some(Trait::PublicResolver);
         let port_text = port.map(|port| port.to_string()).unwrap_or_default();
         Self {
             action: Action::new(action, Groups::default()),
@@ -160,7 +168,7 @@ impl Operation {
             path: String::new(),
             query: Vec::new(),
             content: Content::Empty,
-            traits: BTreeSet::new(),
+            traits: resolver.into_iter().collect(),
             digest: Digest::of(&[action.as_bytes(), host.as_bytes(), port_text.as_bytes()]),
         }
     }

@@ -178,7 +178,7 @@ impl Refusal {
     #[must_use]
     pub fn withdrawn(operation: &Operation, approval: &str) -> Self {
         let message = format!(
-            "Holdpoint withdrew the question whether {} may happen (approval {approval}), because the daemon is stopping. Nothing was sent to Google.",
+            "Holdpoint withdrew the question whether {} may happen (approval {approval}), because its daemon is stopping or being upgraded. Nothing was sent to Google; run the command again in a moment, and it is asked anew, under another approval id.",
             describe(operation),
         );
         Self::new(Kind::Denied, message)

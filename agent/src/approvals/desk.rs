@@ -15,6 +15,7 @@ use super::{
     view::{ApprovalDetail, ApprovalView},
 };
 use crate::{
+    metrics::metrics,
     record::{Event, Record, Text},
     session::SessionId,
 };
@@ -265,6 +266,7 @@ impl Desk {
         if held.approval().ended_at().is_none() {
             return;
         }
+        metrics().approval_ended(held.state());
         if let Some(event) = end_event(held) {
             // It is over whether or not that can be written down: a refusal needs no record to be safe.
             if let Err(error) = self.record.append(event).await {

@@ -17,7 +17,7 @@ use crate::{
     },
 };
 use holdpoint_core::approval::{Answer, State};
-use screen::{Output, quoted, safe, table};
+use screen::{Keep, Output, quoted, safe, table};
 
 /// Operations that wait for a person, and the answers they got.
 #[derive(Debug, clap::Args)]
@@ -94,6 +94,7 @@ async fn list(client: &Client, state: &str, output: Output) -> anyhow::Result<St
     Ok(table(
         ["ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE"],
         &rows,
+        Keep::End,
     ))
 }
 

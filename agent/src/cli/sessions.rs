@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::{
     cli::approvals::{
-        screen::{self, Output, safe, table},
+        screen::{self, Keep, Output, safe, table},
         word,
     },
     control::{
@@ -73,6 +73,7 @@ async fn list(client: &Client, limit: usize, output: Output) -> anyhow::Result<S
             "ID", "OPENED", "STATE", "USER", "OPS", "HELD", "DENIED", "COMMAND",
         ],
         &rows,
+        Keep::Beginning,
     ))
 }
 
@@ -86,7 +87,7 @@ fn row(session: &SessionView) -> [String; 8] {
         summary.operations.to_string(),
         summary.held.to_string(),
         summary.denied.to_string(),
-        beginning(&command_line(&summary.command), 40),
+        command_line(&summary.command),
     ]
 }
 
@@ -101,14 +102,6 @@ fn command_line(command: &Texts) -> String {
         .map(|word| word.as_str())
         .collect();
     words.join(" ")
-}
-
-/// A command is told by its beginning.
-fn beginning(text: &str, most: usize) -> String {
-    match text.char_indices().nth(most) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
 }
 
 async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<String> {
@@ -143,6 +136,11 @@ fn described(detail: &SessionDetail) -> String {
     let user = &summary.user;
     field("user", &format!("{} (uid {})", user.name, user.uid));
     field("command", &command_line(&summary.command));
+    if let Some(service) = &summary.service {
+        let job = summary.within.as_ref();
+        let job = job.map(|it| format!(", a job in the sandbox of {it}"));
+        field("service", &format!("{service}{}", job.unwrap_or_default()));
+    }
     field("opened", &summary.opened_at.to_string());
     if let (Some(at), Some(reason)) = (summary.closed_at, &summary.close_reason) {
         field("closed", &format!("{at}: {reason}"));

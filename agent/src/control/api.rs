@@ -7,7 +7,7 @@ use axum::{
     routing::{get, post},
 };
 use holdpoint_core::approval::{self, Answer};
-use http::{Method, StatusCode, Uri};
+use http::{Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     approvals::{ApprovalDetail, ApprovalId, ApprovalView},
+    metrics::CONTENT_TYPE,
     record::{Event, Record, SessionSummary, StoredEvent, Text},
+    refusals::Refused,
     session::SessionId,
 };
 
@@ -38,6 +40,7 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session))
         .route("/v1/status", get(status))
+        .route("/v1/metrics", get(metrics))
         .fallback(nothing_here)
         .method_not_allowed_fallback(other_method)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -73,7 +76,7 @@ pub(super) fn refusing_router(record: Record, stranger: Stranger) -> Router {
 
 async fn nothing_here(uri: Uri) -> ApiError {
     ApiError::not_found(&format!(
-        "there is nothing at {}; see /v1/approvals, /v1/sessions, /v1/status",
+        "there is nothing at {}; see /v1/approvals, /v1/sessions, /v1/status, /v1/metrics",
         uri.path()
     ))
 }
@@ -280,8 +283,30 @@ fn view(state: &ControlState, summary: SessionSummary) -> SessionView {
     SessionView { live, summary }
 }
 
-async fn status(State(state): State<ControlState>) -> Json<serde_json::Value> {
-    Json((state.status)())
+async fn metrics(State(state): State<ControlState>) -> impl axum::response::IntoResponse {
+    (
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        state.metrics.text().await,
+    )
+}
+
+async fn status(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+) -> Json<serde_json::Value> {
+    let mut status = (state.status)();
+    let mut refused = state.refusals.list();
+    refused.retain(|seen| caller.sees_all() || is_own(&state, &caller, &seen.refused));
+    status["refused"] = serde_json::json!(refused);
+    Json(status)
+}
+
+/// What a session was refused is for its user, like the session itself.
+fn is_own(state: &ControlState, caller: &Caller, refused: &Refused) -> bool {
+    let session = refused.session.as_ref();
+    session
+        .and_then(|id| state.record.session(id))
+        .is_some_and(|summary| caller.sees(&summary.user))
 }
 
 fn query<T>(

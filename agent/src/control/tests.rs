@@ -19,6 +19,7 @@ use super::{client::Client, *};
 use crate::{
     approvals::{ApprovalView, HoldAsk, RequestView, Ticket, Verdict},
     record::{Event, OperationId},
+    refusals::{Refused, RefusedBy},
     session::{Session, SessionId, User},
 };
 
@@ -45,20 +46,23 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         users: vec![reviewer.to_owned()],
         unix_groups: Vec::new(),
     };
+    let (approvals, sessions) = (Approvals::new(record.clone()), Arc::<Sessions>::default());
     let state = ControlState {
-        approvals: Approvals::new(record.clone()),
+        approvals: approvals.clone(),
         record,
-        sessions: Arc::default(),
+        sessions: sessions.clone(),
+        refusals: Arc::default(),
         reviewers: BTreeMap::from([("dba".to_owned(), dba)]),
         agents_cgroup: PathBuf::new(),
         status: Arc::new(|| json!({"ready": true})),
+        metrics: Scrape {
+            sessions,
+            approvals,
+            kernel_refusals: Arc::new(|| vec![("udp", 3)]),
+        },
     };
     let socket = dir.path().join("control.sock");
-    let serving = (socket.clone(), state.clone());
-    tokio::spawn(async move { listen(&serving.0, serving.1, agents).await });
-    while !socket.exists() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    tokio::spawn(listen(&socket, state.clone(), agents).expect("listens"));
     Bench {
         client: Client::new(socket.clone()),
         state,
@@ -89,6 +93,7 @@ fn session(uid: u32) -> Arc<Session> {
         command: vec!["gcloud".into(), "sql".into()],
         opened_at: Timestamp::now(),
         cgroup_id: 1,
+        standing: crate::service::Standing::Token,
     })
 }
 
@@ -132,6 +137,8 @@ impl Bench {
             user: session.user.clone(),
             command: session.command.iter().collect(),
             cgroup_id: session.cgroup_id,
+            service: None,
+            within: None,
         };
         self.state.record.append(opened).await.expect("recorded");
     }
@@ -313,6 +320,25 @@ async fn bad_requests_get_json_errors() {
             .await
             .starts_with("HTTP/1.1 400")
     );
+}
+
+#[tokio::test]
+async fn refusals_are_for_those_who_see_the_session() {
+    for (who, visible) in [("no-such-user", false), (own_name().as_str(), true)] {
+        let bench = bench(who, nobody()).await;
+        let refused = Refused {
+            session: Some(SessionId::random()),
+            by: RefusedBy::Kernel,
+            process: None,
+            destination: Some("192.0.2.1:9".into()),
+            reason: "udp".into(),
+        };
+        bench.state.refusals.note(refused, Some(1));
+        let status: Value = bench.client.read("/v1/status").await.expect("a status");
+        let shown = !status["refused"].as_array().expect("a list").is_empty();
+        // Root sees everything.
+        assert_eq!(shown, visible || nix::unistd::geteuid().is_root());
+    }
 }
 
 #[tokio::test]

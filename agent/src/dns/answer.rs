@@ -1,33 +1,43 @@
 //! From the bytes of a query to those of its answer. No IO.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use hickory_proto::{
     op::{Edns, Header, Message, MessageType, Metadata, OpCode, Query, ResponseCode},
     rr::{
         DNSClass, Name, RData, Record, RecordType,
-        rdata::{A, AAAA, opt::EdnsOption},
+        rdata::{A, AAAA, PTR, SOA, opt::EdnsOption},
     },
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
-use super::book::{AddressBook, is_localhost};
-use crate::metadata;
+use super::{
+    Names,
+    book::{AddressBook, is_localhost},
+};
+use crate::{binding, config::UnknownNames, metadata, metrics::Lookup};
 
 /// In seconds. Short, since a session's addresses mean nothing after it.
 const TTL: u32 = 60;
+/// In seconds, for names that do not exist and records that are not there: policies may be reloaded.
+const NEGATIVE_TTL: u32 = 5;
 /// What fits without fragments everywhere (DNS flag day 2020). No answer of ours comes near.
 const MAX_PAYLOAD: u16 = 1232;
 /// Extended DNS Errors (RFC 8914): the option's code, and "Prohibited".
 const EXTENDED_ERROR: u16 = 15;
 const PROHIBITED: u16 = 18;
 
+/// The answer to a query, and what there is to say of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) bytes: Vec<u8>,
+    pub(super) lookup: Lookup,
+    /// The name asked for.
+    pub(super) name: Option<String>,
+}
+
 /// The answer to a query, or `None` if the bytes are none: what cannot be told apart from an answer gets none.
-pub(super) fn answer(
-    book: &AddressBook,
-    known: &impl Fn(&str) -> bool,
-    packet: &[u8],
-) -> Option<Vec<u8>> {
+pub(super) fn answer(book: &AddressBook, names: &impl Names, packet: &[u8]) -> Option<Answer> {
     let header = Header::read(&mut BinDecoder::new(packet)).ok()?;
     let request = header.metadata;
     if request.message_type != MessageType::Query {
@@ -36,14 +46,20 @@ pub(super) fn answer(
     let mut answer = Message::new(request.id, MessageType::Response, request.op_code);
     answer.metadata = Metadata::response_from_request(&request);
     answer.metadata.recursion_available = true;
-    answer.metadata.response_code = if request.op_code != OpCode::Query {
-        ResponseCode::NotImp
+    let (code, lookup) = if request.op_code != OpCode::Query {
+        (ResponseCode::NotImp, Lookup::Odd)
     } else if let Some(query) = parse(&header, packet) {
-        reply_to(&query, book, known, &mut answer)
+        reply_to(&query, book, names, &mut answer)
     } else {
-        ResponseCode::FormErr
+        (ResponseCode::FormErr, Lookup::Odd)
     };
-    answer.to_vec().ok()
+    answer.metadata.response_code = code;
+    let name = answer.queries.first().map(|query| query.name().to_ascii());
+    Some(Answer {
+        bytes: answer.to_vec().ok()?,
+        lookup,
+        name,
+    })
 }
 
 /// A message with one question and nothing else but EDNS. The counts are looked at first: hickory makes room for as many
@@ -61,26 +77,71 @@ fn parse(header: &Header, packet: &[u8]) -> Option<Message> {
 fn reply_to(
     message: &Message,
     book: &AddressBook,
-    known: &impl Fn(&str) -> bool,
+    names: &impl Names,
     answer: &mut Message,
-) -> ResponseCode {
+) -> (ResponseCode, Lookup) {
     let Some(query) = message.queries.first() else {
-        return ResponseCode::FormErr;
+        return (ResponseCode::FormErr, Lookup::Odd);
     };
     answer.add_query(query.clone());
     if let Some(edns) = &message.edns {
         answer.edns = Some(our_edns());
         if edns.version() > 0 {
-            return ResponseCode::BADVERS;
+            return (ResponseCode::BADVERS, Lookup::Odd);
         }
     }
-    let (code, why) = resolve(query, book, known, &mut answer.answers);
+    let resolved = resolve(query, book, names);
+    let (code, why) = match &resolved {
+        Resolved::Record(data) => {
+            let record = Record::from_rdata(query.name().clone(), TTL, data.clone());
+            answer.answers.push(record);
+            (ResponseCode::NoError, None)
+        }
+        Resolved::Empty => (ResponseCode::NoError, None),
+        Resolved::Not(lookup, code) => (*code, explanation(*lookup)),
+    };
+    if matches!(resolved, Resolved::Empty) || code == ResponseCode::NXDomain {
+        answer.authorities.push(for_a_moment());
+    }
     if let (Some(why), Some(edns)) = (why, &mut answer.edns) {
         let text = [&PROHIBITED.to_be_bytes(), why.as_bytes()].concat();
         edns.options_mut()
             .insert(EdnsOption::Unknown(EXTENDED_ERROR, text));
     }
-    code
+    (code, resolved.lookup())
+}
+
+/// How long a client may remember that there is nothing (RFC 2308): without it, each decides for itself.
+fn for_a_moment() -> Record {
+    let ours = Name::from_labels([&b"holdpoint"[..], b"invalid"]).unwrap_or_default();
+    let ttl = NEGATIVE_TTL.cast_signed();
+    let authority = SOA::new(ours.clone(), ours, 1, ttl, ttl, ttl, NEGATIVE_TTL);
+    Record::from_rdata(Name::root(), NEGATIVE_TTL, RData::SOA(authority))
+}
+
+/// What a person should know.
+const fn explanation(lookup: Lookup) -> Option<&'static str> {
+    match lookup {
+        Lookup::Unknown => Some("Holdpoint: no policy of this session knows the name"),
+        Lookup::Full => Some("Holdpoint: this session has resolved too many names"),
+        Lookup::Found | Lookup::Empty | Lookup::Odd => None,
+    }
+}
+
+enum Resolved {
+    Record(RData),
+    Empty,
+    Not(Lookup, ResponseCode),
+}
+
+impl Resolved {
+    const fn lookup(&self) -> Lookup {
+        match self {
+            Self::Record(_) => Lookup::Found,
+            Self::Empty => Lookup::Empty,
+            Self::Not(lookup, _) => *lookup,
+        }
+    }
 }
 
 fn our_edns() -> Edns {
@@ -89,46 +150,65 @@ fn our_edns() -> Edns {
     edns
 }
 
-/// Fills in `answers` and says how it went, and why if a person should know.
-fn resolve(
-    query: &Query,
-    book: &AddressBook,
-    known: &impl Fn(&str) -> bool,
-    answers: &mut Vec<Record>,
-) -> (ResponseCode, Option<&'static str>) {
+fn resolve(query: &Query, book: &AddressBook, names: &impl Names) -> Resolved {
     match (query.query_class(), query.query_type()) {
         (DNSClass::IN, RecordType::AXFR | RecordType::IXFR) => {
-            return (ResponseCode::Refused, None);
+            return Resolved::Not(Lookup::Odd, ResponseCode::Refused);
         }
-        (DNSClass::IN, RecordType::ANY) => return (ResponseCode::NotImp, None),
+        (DNSClass::IN, RecordType::ANY) => {
+            return Resolved::Not(Lookup::Odd, ResponseCode::NotImp);
+        }
         (DNSClass::IN, _) => {}
-        _ => return (ResponseCode::Refused, None),
+        _ => return Resolved::Not(Lookup::Odd, ResponseCode::Refused),
     }
-    // NXDOMAIN and not REFUSED: on REFUSED resolvers ask again, elsewhere, and report a temporary failure that clients
-    // retry for minutes. NXDOMAIN is final at once ("Name or service not known", ENOTFOUND), search domains included.
-    let Some(name) = host_name(query.name()).filter(|name| is_local(name) || known(name)) else {
-        let why = "Holdpoint: no policy of this session knows the name";
-        return (ResponseCode::NXDomain, Some(why));
+    if let Some(name) = name_of_pointer(query.name(), book) {
+        return match query.query_type() {
+            RecordType::PTR => Resolved::Record(RData::PTR(PTR(name))),
+            _ => Resolved::Empty,
+        };
+    }
+    let Some(name) = host_name(query.name()).filter(|name| is_local(name) || names.knows(name))
+    else {
+        // NXDOMAIN unless told otherwise: on REFUSED resolvers ask again, elsewhere, and report a temporary failure that clients
+        // retry for minutes. NXDOMAIN is final at once ("Name or service not known", ENOTFOUND), search domains included.
+        let code = match names.unknown() {
+            UnknownNames::Nxdomain => ResponseCode::NXDomain,
+            UnknownNames::Refused => ResponseCode::Refused,
+        };
+        return Resolved::Not(Lookup::Unknown, code);
     };
-    let data = match query.query_type() {
+    match query.query_type() {
         RecordType::A => match book.address_of(&name) {
-            Some(address) => Some(RData::A(A(address))),
-            None => {
-                let why = "Holdpoint: this session has resolved too many names";
-                return (ResponseCode::ServFail, Some(why));
-            }
+            Some(address) => Resolved::Record(RData::A(A(address))),
+            None => Resolved::Not(Lookup::Full, ResponseCode::ServFail),
         },
-        RecordType::AAAA if is_localhost(&name) => Some(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST))),
-        // IPv4 alone leads to the proxy. With HTTPS and SVCB records clients would learn keys for Encrypted Client Hello,
-        // and the proxy would no longer see whom they talk to.
-        _ => None,
+        RecordType::AAAA if is_localhost(&name) => {
+            Resolved::Record(RData::AAAA(AAAA(Ipv6Addr::LOCALHOST)))
+        }
+        // IPv4 alone leads to the proxy: with addresses of both kinds every client would try the made-up IPv6 one first, on hosts
+        // without IPv6 too. With HTTPS and SVCB records clients would learn keys for Encrypted Client Hello, and the proxy would no
+        // longer see whom they talk to.
+        _ => Resolved::Empty,
+    }
+}
+
+/// The name of an address that this session was given, asked for backwards (RFC 1035, section 3.5).
+fn name_of_pointer(name: &Name, book: &AddressBook) -> Option<Name> {
+    let mut absolute = name.clone();
+    absolute.set_fqdn(true);
+    let net = absolute.parse_arpa_name().ok()?;
+    if net.prefix_len() != net.max_prefix_len() {
+        return None;
+    }
+    let name = match net.addr() {
+        ip if ip.is_loopback() => "localhost".to_owned(),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => book.name_of(ip)?,
     };
-    answers.extend(data.map(|data| Record::from_rdata(query.name().clone(), TTL, data)));
-    (ResponseCode::NoError, None)
+    Name::from_ascii(format!("{name}.")).ok()
 }
 
 fn is_local(name: &str) -> bool {
-    is_localhost(name) || metadata::NAMES.contains(&name)
+    is_localhost(name) || metadata::NAMES.contains(&name) || name == binding::NAME
 }
 
 /// The name in lower case and without the dot at its end, if hosts can have such a name.
@@ -166,7 +246,7 @@ mod tests {
         let book = AddressBook::default();
         let packet = message.to_vec().expect("a message");
         let answer = answer(&book, &|name: &str| name == KNOWN, &packet).expect("an answer");
-        let answer = Message::from_vec(&answer).expect("a message");
+        let answer = Message::from_vec(&answer.bytes).expect("a message");
         assert_eq!(answer.metadata.id, message.metadata.id);
         assert_eq!(answer.metadata.message_type, MessageType::Response);
         answer
@@ -236,6 +316,81 @@ mod tests {
                     "{name} {kind}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_may_be_remembered_for_a_moment() {
+        for (name, kind) in [
+            ("example.com.", RecordType::A),
+            (KNOWN, RecordType::AAAA),
+            (KNOWN, RecordType::HTTPS),
+        ] {
+            let answer = ask(&question(name, kind));
+            let authority = answer.authorities.first().expect("an SOA record");
+            assert!(authority.ttl <= 5 && authority.name.is_root());
+            assert!(matches!(&authority.data, RData::SOA(soa) if soa.minimum <= 5));
+        }
+        assert!(ask(&question(KNOWN, RecordType::A)).authorities.is_empty());
+    }
+
+    #[test]
+    fn unknown_names_are_refused_where_that_is_wanted() {
+        struct Refusing;
+        impl Names for Refusing {
+            fn knows(&self, _: &str) -> bool {
+                false
+            }
+            fn unknown(&self) -> UnknownNames {
+                UnknownNames::Refused
+            }
+        }
+        let packet = question("example.com.", RecordType::A)
+            .to_vec()
+            .expect("a message");
+        let answer = answer(&AddressBook::default(), &Refusing, &packet).expect("an answer");
+        assert_eq!(
+            (answer.lookup, answer.name.as_deref()),
+            (Lookup::Unknown, Some("example.com."))
+        );
+        let answer = Message::from_vec(&answer.bytes).expect("a message");
+        assert_eq!(answer.metadata.response_code, ResponseCode::Refused);
+        assert!(answer.authorities.is_empty(), "not to be remembered");
+    }
+
+    #[test]
+    fn addresses_of_the_session_have_names() {
+        let book = AddressBook::default();
+        book.address_of(KNOWN).expect("room");
+        let ptr = |name: &str, kind| {
+            let packet = question(name, kind).to_vec().expect("a message");
+            let answer = answer(&book, &|_: &str| false, &packet).expect("an answer");
+            let answer = Message::from_vec(&answer.bytes).expect("a message");
+            let data = answer.answers.first().map(|record| record.data.to_string());
+            (answer.metadata.response_code, data)
+        };
+        for (name, expected) in [
+            ("1.0.18.198.in-addr.arpa.", KNOWN),
+            ("254.169.254.169.in-addr.arpa.", "metadata.google.internal"),
+            ("1.0.0.127.in-addr.arpa.", "localhost"),
+        ] {
+            let answer = ptr(name, RecordType::PTR);
+            assert_eq!(
+                answer,
+                (ResponseCode::NoError, Some(format!("{expected}.")))
+            );
+            assert_eq!(ptr(name, RecordType::A), (ResponseCode::NoError, None));
+        }
+        for name in [
+            "2.0.18.198.in-addr.arpa.",
+            "18.198.in-addr.arpa.",
+            "8.8.8.8.in-addr.arpa.",
+        ] {
+            assert_eq!(
+                ptr(name, RecordType::PTR),
+                (ResponseCode::NXDomain, None),
+                "{name}"
+            );
         }
     }
 
@@ -336,15 +491,38 @@ mod tests {
             .to_vec()
             .expect("a message");
         let answer = answer(&book, &|_: &str| true, &packet).expect("an answer");
-        let answer = Message::from_vec(&answer).expect("a message");
+        assert_eq!(answer.lookup, Lookup::Full);
+        let answer = Message::from_vec(&answer.bytes).expect("a message");
         assert_eq!(answer.metadata.response_code, ResponseCode::ServFail);
     }
 
     proptest! {
         #[test]
+        fn answers_fit_and_give_nothing_away(
+            labels in "([a-zA-Z0-9_-]{1,63}\\.){1,4}", kind: u16, class: u16, known: bool, edns: bool,
+        ) {
+            let Ok(name) = Name::from_ascii(&labels) else { return Ok(()) };
+            let mut query = Query::query(name, RecordType::from(kind));
+            query.set_query_class(DNSClass::from(class));
+            let mut message = Message::query();
+            message.add_query(query);
+            message.edns = edns.then(Edns::new);
+            let Ok(packet) = message.to_vec() else { return Ok(()) };
+            let answer = answer(&AddressBook::default(), &move |_: &str| known, &packet);
+            let answer = answer.expect("a query that is whole gets an answer");
+            prop_assert!(answer.bytes.len() <= 512);
+            let answer = Message::from_vec(&answer.bytes).expect("a message");
+            // One address of our own making, or nothing, whatever the type.
+            for record in &answer.answers {
+                prop_assert!(known || is_local(&labels.to_ascii_lowercase()));
+                prop_assert!(matches!(record.data, RData::A(_)), "{record}");
+            }
+        }
+
+        #[test]
         fn garbage_never_panics(packet in proptest::collection::vec(any::<u8>(), 0..600)) {
             let answer = answer(&AddressBook::default(), &|_: &str| true, &packet);
-            prop_assert!(answer.is_none_or(|answer| answer.len() <= 512));
+            prop_assert!(answer.is_none_or(|answer| answer.bytes.len() <= 512));
         }
 
         #[test]
@@ -362,9 +540,9 @@ mod tests {
                 packet[position] = byte;
             }
             for accept in [true, false] {
-                let answer = answer(&AddressBook::default(), &|_: &str| accept, &packet);
+                let answer = answer(&AddressBook::default(), &move |_: &str| accept, &packet);
                 // All of them fit into what clients without EDNS take.
-                prop_assert!(answer.is_none_or(|answer| answer.len() <= 512));
+                prop_assert!(answer.is_none_or(|answer| answer.bytes.len() <= 512));
             }
         }
     }

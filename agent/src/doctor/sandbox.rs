@@ -16,10 +16,7 @@ use super::{
 /// # Errors
 /// When the stage cannot be set, or attacks cannot be run on it.
 pub fn attack_all(person: Person, without: Option<&str>) -> anyhow::Result<Vec<Row>> {
-    let mut stage = Stage::set(person)?;
-    if let Some(program) = without {
-        stage.detach(program)?;
-    }
+    let mut stage = Stage::set(person, without)?;
     let all: Vec<_> = attack::all().map(|attack| attack.name).collect();
     let user = trials(&mut stage, Place::Outside, &all)?;
     let failed: Vec<_> = attack::all()

@@ -3,7 +3,10 @@
 use std::{
     ffi::CString,
     io,
-    os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -53,24 +56,33 @@ pub fn try_enforcement(agents: &AgentsCgroup) -> anyhow::Result<u64> {
 
 /// `struct bpf_link_info` of linux/bpf.h, as far as it goes for cgroups.
 #[repr(C)]
-#[derive(Default)]
-struct LinkInfo {
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct LinkInfo {
     kind: u32,
     id: u32,
     program: u32,
     reserved: u32,
-    cgroup: u64,
+    /// 0: it was detached by force.
+    pub cgroup: u64,
     attach_type: u32,
     reserved_too: u32,
 }
 
 fn attached_to(pin: &Path) -> io::Result<u64> {
-    /// `enum bpf_link_type` of linux/bpf.h.
-    const BPF_LINK_TYPE_CGROUP: u32 = 3;
+    Ok(link_info(&open_link(pin)?)?.cgroup)
+}
 
+/// Opens what is pinned there.
+pub(super) fn open_link(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     // pathname, bpf_fd and file_flags.
-    let link = sys::open(Command::ObjGet, &[sys::pointer(path.as_ptr()), 0])?;
+    sys::open(Command::ObjGet, &[sys::pointer(path.as_ptr()), 0])
+}
+
+/// What the kernel says of a link to a cgroup.
+pub(super) fn link_info(link: &OwnedFd) -> io::Result<LinkInfo> {
+    /// `enum bpf_link_type` of linux/bpf.h.
+    const BPF_LINK_TYPE_CGROUP: u32 = 3;
     let mut info = LinkInfo::default();
     let size = size_of::<LinkInfo>() as u64;
     // bpf_fd and info_len, then info.
@@ -80,7 +92,7 @@ fn attached_to(pin: &Path) -> io::Result<u64> {
     ];
     sys::call(Command::ObjGetInfoByFd, &attributes)?;
     if info.kind == BPF_LINK_TYPE_CGROUP {
-        Ok(info.cgroup)
+        Ok(info)
     } else {
         Err(io::Error::other("it is no link to a cgroup"))
     }

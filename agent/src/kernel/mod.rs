@@ -4,6 +4,7 @@
 //! their links are pinned, so they go on enforcing when the daemon dies: without its listeners every connection of a
 //! session is refused.
 
+mod anchors;
 mod bpffs;
 mod cgroup;
 mod drops;
@@ -36,6 +37,7 @@ use holdpoint_ebpf_common::{FlowKey, SessionEntry, Slice, names};
 use serde::Serialize;
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub use anchors::{Anchors, Loss};
 pub use bpffs::is_bpffs;
 pub use cgroup::{AgentsCgroup, cgroup2_root};
 use drops::Drops;
@@ -171,6 +173,14 @@ impl Kernel {
             destination: flow.destination.into(),
             pid: flow.pid,
         })
+    }
+
+    /// What to look at to know that the programs are attached still, and nothing has come between.
+    ///
+    /// # Errors
+    /// When that is not so already.
+    pub fn anchors(&self, pin_dir: &Path) -> anyhow::Result<Anchors> {
+        Anchors::hold(&self.links, &pin_dir.join("maps"), &self.agents)
     }
 
     /// The programs that stay attached, whatever becomes of this process.

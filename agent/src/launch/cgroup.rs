@@ -1,8 +1,12 @@
 //! The cgroup of a session.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -13,15 +17,17 @@ use nix::{
     unistd::Pid,
 };
 
+use super::private;
+
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait between two looks. The first ones are shorter.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// A session's cgroup; removed when dropped, if nothing lives in it.
+/// A session's cgroup; ended when dropped.
 #[derive(Debug)]
 pub struct SessionCgroup {
     path: PathBuf,
+    /// Where its path is not to be seen.
+    directory: File,
     id: u64,
 }
 
@@ -32,13 +38,16 @@ impl SessionCgroup {
     /// When it exists already or the kernel refuses.
     pub fn create(parent: &Path, name: &str) -> anyhow::Result<Self> {
         let path = parent.join(name);
-        fs::create_dir(&path)
-            .and_then(|()| fs::metadata(&path))
-            .map(|metadata| Self {
+        let made = || -> io::Result<Self> {
+            fs::create_dir(&path)?;
+            let directory = File::open(&path)?;
+            Ok(Self {
                 path: path.clone(),
-                id: metadata.ino(),
+                id: directory.metadata()?.ino(),
+                directory,
             })
-            .with_context(|| format!("cannot make the session's cgroup {}", path.display()))
+        };
+        made().with_context(|| format!("cannot make the session's cgroup {}", path.display()))
     }
 
     /// Its directory.
@@ -46,32 +55,33 @@ impl SessionCgroup {
         &self.path
     }
 
+    /// Its directory, open.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
     /// Its id: the inode number of its directory, which is what BPF helpers name a cgroup by.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Kills what lives in it, waits until all of it is gone, and removes it.
-    pub async fn end(&self) -> anyhow::Result<()> {
-        let started = tokio::time::Instant::now();
-        let mut pause = Duration::from_millis(1);
-        while !end_once(&self.path)? {
-            anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(&self.path));
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        Ok(())
+    /// Kills what lives in it, waits until all of it is gone, and removes it with the files that were the session's alone. Blocks.
+    ///
+    /// # Errors
+    /// When the kernel refuses, or processes do not go away for 10 seconds.
+    pub fn end(&self) -> anyhow::Result<()> {
+        end(&self.path)
     }
 }
 
 impl Drop for SessionCgroup {
     fn drop(&mut self) {
-        // What still lives there keeps it, and the next start of the daemon ends it.
-        let _ = end_once(&self.path);
+        // What does not die keeps it; the daemon, or the next one, has it cleared.
+        let _ = self.end();
     }
 }
 
-/// Kills and removes the sessions a dead daemon left behind. Returns their ids. Blocks.
+/// Kills and removes the sessions a dead daemon left behind, with their files. Returns their ids. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses, or processes do not go away for 10 seconds.
@@ -82,20 +92,43 @@ pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
     for entry in entries {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
-            end_blocking(&entry.path())?;
+            end(&entry.path())?;
             ended.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
+    private::remove_leftovers(agents_cgroup);
     ended.sort();
     Ok(ended)
 }
 
-fn end_blocking(cgroup: &Path) -> anyhow::Result<()> {
+/// Kills every process of every session at once, and waits for nothing.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn kill_sessions(agents_cgroup: &Path) -> io::Result<()> {
+    if agents_cgroup.join("cgroup.kill").exists() {
+        return kill_all(agents_cgroup);
+    }
+    for entry in fs::read_dir(agents_cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            kill_all(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Kills what lives in a cgroup, waits until all of it is gone, and removes it with the files that were the session's alone. Blocks.
+///
+/// # Errors
+/// When the kernel refuses, or processes do not go away for 10 seconds.
+pub fn end(cgroup: &Path) -> anyhow::Result<()> {
     let started = std::time::Instant::now();
     while !end_once(cgroup)? {
         anyhow::ensure!(started.elapsed() < PATIENCE, still_alive(cgroup));
         std::thread::sleep(Duration::from_millis(5));
     }
+    private::remove_of(cgroup);
     Ok(())
 }
 

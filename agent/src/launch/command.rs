@@ -18,10 +18,11 @@ use nix::{
 };
 
 use super::{
+    confine::confine,
     credentials, environment,
     filter::Filter,
     message::{Directory, Event, Octets, Start},
-    sys,
+    private, sys,
 };
 
 /// Exit code of a command that does not exist (POSIX shell, 2.8.2).
@@ -40,6 +41,7 @@ pub struct Command {
     candidates: Vec<CString>,
     filter: Filter,
     start: Start,
+    sockets: Vec<Octets>,
     standard: [OwnedFd; 3],
 }
 
@@ -48,7 +50,7 @@ impl Command {
     ///
     /// # Errors
     /// When an argument holds a NUL byte, there is no command, or the filter cannot be made.
-    pub fn new(start: Start, standard: [OwnedFd; 3]) -> anyhow::Result<Self> {
+    pub fn new(start: Start, sockets: Vec<Octets>, standard: [OwnedFd; 3]) -> anyhow::Result<Self> {
         let name = &start.command.first().context("no command")?.0;
         Ok(Self {
             arguments: terminated(&start.command)?,
@@ -57,6 +59,7 @@ impl Command {
             filter: Filter::compile()?,
             standard,
             start,
+            sockets,
         })
     }
 
@@ -96,6 +99,7 @@ impl Command {
             credentials::become_caller(&self.start)?;
             enter_directory(&self.start.directory)?;
             reset_signals(&self.start.ignored)?;
+            confine(self.sockets.iter().map(Octets::to_path))?;
             self.filter.apply()
         };
         match rest() {
@@ -207,7 +211,7 @@ fn only_this_one(errors: OwnedFd) -> Result<OwnedFd, (anyhow::Error, OwnedFd)> {
 }
 
 /// By name, as the caller, and only if that is the same directory the client is in: a descriptor made outside would lead
-/// around the session's mounts.
+/// around the session's mounts. Who starts in `/tmp` starts in the session's.
 fn enter_directory(directory: &Directory) -> anyhow::Result<()> {
     let path = directory.path.to_path();
     unistd::chdir(&path)
@@ -215,7 +219,8 @@ fn enter_directory(directory: &Directory) -> anyhow::Result<()> {
         .and_then(|()| {
             let here = std::fs::metadata(".")?;
             anyhow::ensure!(
-                (here.dev(), here.ino()) == (directory.device, directory.inode),
+                (here.dev(), here.ino()) == (directory.device, directory.inode)
+                    || private::is_root(&path),
                 "another directory is there"
             );
             Ok(())

@@ -29,6 +29,10 @@ pub fn become_caller(start: &Start) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The one size of cores with which the kernel neither writes one nor starts a handler for it (`coredump_pipe` in fs/coredump.c; 0
+/// only does the former). A handler would be root's, outside, fed by the session. The filter keeps the limit so.
+const NO_CORES: u64 = 1;
+
 /// The caller's limits, but never more than Holdpoint has itself.
 fn limit(limits: &[sys::Limit]) -> std::io::Result<()> {
     let own = sys::own_limits()?;
@@ -37,7 +41,10 @@ fn limit(limits: &[sys::Limit]) -> std::io::Result<()> {
             .iter()
             .find(|limit| limit.0 == resource)
             .map_or(hard, |limit| limit.2);
-        let hard = hard.min(most);
+        let (soft, hard) = match resource {
+            libc::RLIMIT_CORE => (NO_CORES, NO_CORES.min(most)),
+            _ => (soft, hard.min(most)),
+        };
         sys::set_limit((resource, soft.min(hard), hard))?;
     }
     Ok(())

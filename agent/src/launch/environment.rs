@@ -9,13 +9,17 @@ pub const TOKEN: &str = "HOLDPOINT_TOKEN";
 /// The session's id, for whoever wants to know whether it runs in one.
 pub const SESSION: &str = "HOLDPOINT_SESSION";
 
+/// Where a user's programs put their sockets (XDG Base Directory Specification).
+const RUNTIME_DIR: &str = "XDG_RUNTIME_DIR";
+
 /// Variables that tell some client which CA certificates to trust. gcloud lets REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE override
 /// its own, so all are replaced, not only those that are set.
-const CA_BUNDLE: [&str; 12] = [
+const CA_BUNDLE: [&str; 13] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
     "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
     "CURL_CA_BUNDLE",
+    "DENO_CERT",
     "GIT_SSL_CAINFO",
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
     "HTTPLIB2_CA_CERTS",
@@ -52,8 +56,8 @@ const REMOVED: [&str; 21] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "DBUS_SYSTEM_BUS_ADDRESS",
     "SSH_AUTH_SOCK",
-    "XDG_RUNTIME_DIR",
     // Replaced.
+    RUNTIME_DIR,
     SESSION,
 ];
 
@@ -77,6 +81,7 @@ const PROXIES: [&str; 10] = [
 /// The environment of a session's command, from that of its caller (`NAME=value` each). Later settings of a name win.
 pub fn for_session(
     caller: Vec<Octets>,
+    uid: u32,
     session: &str,
     ca_bundle: &Path,
     project: Option<&str>,
@@ -87,6 +92,8 @@ pub fn for_session(
         .collect();
     environment.extend(CA_BUNDLE.map(|name| entry(name, ca_bundle.as_os_str().as_bytes())));
     environment.push(entry(SESSION, session.as_bytes()));
+    let runtime_dir = format!("/run/user/{uid}");
+    environment.push(entry(RUNTIME_DIR, runtime_dir.as_bytes()));
     if let Some(project) = project {
         // SDKs look here before they ask the metadata server; gcloud has settings of its own and does not look.
         if !environment
@@ -139,7 +146,7 @@ mod tests {
             .iter()
             .map(|entry| Octets(entry.as_bytes().to_vec()))
             .collect();
-        for_session(caller, "s-1", Path::new("/run/hp/ca.pem"), Some("p-1"))
+        for_session(caller, 7, "s-1", Path::new("/run/hp/ca.pem"), Some("p-1"))
             .into_iter()
             .map(|entry| String::from_utf8(entry.0).expect("was UTF-8"))
             .collect()
@@ -171,6 +178,7 @@ mod tests {
                 "EMPTY=",
                 "A=b=c",
                 "HOLDPOINT_SESSION=s-1",
+                "XDG_RUNTIME_DIR=/run/user/7",
                 "GOOGLE_CLOUD_PROJECT=p-1"
             ]
         );

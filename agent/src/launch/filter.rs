@@ -28,7 +28,7 @@ const MISSING: [i64; 7] = [
 ];
 
 /// Forbidden with EPERM, as to any process without privileges.
-const FORBIDDEN: [i64; 21] = [
+const FORBIDDEN: [i64; 33] = [
     // The session's private mounts: an overlay or another procfs in a nested user namespace would look beneath them.
     libc::SYS_mount,
     libc::SYS_umount2,
@@ -40,6 +40,8 @@ const FORBIDDEN: [i64; 21] = [
     libc::SYS_fsmount,
     libc::SYS_fspick,
     libc::SYS_mount_setattr,
+    OPEN_TREE_ATTR,
+    libc::SYS_chroot,
     // Opens a file whatever is mounted over it.
     libc::SYS_open_by_handle_at,
     // Out of the session's namespaces.
@@ -49,6 +51,8 @@ const FORBIDDEN: [i64; 21] = [
     // Kernel programs, and what measures other processes.
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
+    // The host's log.
+    libc::SYS_syslog,
     // Stops the kernel in the middle of a copy: of use to exploits of it, and to little else.
     libc::SYS_userfaultfd,
     // The kernel itself. No capability allows them either; here against mistakes there.
@@ -57,7 +61,19 @@ const FORBIDDEN: [i64; 21] = [
     libc::SYS_init_module,
     libc::SYS_finit_module,
     libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_acct,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_vhangup,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
 ];
+
+/// Linux 6.15; the number is the same on all machines.
+const OPEN_TREE_ATTR: i64 = 467;
 
 /// Terminal requests forbidden with EPERM: both type into a terminal as if its user had.
 const FORBIDDEN_IOCTLS: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
@@ -78,6 +94,8 @@ impl Filter {
             (families()?, libc::EAFNOSUPPORT),
             (all(&MISSING), libc::ENOSYS),
             (forbidden()?, libc::EPERM),
+            // As if done: programs that guard secrets end when they cannot set it.
+            (core_limit()?, 0),
         ];
         let mut compiled = vec![x32_killed()];
         for (rules, errno) in programs {
@@ -169,6 +187,22 @@ fn forbidden() -> anyhow::Result<Rules> {
     Ok(rules)
 }
 
+/// Setting the limit on cores: a session's is to stay (see `credentials`). Asking for it is prlimit(2) without a new one.
+fn core_limit() -> anyhow::Result<Rules> {
+    let cores = |index| compare(index, SeccompCmpOp::Eq, u64::from(libc::RLIMIT_CORE));
+    let new_one = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
+    Ok(Rules::from([
+        (
+            libc::SYS_setrlimit,
+            vec![SeccompRule::new(vec![cores(0)?])?],
+        ),
+        (
+            libc::SYS_prlimit64,
+            vec![SeccompRule::new(vec![cores(1)?, new_one])?],
+        ),
+    ]))
+}
+
 /// Kills on x32 calls, which carry x86-64's audit name and a high bit in their number: they would pass as unknown ones.
 /// seccompiler has no rule for a range of numbers. -1 is what a debugger makes of a call it suppresses.
 fn x32_killed() -> BpfProgram {
@@ -194,6 +228,6 @@ mod tests {
 
     #[test]
     fn it_compiles_here() {
-        assert_eq!(Filter::compile().expect("compiles").0.len(), 4);
+        assert_eq!(Filter::compile().expect("compiles").0.len(), 5);
     }
 }

@@ -101,7 +101,7 @@ impl Init {
         if let Some(terminal) = &self.terminal {
             sys::set_controlling_terminal(terminal.as_fd()).context("cannot take the terminal")?;
         }
-        mounts::own_proc().context("cannot mount /proc")?;
+        mounts::own_views()?;
         let children = SigSet::from_iter([Signal::SIGCHLD]);
         Ok(SignalFd::with_flags(
             &children,

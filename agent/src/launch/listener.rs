@@ -20,7 +20,19 @@ const QUEUE: usize = 16;
 #[derive(Debug)]
 pub struct RunListener {
     requests: Mutex<mpsc::Receiver<RunRequest>>,
+    turned_away: Mutex<mpsc::Receiver<TurnedAway>>,
     accepting: AbortHandle,
+}
+
+/// Somebody whose request was not understood, or who may not make one.
+#[derive(Clone, Debug)]
+pub struct TurnedAway {
+    /// The user, where the kernel says.
+    pub uid: Option<u32>,
+    /// The process.
+    pub pid: Option<u32>,
+    /// Why.
+    pub reason: String,
 }
 
 impl RunListener {
@@ -40,9 +52,11 @@ impl RunListener {
         let listener = UnixListener::bind(path).with_context(what)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).with_context(what)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
+        let (turned, turned_away) = mpsc::channel(QUEUE);
         Ok(Self {
             requests: Mutex::new(receiver),
-            accepting: tokio::spawn(accept(listener, sender)).abort_handle(),
+            turned_away: Mutex::new(turned_away),
+            accepting: tokio::spawn(accept(listener, sender, turned)).abort_handle(),
         })
     }
 
@@ -54,6 +68,11 @@ impl RunListener {
         let request = self.requests.lock().await.recv().await;
         request.context("requests are no longer accepted")
     }
+
+    /// The next one who was turned away. Where they come faster than they are asked for, some are only logged.
+    pub async fn turned_away(&self) -> Option<TurnedAway> {
+        self.turned_away.lock().await.recv().await
+    }
 }
 
 impl Drop for RunListener {
@@ -62,7 +81,11 @@ impl Drop for RunListener {
     }
 }
 
-async fn accept(listener: UnixListener, requests: mpsc::Sender<RunRequest>) {
+async fn accept(
+    listener: UnixListener,
+    requests: mpsc::Sender<RunRequest>,
+    turned_away: mpsc::Sender<TurnedAway>,
+) {
     let room = Arc::new(Semaphore::new(CLIENTS_AT_ONCE));
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
@@ -70,9 +93,9 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<RunRequest>) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let requests = requests.clone();
+                let (requests, turned_away) = (requests.clone(), turned_away.clone());
                 tokio::spawn(async move {
-                    read(stream, &requests).await;
+                    read(stream, &requests, &turned_away).await;
                     drop(permit);
                 });
             }
@@ -85,17 +108,24 @@ async fn accept(listener: UnixListener, requests: mpsc::Sender<RunRequest>) {
     }
 }
 
-async fn read(stream: UnixStream, requests: &mpsc::Sender<RunRequest>) {
-    let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+async fn read(
+    stream: UnixStream,
+    requests: &mpsc::Sender<RunRequest>,
+    turned_away: &mpsc::Sender<TurnedAway>,
+) {
+    let peer = stream.peer_cred().ok();
+    let uid = peer.map(|peer| peer.uid());
+    let pid = peer.and_then(|peer| u32::try_from(peer.pid()?).ok());
     match RunRequest::read(stream).await {
         Ok(request) => {
             // Without a receiver the daemon is about to end, and the client sees its socket close.
             let _ = requests.send(request).await;
         }
-        Err(error) => tracing::warn!(
-            uid,
-            error = format!("{error:#}"),
-            "refused a request to run"
-        ),
+        Err(error) => {
+            let reason = format!("{error:#}");
+            tracing::warn!(uid, reason, "refused a request to run");
+            // Full: the log has it.
+            let _ = turned_away.try_send(TurnedAway { uid, pid, reason });
+        }
     }
 }

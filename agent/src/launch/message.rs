@@ -10,10 +10,13 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::sys::Limit;
+use super::{sandbox::Rules, sys::Limit};
 
 /// The version of the messages; client and daemon must be of the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The version of [`Prepare`] and [`Start`]; daemon and launcher must be of the same.
+pub const LAUNCHER_VERSION: u32 = 1;
+
 /// Bytes that need not be UTF-8 (arguments, paths), in JSON as a string of the characters U+0000 to U+00FF.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Octets(pub Vec<u8>);
@@ -105,6 +108,8 @@ pub struct Request {
     pub environment: Vec<Octets>,
     /// The token.
     pub token: Option<Token>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     /// The file mode creation mask.
     pub umask: u32,
     /// Signals the caller ignores (nohup).
@@ -141,17 +146,42 @@ pub enum Order {
     Continue { foreground: bool },
 }
 
-/// Daemon to shim, first.
+/// Daemon to shim, first: what it was started for.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(tag = "errand", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Errand {
+    /// To make a session, and to stay with it.
+    Prepare(Box<Prepare>),
+    /// To end what lives in a cgroup whose shim is gone, and to remove it.
+    Clear {
+        /// The cgroup's directory.
+        cgroup: Octets,
+    },
+    /// To remove the files of sessions whose cgroup is gone.
+    Sweep {
+        /// See [`super::Site::agents_cgroup`].
+        agents_cgroup: Octets,
+    },
+}
+
+/// What a session is made of.
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Prepare {
+    /// [`LAUNCHER_VERSION`].
+    pub version: u32,
+    /// The session's id: the name of its cgroup and of its socket.
+    pub session: String,
+    /// See [`super::Site::agents_cgroup`].
+    pub agents_cgroup: Octets,
     /// See [`super::Site::ca_bundle`].
     pub ca_bundle: Octets,
     /// See [`super::Site::runtime_dir`].
     pub runtime_dir: Octets,
+    /// What the session sees.
+    pub sandbox: Rules,
 }
 
-/// Daemon to shim, second. With it: the client's socket, the cgroup, stdin, stdout, stderr, and the terminal if any.
+/// Daemon to shim, second. With it: the client's socket, stdin, stdout, stderr, and the terminal if any.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Start {
@@ -177,6 +207,28 @@ pub struct Start {
     pub ignored: Vec<i32>,
     /// Set when a terminal comes along.
     pub terminal: Option<TerminalUse>,
+    /// What the daemon wants to know when it is started anew. Nobody else reads it.
+    pub state: String,
+}
+
+/// Daemon to the shim of a session that runs. A shim may be older than the daemon: these messages stay as they are.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "demand", rename_all = "snake_case")]
+pub enum Demand {
+    /// The session is the sender's from now on. Answered by [`Reply::Adopted`].
+    Adopt,
+    /// Open the listeners anew. Answered by [`Reply::Listening`].
+    Listen,
+    /// End the session. Answered by the end of the connection.
+    End,
+    /// End what a job has left running, as [`super::strays::Residents::end_strays`] does. On a connection of its own, which ends with
+    /// the answer, [`Reply::StraysEnded`].
+    EndStrays {
+        /// The process that asks for it, on the host.
+        caller: u32,
+        /// Whether another job begins.
+        settle: bool,
+    },
 }
 
 /// A directory by name and by what it is, because the name is looked up again in another mount namespace.
@@ -200,14 +252,35 @@ pub enum Service {
     DnsUdp,
 }
 
-/// Shim to daemon.
+/// Shim to daemon. A shim may be older than the daemon: these messages stay as they are.
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(tag = "reply", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "reply", rename_all = "snake_case")]
 pub enum Reply {
-    /// Namespaces and listeners are there. With it: the listeners, in this order.
-    Ready { listeners: Vec<Service> },
+    /// Cgroup, namespaces and listeners are there. With it: the listeners, in this order.
+    Ready {
+        /// What the BPF programs know the session by.
+        cgroup_id: u64,
+        /// What the listeners serve.
+        listeners: Vec<Service>,
+    },
     /// The init runs; what follows is between it and the client.
     Launched,
+    /// The session is the asker's.
+    Adopted {
+        /// [`Start::state`].
+        state: String,
+        /// How often this has been said, this time included.
+        times: u32,
+    },
+    /// With it: the listeners, in this order.
+    Listening {
+        /// What they serve.
+        listeners: Vec<Service>,
+    },
+    /// What a job has left running is killed.
+    StraysEnded,
+    /// What was to go is gone.
+    Cleared,
     /// It did not work.
     Failed { message: String },
 }

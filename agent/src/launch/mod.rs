@@ -1,46 +1,67 @@
 //! Starts a command in a session: cgroup, namespaces, user, environment, system-call filter.
 //!
-//! Four processes take part, in the order a command passes through them:
+//! Five processes take part, in the order a command passes through them:
 //!
 //! 1. the **client** ([`client`], `holdpoint run`): the caller's own process. Sends one [`message::Request`] with its
 //!    stdio and working directory, then relays its terminal and signals;
-//! 2. the **daemon** ([`RunListener`], [`RunRequest`], [`Prepared`], [`Running`]): decides, makes the cgroup;
-//! 3. the **shim** ([`shim`], root, one per session): makes the network and mount namespaces and the listeners in
-//!    them, hands those to the daemon, and starts
-//! 4. the **init** (PID 1 of the session's PID namespace, in the session's cgroup): starts the command as the
+//! 2. the **daemon** ([`RunListener`], [`RunRequest`], [`Prepared`], [`Running`]): decides;
+//! 3. the **launcher** ([`launcher`], root, a service of its own): starts, for every connection of the daemon's,
+//! 4. the **shim** ([`shim`], root, one per session): makes the cgroup, the namespaces and the listeners in them, hands those to
+//!    the daemon, and starts
+//! 5. the **init** (PID 1 of the session's PID namespace, in the session's cgroup): starts the command as the
 //!    caller, talks to the client, and takes the whole session with it when it ends.
 //!
 //! Shim and init outlive the daemon: its sockets are gone then, and with them every way out, but the command goes on and
-//! its exit code arrives.
+//! its exit code arrives. A daemon that is started anew finds the shims by their sockets ([`find`]) and has the listeners opened again.
 
+mod adopt;
 mod caller;
 mod cgroup;
 pub mod client;
 mod command;
+mod confine;
+mod controllers;
 mod credentials;
+mod door;
 mod environment;
 mod filter;
+mod host_sockets;
 mod init;
+mod keep;
+mod keeper;
+pub mod launcher;
 mod limits;
 mod listener;
 mod message;
 mod mountinfo;
 mod mounts;
 mod network;
+mod piped;
+mod private;
+mod remove;
 mod request;
 mod running;
+mod sandbox;
 pub mod shim;
+mod spawn;
 mod stdio;
+mod strays;
 pub(crate) mod sys;
 mod terminal;
+mod trust;
 mod wire;
 
 use std::path::PathBuf;
 
-pub use cgroup::end_leftovers;
-pub use listener::RunListener;
+pub use adopt::{Found, end_strays, find};
+pub use cgroup::{end_leftovers, kill_sessions};
+pub use controllers::enable as enable_controllers;
+pub use door::close_doors;
+pub use listener::{RunListener, TurnedAway};
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
+pub use sandbox::{Limits, Sandbox};
+pub use spawn::{LAUNCHER_SOCKET, Launcher, TEMPORARY_SOCKET, clear, sweep};
 
 /// Port of the proxy's listeners in every session.
 pub const PROXY_PORT: u16 = 15001;
@@ -54,8 +75,12 @@ pub struct Site {
     pub agents_cgroup: PathBuf,
     /// The PEM file sandboxes trust. Copied when a session is made.
     pub ca_bundle: PathBuf,
+    /// The socket of the launcher.
+    pub launcher: PathBuf,
     /// Where the daemon's sockets are. Inside a session only the CA bundle is to be seen there.
     pub runtime_dir: PathBuf,
     /// The Google project SDKs are told by environment, unless the caller names one.
     pub project: Option<String>,
+    /// What sessions see of the host and may take of it.
+    pub sandbox: Sandbox,
 }

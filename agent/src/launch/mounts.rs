@@ -1,127 +1,124 @@
 //! What a session's private mount namespace shows differently from the host's.
 
 use std::{
-    collections::BTreeSet,
     fs,
-    io::Read as _,
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
-    path::{Path, PathBuf},
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::Path,
 };
 
 use anyhow::Context as _;
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
+    sys::stat::{Mode, umask},
+};
 
-use super::mountinfo;
+use super::{
+    keep, mountinfo, private,
+    sandbox::{RUN, Rules},
+    trust::{self, Trust},
+};
 
-/// Where distributions keep the CA certificates everything trusts that no variable tells otherwise.
-const SYSTEM_BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+/// File systems that show the kernel's view of the host: its processes, cgroups, BPF programs, traces, queues and namespaces.
+const HOST_VIEWS: [&str; 9] = [
+    "proc", "cgroup", "cgroup2", "bpf", "debugfs", "tracefs", "sysfs", "mqueue", "nsfs",
 ];
 
-/// Services of the host behind Unix sockets that would resolve names past Holdpoint (nscd, resolved directly and over
-/// D-Bus, Avahi), or start processes outside of the session for whoever may connect (systemd, container engines).
-const HIDDEN: [&str; 17] = [
-    "/run/nscd",
-    "/var/run/nscd",
-    "/run/systemd/resolve",
-    "/run/systemd/private",
-    "/run/avahi-daemon",
-    "/run/dbus",
-    "/run/user",
-    "/run/docker.sock",
-    "/run/docker",
-    "/run/containerd",
-    "/run/podman",
-    "/run/crio",
-    "/run/libvirt",
-    "/run/snapd.socket",
+/// Directories of services that give root to whoever may connect, outside of `/run`, and a device that leads to the hypervisor's
+/// sockets. Known ones, because a service that is started anew makes its socket anew.
+const HIDDEN: [&str; 3] = [
     "/var/lib/lxd",
     "/var/snap/lxd/common/lxd",
-    // Message queues of the host's IPC namespace, as files.
-    "/dev/mqueue",
+    "/dev/vhost-vsock",
 ];
+
+/// Lists of the kernel's keys: the caller's on the host, by name.
+const HIDDEN_IN_PROC: [&str; 2] = ["/proc/keys", "/proc/key-users"];
 
 const RESOLV_CONF: &str = "# Holdpoint answers for this session.\nnameserver 127.0.0.1\n";
 
-/// The most bytes of a CA bundle. Debian's has 220 KB.
-const BUNDLE_LIMIT: u64 = 16 << 20;
+const NOTHING: Option<&str> = None;
 
-/// The name of the CA bundle below the runtime directory, inside a session.
-pub const BUNDLE_NAME: &str = "ca-bundle.pem";
+/// Flags for what holds no programs.
+const INERT: MsFlags = MsFlags::MS_NOSUID
+    .union(MsFlags::MS_NODEV)
+    .union(MsFlags::MS_NOEXEC);
 
 /// Makes the caller's mount namespace private and puts the session's own files over the host's.
 ///
 /// # Errors
-/// When the bundle cannot be read or a mount fails; the namespace is of no use then.
-pub fn isolate(runtime_dir: &Path, ca_bundle: &Path) -> anyhow::Result<()> {
-    let bundle = read_bundle(ca_bundle)?;
-    let bundles = existing(&SYSTEM_BUNDLES);
-    // Where a symlink leads is asked before that place is hidden. A dangling one means 127.0.0.1 to resolvers (resolv.conf(5)).
+/// When something cannot be read or mounted; the namespace is of no use then.
+pub fn isolate(runtime_dir: &Path, ca_bundle: &Path, rules: &Rules) -> anyhow::Result<()> {
+    // What is made here is for the caller to read.
+    umask(Mode::from_bits_truncate(0o022));
+    let trust = Trust::read(ca_bundle, rules)?;
+    // Where a symlink leads is asked before that place is covered. A dangling one means 127.0.0.1 to resolvers (resolv.conf(5)).
     let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok();
-
-    let nothing = None::<&str>;
     mount(
-        nothing,
+        NOTHING,
         "/",
-        nothing,
+        NOTHING,
         MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        nothing,
+        NOTHING,
     )
     .context("cannot make mounts private")?;
-    detach_foreign_proc()?;
-    for hidden in existing(&HIDDEN) {
-        hide(&hidden)?;
+    let kept = keep::open(rules)?;
+
+    detach_host_views()?;
+    own_sys()?;
+    for path in HIDDEN {
+        hide(Path::new(path))?;
     }
-    show_own_files(runtime_dir, &bundle)?;
-    for target in bundles {
-        bind(&runtime_dir.join(BUNDLE_NAME), &target)?;
+    own_run(rules)?;
+    if let Some(name) = &rules.private {
+        private::cover(name)?;
     }
+    keep::show(&kept)?;
+    for socket in &rules.hidden {
+        hide_socket(&socket.to_path())?;
+    }
+
+    // Over the daemon's sockets: a session can neither open another nor reach the control API.
+    fs::create_dir_all(runtime_dir)
+        .with_context(|| format!("cannot make {}", runtime_dir.display()))?;
+    empty_over(runtime_dir)?;
+    trust.install(runtime_dir)?;
     if let Some(target) = resolv_conf {
+        let own = runtime_dir.join("resolv.conf");
+        trust::write(&own, RESOLV_CONF.as_bytes())?;
         recreate(&target)?;
-        bind(&runtime_dir.join("resolv.conf"), &target)?;
+        bind(&own, &target)?;
     }
     Ok(())
 }
 
-/// Puts a procfs over `/proc` that shows the caller's PID namespace.
+/// For the session's init: shows the processes of its own PID namespace and its own cgroup instead of the host's.
 ///
 /// # Errors
-/// When the mount fails.
-pub fn own_proc() -> nix::Result<()> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)
+/// When a mount fails.
+pub fn own_views() -> anyhow::Result<()> {
+    mount(Some("proc"), "/proc", Some("proc"), INERT, NOTHING).context("cannot mount /proc")?;
+    for path in HIDDEN_IN_PROC {
+        hide(Path::new(path))?;
+    }
+    // The init's cgroup is the session's: from here on it is the root of all that is to be seen, limits included.
+    unshare(CloneFlags::CLONE_NEWCGROUP).context("cannot make a cgroup namespace")?;
+    let cgroup = "/sys/fs/cgroup";
+    mount(Some("cgroup2"), cgroup, Some("cgroup2"), INERT, NOTHING)
+        .and_then(|()| {
+            let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+            mount(NOTHING, cgroup, NOTHING, read_only | INERT, NOTHING)
+        })
+        .context("cannot mount the session's cgroup")
 }
 
-fn read_bundle(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut bundle = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(BUNDLE_LIMIT + 1).read_to_end(&mut bundle))
-        .with_context(|| format!("cannot read the CA bundle {}", path.display()))?;
-    anyhow::ensure!(
-        bundle.len() as u64 <= BUNDLE_LIMIT,
-        "the CA bundle {} has more than {BUNDLE_LIMIT} bytes",
-        path.display()
-    );
-    Ok(bundle)
-}
-
-/// Those that exist, by their real path, each once.
-fn existing(paths: &[&str]) -> BTreeSet<PathBuf> {
-    paths
-        .iter()
-        .filter_map(|path| fs::canonicalize(path).ok())
-        .collect()
-}
-
-/// A procfs mounted elsewhere (for a chroot, say) shows the host's processes: memory and descriptors of the same user's.
-fn detach_foreign_proc() -> anyhow::Result<()> {
+/// Wherever they are: a procfs for a chroot shows memory and descriptors of the same user's processes.
+fn detach_host_views() -> anyhow::Result<()> {
     let mounts = mountinfo::mounts().context("cannot read the mounts")?;
-    for found in mounts.iter().rev().filter(|found| found.kind == "proc") {
-        if found.point != Path::new("/proc") {
+    // This process still needs /proc; the init puts its own over it.
+    let elsewhere = |point: &Path| !point.starts_with("/proc");
+    for found in mounts.iter().rev() {
+        if HOST_VIEWS.contains(&found.kind.as_str()) && elsewhere(&found.point) {
             umount2(&found.point, MntFlags::MNT_DETACH)
                 .with_context(|| format!("cannot detach {}", found.point.display()))?;
         }
@@ -129,45 +126,60 @@ fn detach_foreign_proc() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// With the devices of the session's network, and nothing mounted in it.
+fn own_sys() -> anyhow::Result<()> {
+    let flags = INERT | MsFlags::MS_RDONLY;
+    mount(Some("sysfs"), "/sys", Some("sysfs"), flags, NOTHING).context("cannot mount /sys")
+}
+
+/// Without the host's sockets; with what programs expect there.
+fn own_run(rules: &Rules) -> anyhow::Result<()> {
+    let run = Path::new(RUN);
+    empty_over(run)?;
+    // Nowhere but on hosts of old something else than a link to the former.
+    if fs::symlink_metadata("/var/run").is_ok_and(|var_run| var_run.is_dir()) {
+        empty_over(Path::new("/var/run"))?;
+    }
+    let (uid, gid) = (rules.caller.uid, rules.caller.gid);
+    let own = run.join(format!("user/{uid}"));
+    let lock = run.join("lock");
+    fs::create_dir_all(&own)
+        .and_then(|()| fs::create_dir(&lock))
+        .and_then(|()| fs::set_permissions(&lock, fs::Permissions::from_mode(0o1777)))
+        .context("cannot furnish /run")?;
+    let options = format!("mode=0700,uid={uid},gid={gid},size=32m");
+    tmpfs(&own, &options)
+}
+
 fn hide(path: &Path) -> anyhow::Result<()> {
-    if path.is_dir() {
-        empty_over(path)
-    } else {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => empty_over(path),
         // To connect to what is no socket is ECONNREFUSED.
-        bind(Path::new("/dev/null"), path)
+        Ok(_) => bind(Path::new("/dev/null"), path),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Unless it is gone by now, or was never to be seen under that name here.
+fn hide_socket(path: &Path) -> anyhow::Result<()> {
+    match fs::canonicalize(path) {
+        Ok(real) if fs::metadata(&real).is_ok_and(|found| found.file_type().is_socket()) => {
+            bind(Path::new("/dev/null"), &real)
+        }
+        _ => Ok(()),
     }
 }
 
 fn empty_over(directory: &Path) -> anyhow::Result<()> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(
-        Some("holdpoint"),
-        directory,
-        Some("tmpfs"),
-        flags,
-        Some("mode=0755,size=32m"),
-    )
-    .with_context(|| format!("cannot cover {}", directory.display()))
+    tmpfs(directory, "mode=0755,size=32m")
 }
 
-/// The runtime directory without the daemon's sockets: a session can neither open another nor reach the control API.
-fn show_own_files(runtime_dir: &Path, bundle: &[u8]) -> anyhow::Result<()> {
-    fs::create_dir_all(runtime_dir)
-        .with_context(|| format!("cannot make {}", runtime_dir.display()))?;
-    empty_over(runtime_dir)?;
-    for (name, content) in [
-        (BUNDLE_NAME, bundle),
-        ("resolv.conf", RESOLV_CONF.as_bytes()),
-    ] {
-        let path = runtime_dir.join(name);
-        fs::write(&path, content)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o444)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
+fn tmpfs(over: &Path, options: &str) -> anyhow::Result<()> {
+    mount(Some("holdpoint"), over, Some("tmpfs"), INERT, Some(options))
+        .with_context(|| format!("cannot cover {}", over.display()))
 }
 
-/// Makes the file anew where hiding its directory has taken it away.
+/// Makes the file anew where covering its directory has taken it away.
 fn recreate(target: &Path) -> anyhow::Result<()> {
     let made = match target.parent() {
         Some(parent) if !target.exists() => fs::create_dir_all(parent).and_then(|()| {
@@ -183,15 +195,18 @@ fn recreate(target: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("cannot make {}", target.display()))
 }
 
-fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
-    mount(
-        Some(source),
-        target,
-        None::<&str>,
-        MsFlags::MS_BIND,
-        None::<&str>,
-    )
-    .with_context(|| {
+/// One mount over another place.
+pub fn bind(source: &Path, target: &Path) -> anyhow::Result<()> {
+    bind_with(source, target, MsFlags::MS_BIND)
+}
+
+/// The same with all mounts in it.
+pub fn bind_all(source: &Path, target: &Path) -> anyhow::Result<()> {
+    bind_with(source, target, MsFlags::MS_BIND | MsFlags::MS_REC)
+}
+
+fn bind_with(source: &Path, target: &Path, flags: MsFlags) -> anyhow::Result<()> {
+    mount(Some(source), target, NOTHING, flags, NOTHING).with_context(|| {
         format!(
             "cannot mount {} over {}",
             source.display(),

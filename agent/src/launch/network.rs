@@ -14,12 +14,19 @@ use super::{DNS_PORT, PROXY_PORT, message::Service, sys};
 /// What a proxy must take before it comes to accept: an agent's build opens connections by the hundred.
 const BACKLOG: i32 = 4096;
 
-/// Sets loopback up and opens all listeners in the caller's network namespace.
+/// Sets loopback up in the caller's network namespace.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn loopback() -> anyhow::Result<()> {
+    sys::loopback_up().context("cannot set the session's loopback interface up")
+}
+
+/// Opens all listeners in the caller's network namespace.
 ///
 /// # Errors
 /// When one cannot be opened, IPv6 ones excepted where the kernel has no IPv6.
 pub fn listeners() -> anyhow::Result<Vec<(Service, OwnedFd)>> {
-    sys::loopback_up().context("cannot set the session's loopback interface up")?;
     let mut listeners = Vec::new();
     for service in [Service::Proxy, Service::DnsTcp, Service::DnsUdp] {
         for address in [

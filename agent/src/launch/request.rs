@@ -16,6 +16,7 @@ use super::{
     Prepared, Site, environment, limits,
     message::{self, Event, Octets, Request, Start, TerminalUse},
     mountinfo, running,
+    sandbox::{Identity, Job},
     stdio::Stdio,
     sys::{self, Limit},
     wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
@@ -24,6 +25,9 @@ use crate::session::{SessionId, User};
 
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The kernel's own number for users that it has none for (`overflowuid` in proc(5)), and of nobody on Linux.
+const NOBODY: u32 = 65534;
 
 /// What root is told.
 const ROOT_REFUSED: &str = "root is not taken into a session, because root can leave every sandbox: \
@@ -39,6 +43,8 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// The OIDC token, if one was sent. Take it out.
     pub token: Option<Zeroizing<String>>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     wish: Wish,
     pub(super) stream: UnixStream,
 }
@@ -59,7 +65,7 @@ impl RunRequest {
     /// Reads one from a client that has just connected. What is wrong with it the client is told, too.
     pub(super) async fn read(stream: UnixStream) -> anyhow::Result<Self> {
         match Self::parse(&stream).await {
-            Ok((user, pid, token, wish)) => Ok(Self {
+            Ok((user, pid, token, service, wish)) => Ok(Self {
                 user,
                 pid,
                 command: wish
@@ -68,6 +74,7 @@ impl RunRequest {
                     .map(|part| String::from_utf8_lossy(&part.0).into_owned())
                     .collect(),
                 token,
+                service,
                 wish,
                 stream,
             }),
@@ -80,7 +87,7 @@ impl RunRequest {
 
     async fn parse(
         stream: &UnixStream,
-    ) -> anyhow::Result<(User, u32, Option<Zeroizing<String>>, Wish)> {
+    ) -> anyhow::Result<(User, u32, Option<Zeroizing<String>>, Option<String>, Wish)> {
         let peer = stream.peer_cred().context("cannot tell who asks")?;
         anyhow::ensure!(peer.uid() != 0, ROOT_REFUSED);
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
@@ -113,7 +120,52 @@ impl RunRequest {
         // The user database may be a directory service far away.
         let name = tokio::task::spawn_blocking(move || name_of(uid)).await?;
         let token = request.token.map(message::Token::reveal);
-        Ok((User { uid, gid, name }, pid, token, wish))
+        Ok((User { uid, gid, name }, pid, token, request.service, wish))
+    }
+
+    /// One of the daemon's own, as a user without rights. What the command prints goes to `output`; it ends with what is returned
+    /// beside it, the client's end of the connection.
+    ///
+    /// # Errors
+    /// When descriptors cannot be made, or the daemon's own limits not be read.
+    pub fn of_the_daemon(command: &[&str], output: OwnedFd) -> anyhow::Result<(Self, UnixStream)> {
+        let null = || {
+            std::fs::File::options()
+                .read(true)
+                .write(true)
+                .open("/dev/null")
+        };
+        let root = std::fs::File::open("/")?;
+        let fds = vec![null()?.into(), output, null()?.into(), root.into()];
+        let (client, stream) = UnixStream::pair()?;
+        let pid = std::process::id();
+        let wish = Wish {
+            groups: Vec::new(),
+            limits: limits::of(pid)?,
+            command: command
+                .iter()
+                .map(|part| Octets(part.as_bytes().to_vec()))
+                .collect(),
+            environment: Vec::new(),
+            umask: 0o022,
+            ignored: Vec::new(),
+            terminal: None,
+            stdio: Stdio::check(fds, false)?,
+        };
+        let request = Self {
+            user: User {
+                uid: NOBODY,
+                gid: NOBODY,
+                name: "nobody".into(),
+            },
+            pid,
+            command: command.iter().map(|part| (*part).to_owned()).collect(),
+            token: None,
+            service: None,
+            wish,
+            stream,
+        };
+        Ok((request, client))
     }
 
     /// Sends the client away: it prints `holdpoint: MESSAGE` and exits with 125. Nothing was started.
@@ -144,7 +196,9 @@ impl RunRequest {
             !in_a_session(self.pid, &site.agents_cgroup)?,
             "this is already a session, and sessions do not nest: run the command directly"
         );
-        running::Made::make(id, site).await
+        let cgroup = site.agents_cgroup.join(id.as_str());
+        let rules = site.sandbox.rules(&cgroup, self.wish.job(&self.user))?;
+        running::Made::make(id, site, rules).await
     }
 }
 
@@ -160,6 +214,19 @@ impl fmt::Debug for RunRequest {
 }
 
 impl Wish {
+    fn job(&self, user: &User) -> Job<'_> {
+        Job {
+            caller: Identity {
+                uid: user.uid,
+                gid: user.gid,
+                groups: self.groups.clone(),
+            },
+            directory: &self.stdio.directory,
+            command: &self.command,
+            environment: &self.environment,
+        }
+    }
+
     /// What the shim is told and given.
     fn start(
         self,
@@ -167,9 +234,10 @@ impl Wish {
         user: &User,
         site: &Site,
     ) -> (Start, [OwnedFd; 3], Option<OwnedFd>) {
-        let bundle = site.runtime_dir.join(super::mounts::BUNDLE_NAME);
+        let bundle = site.runtime_dir.join(super::trust::BUNDLE_NAME);
         let environment = environment::for_session(
             self.environment,
+            user.uid,
             id.as_str(),
             &bundle,
             site.project.as_deref(),
@@ -186,6 +254,7 @@ impl Wish {
             limits: self.limits,
             ignored: self.ignored,
             terminal: self.terminal,
+            state: String::new(),
         };
         (start, self.stdio.standard, self.stdio.terminal)
     }
@@ -208,7 +277,7 @@ fn name_of(uid: u32) -> String {
 
 /// Whether a process lives below the agents' cgroup. (From inside a session the daemon's sockets cannot be reached in the
 /// first place; this is for a process that was moved there from outside.)
-fn in_a_session(pid: u32, agents_cgroup: &Path) -> anyhow::Result<bool> {
+pub(super) fn in_a_session(pid: u32, agents_cgroup: &Path) -> anyhow::Result<bool> {
     let mounts = mountinfo::mounts().context("cannot read the mounts")?;
     let agents = mountinfo::below_cgroup2(&mounts, agents_cgroup)
         .with_context(|| format!("{} is in no cgroup2 file system", agents_cgroup.display()))?;

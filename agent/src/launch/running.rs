@@ -1,30 +1,33 @@
 //! A session from the daemon's side: made, prepared, running.
 
 use std::{
-    fmt,
+    fmt, io,
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
-    process::Stdio,
     time::Duration,
 };
 
 use anyhow::Context as _;
 use tokio::{
     net::{TcpListener, UdpSocket, UnixStream},
-    process::{Child, Command},
+    time::timeout,
 };
 
 use super::{
     Site,
-    cgroup::SessionCgroup,
-    message::{Octets, Prepare, Reply, Service, Start},
+    message::{self, Demand, Errand, Octets, Prepare, Reply, Service, Start},
     request,
+    sandbox::Rules,
+    spawn,
     wire::{MESSAGE_LIMIT, START_LIMIT, nonblocking},
 };
 use crate::session::SessionId;
 
 /// How long the shim may take for each of its steps. It does nothing that waits for anybody.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to end a session; the processes in it have 10 s.
+const ENDED_WITHIN: Duration = Duration::from_secs(15);
+const NO_SHIM: &str = "the session's shim failed";
 
 /// The sockets inside a session's network namespace.
 #[derive(Debug, Default)]
@@ -37,22 +40,26 @@ pub struct Listeners {
     pub dns_udp: Vec<UdpSocket>,
 }
 
-/// A cgroup and a shim with its namespaces. Dropped, nothing of it remains.
+/// A shim with its cgroup and its namespaces. Dropped, nothing of it remains: the shim sees to that.
 #[derive(Debug)]
 pub(super) struct Made {
-    // The order of fields is the order they are dropped in: the shim dies before its cgroup is removed.
-    shim: Child,
-    socket: UnixStream,
-    cgroup: SessionCgroup,
+    shim: Shim,
+    cgroup_id: u64,
     listeners: Listeners,
+}
+
+/// The connection to a session's shim.
+#[derive(Debug)]
+pub(super) struct Shim {
+    pub(super) socket: UnixStream,
+    pub(super) cgroup: PathBuf,
+    pub(super) launcher: PathBuf,
 }
 
 /// A session in which nothing runs yet. Dropped, nothing of it remains and the client is left without an answer.
 pub struct Prepared {
     /// The id of the session's cgroup: what the BPF programs know it by.
     pub cgroup_id: u64,
-    /// The session's cgroup.
-    pub cgroup: PathBuf,
     /// Its sockets. To be taken out and served before the command starts.
     pub listeners: Listeners,
     made: Made,
@@ -62,40 +69,40 @@ pub struct Prepared {
     terminal: Option<OwnedFd>,
 }
 
-/// A session with processes in it. Dropped, they are killed (what is left of its cgroup goes with [`super::end_leftovers`]); that does
-/// not happen when the daemon itself is killed.
+/// A session with processes in it. Dropped, it goes on, without a network: a daemon that is started anew may adopt it.
 #[derive(Debug)]
-pub struct Running {
-    shim: Child,
-    cgroup: SessionCgroup,
-}
+pub struct Running(pub(super) Shim);
 
 impl Made {
-    pub(super) async fn make(id: &SessionId, site: &Site) -> anyhow::Result<Self> {
-        let cgroup = SessionCgroup::create(&site.agents_cgroup, id.as_str())?;
-        let (socket, shim) = spawn_shim().context("cannot start the session's shim")?;
-        let order = Prepare {
+    pub(super) async fn make(id: &SessionId, site: &Site, sandbox: Rules) -> anyhow::Result<Self> {
+        let shim = Shim {
+            socket: spawn::shim(&site.launcher).await?,
+            cgroup: site.agents_cgroup.join(id.as_str()),
+            launcher: site.launcher.clone(),
+        };
+        let order = Errand::Prepare(Box::new(Prepare {
+            version: message::LAUNCHER_VERSION,
+            session: id.to_string(),
+            agents_cgroup: Octets::from(site.agents_cgroup.as_path()),
             ca_bundle: Octets::from(site.ca_bundle.as_path()),
             runtime_dir: Octets::from(site.runtime_dir.as_path()),
-        };
-        nonblocking::send(&socket, &order, MESSAGE_LIMIT, &[], PATIENCE).await?;
-        let (reply, fds) = nonblocking::receive::<Reply>(&socket, MESSAGE_LIMIT, PATIENCE)
+            sandbox,
+        }));
+        nonblocking::send(&shim.socket, &order, MESSAGE_LIMIT, &[], PATIENCE)
             .await
-            .context("the session's shim failed")?;
-        let services = match reply {
-            Reply::Ready { listeners } => listeners,
-            Reply::Failed { message } => anyhow::bail!(message),
-            Reply::Launched => anyhow::bail!("the session's shim is ahead of its orders"),
+            .context(NO_SHIM)?;
+        let (reply, fds) = shim.reply(MESSAGE_LIMIT).await?;
+        let Reply::Ready {
+            cgroup_id,
+            listeners,
+        } = reply
+        else {
+            anyhow::bail!("the session's shim is ahead of its orders");
         };
-        anyhow::ensure!(
-            services.len() == fds.len(),
-            "the session's shim has lost listeners"
-        );
-        let listeners = Listeners::adopt(services.into_iter().zip(fds))?;
+        let listeners = Listeners::adopt(listeners, fds)?;
         Ok(Self {
             shim,
-            socket,
-            cgroup,
+            cgroup_id,
             listeners,
         })
     }
@@ -106,8 +113,7 @@ impl Made {
         (start, standard, terminal): (Start, [OwnedFd; 3], Option<OwnedFd>),
     ) -> Prepared {
         Prepared {
-            cgroup_id: self.cgroup.id(),
-            cgroup: self.cgroup.path().to_owned(),
+            cgroup_id: self.cgroup_id,
             listeners: std::mem::take(&mut self.listeners),
             made: self,
             client,
@@ -118,25 +124,51 @@ impl Made {
     }
 }
 
-/// The running program once more, whatever has become of its file, with nothing inherited but one socket.
-fn spawn_shim() -> anyhow::Result<(UnixStream, Child)> {
-    let (near, far) = std::os::unix::net::UnixStream::pair()?;
-    near.set_nonblocking(true)?;
-    let shim = Command::new("/proc/self/exe")
-        .arg("shim")
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::from(OwnedFd::from(far)))
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    Ok((UnixStream::from_std(near)?, shim))
+impl Shim {
+    /// What it says next. That it could not do what it was told is an error.
+    pub(super) async fn reply(&self, limit: usize) -> anyhow::Result<(Reply, Vec<OwnedFd>)> {
+        match nonblocking::receive::<Reply>(&self.socket, limit, PATIENCE).await {
+            Ok((Reply::Failed { message }, _)) => Err(anyhow::anyhow!(message)),
+            other => other.context(NO_SHIM),
+        }
+    }
+
+    pub(super) async fn demand(&self, demand: &Demand) -> anyhow::Result<()> {
+        nonblocking::send(&self.socket, demand, MESSAGE_LIMIT, &[], PATIENCE)
+            .await
+            .context(NO_SHIM)
+    }
+
+    /// Returns when it has ended. What it says before is of no interest any more. Cancel-safe.
+    async fn gone(&self) {
+        let mut said = [0; 1024];
+        while self.socket.readable().await.is_ok() {
+            match self.socket.try_read(&mut said) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// A shim that has ended in good order has left nothing; one that was killed, perhaps its cgroup.
+    async fn clear(&self) {
+        if self.cgroup.exists()
+            && let Err(error) = spawn::clear(&self.launcher, &self.cgroup).await
+        {
+            tracing::error!(error = format!("{error:#}"), "cannot end a session");
+        }
+    }
 }
 
 impl Listeners {
-    fn adopt(sockets: impl Iterator<Item = (Service, OwnedFd)>) -> anyhow::Result<Self> {
+    pub(super) fn adopt(services: Vec<Service>, sockets: Vec<OwnedFd>) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            services.len() == sockets.len(),
+            "the session's shim has lost listeners"
+        );
         let mut listeners = Self::default();
-        for (service, socket) in sockets {
+        for (service, socket) in services.into_iter().zip(sockets) {
             match service {
                 Service::Proxy => listeners.proxy.push(tcp(socket)?),
                 Service::DnsTcp => listeners.dns_tcp.push(tcp(socket)?),
@@ -151,7 +183,7 @@ impl Listeners {
     }
 }
 
-fn tcp(socket: OwnedFd) -> std::io::Result<TcpListener> {
+fn tcp(socket: OwnedFd) -> io::Result<TcpListener> {
     let socket = std::net::TcpListener::from(socket);
     socket.set_nonblocking(true)?;
     TcpListener::from_std(socket)
@@ -161,7 +193,7 @@ fn tcp(socket: OwnedFd) -> std::io::Result<TcpListener> {
 impl fmt::Debug for Prepared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Prepared")
-            .field("cgroup", &self.cgroup)
+            .field("cgroup", &self.made.shim.cgroup)
             .finish_non_exhaustive()
     }
 }
@@ -172,16 +204,15 @@ impl Prepared {
         request::refuse(&self.client, message).await;
     }
 
-    /// Starts the command. From here on shim and client are on their own.
+    /// Starts the command. From here on shim and client are on their own. `state` is what a daemon that is started anew will be given
+    /// when it finds the session.
     ///
     /// # Errors
     /// When the shim fails; the client has been told then, and nothing runs.
-    pub async fn start(self) -> anyhow::Result<Running> {
+    pub async fn start(mut self, state: String) -> anyhow::Result<Running> {
+        self.start.state = state;
         match self.launch().await {
-            Ok(()) => {
-                let Made { shim, cgroup, .. } = self.made;
-                Ok(Running { shim, cgroup })
-            }
+            Ok(()) => Ok(Running(self.made.shim)),
             Err(error) => {
                 self.refuse(&format!("{error:#}")).await;
                 Err(error)
@@ -190,42 +221,41 @@ impl Prepared {
     }
 
     async fn launch(&self) -> anyhow::Result<()> {
-        let cgroup = std::fs::File::open(&self.cgroup)
-            .with_context(|| format!("cannot open {}", self.cgroup.display()))?;
-        let mut fds = vec![self.client.as_fd(), cgroup.as_fd()];
+        let mut fds = vec![self.client.as_fd()];
         fds.extend(
             self.standard
                 .iter()
                 .chain(&self.terminal)
                 .map(OwnedFd::as_fd),
         );
-        let socket = &self.made.socket;
-        nonblocking::send(socket, &self.start, START_LIMIT, &fds, PATIENCE).await?;
-        let (reply, _) = nonblocking::receive::<Reply>(socket, MESSAGE_LIMIT, PATIENCE)
-            .await
-            .context("the session's shim failed")?;
-        match reply {
+        let shim = &self.made.shim;
+        nonblocking::send(&shim.socket, &self.start, START_LIMIT, &fds, PATIENCE).await?;
+        match shim.reply(MESSAGE_LIMIT).await?.0 {
             Reply::Launched => Ok(()),
-            Reply::Failed { message } => anyhow::bail!(message),
-            Reply::Ready { .. } => anyhow::bail!("the session's shim answered out of turn"),
+            _ => anyhow::bail!("the session's shim answered out of turn"),
         }
     }
 }
 
 impl Running {
-    /// Returns when the last process of the session is gone, and has removed its cgroup by then. Cancel-safe.
+    /// Returns when the last process of the session is gone, and its cgroup. Cancel-safe.
     pub async fn ended(&mut self) {
-        // The shim waits for the init, and with the init goes all that is in its PID namespace.
-        if let Err(error) = self.shim.wait().await {
-            tracing::error!(%error, "cannot wait for a session's shim");
-        }
-        self.kill().await;
+        // The shim ends with the init, and with the init went all that is in its PID namespace.
+        self.0.gone().await;
+        self.0.clear().await;
     }
 
-    /// Kills all processes of the session, waits until they are gone (at most 10 s) and removes its cgroup.
+    /// Kills all processes of the session, waits until they are gone (some 10 s at most) and has its cgroup removed.
     pub async fn kill(&self) {
-        if let Err(error) = self.cgroup.end().await {
-            tracing::error!(error = format!("{error:#}"), "cannot end a session");
+        let ended = async {
+            // One that is not to be reached has ended.
+            if self.0.demand(&Demand::End).await.is_ok() {
+                self.0.gone().await;
+            }
+        };
+        if timeout(ENDED_WITHIN, ended).await.is_err() {
+            tracing::warn!(cgroup = %self.0.cgroup.display(), "a session's shim does not end");
         }
+        self.0.clear().await;
     }
 }

@@ -61,6 +61,17 @@ pub unsafe fn clone_into(cgroup: BorrowedFd<'_>) -> io::Result<Cloned> {
     })
 }
 
+/// A descriptor that is readable once a child has ended (Linux 5.3). Close-on-exec.
+///
+/// # Errors
+/// What pidfd_open(2) says.
+pub fn pidfd_open(child: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: takes no memory.
+    let fd = check(unsafe { libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
 /// Closes every descriptor from `first` on (Linux 5.9).
 ///
 /// # Safety

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     approvals::ApprovalId,
+    refusals::Refused,
     session::{SessionId, User, random_id},
 };
 
@@ -56,6 +57,11 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
+    /// The BPF programs no longer enforce as they did: all sessions are ended, and the daemon ends.
+    EnforcementLost {
+        /// What is gone.
+        what: Text,
+    },
     /// A token was accepted and a session opened for it.
     SessionOpened {
         /// The session.
@@ -66,6 +72,19 @@ pub enum Event {
         user: User,
         /// The command line.
         command: Texts,
+        /// The id of the session's cgroup.
+        cgroup_id: u64,
+        /// The service in whose sandbox it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<Text>,
+        /// For a job in that sandbox: the service's own session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<SessionId>,
+    },
+    /// A daemon that was started anew has taken over a session of the one before.
+    SessionAdopted {
+        /// The session.
+        session: SessionId,
         /// The id of the session's cgroup.
         cgroup_id: u64,
     },
@@ -108,6 +127,23 @@ pub enum Event {
         reason: Text,
         /// Who connected.
         process: Option<Process>,
+    },
+    /// The kernel, the resolver or the launcher refused something, `count` times since the record was last told of it.
+    Refused {
+        /// What.
+        #[serde(flatten)]
+        refused: Refused,
+        /// The process that asked last.
+        pid: Option<u32>,
+        /// How often.
+        count: u64,
+    },
+    /// More was refused, too much of it to tell one by one.
+    RefusedMore {
+        /// The session, where it is one's.
+        session: Option<SessionId>,
+        /// How often.
+        count: u64,
     },
     /// A request that could not be read as an operation was refused.
     RequestRefused {
@@ -241,9 +277,13 @@ impl Event {
         match self {
             Self::DaemonStarted { .. }
             | Self::DaemonStopped { .. }
+            | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
             | Self::ControlRefused { .. } => None,
+            Self::Refused { refused, .. } => refused.session.as_ref(),
+            Self::RefusedMore { session, .. } => session.as_ref(),
             Self::SessionOpened { session, .. }
+            | Self::SessionAdopted { session, .. }
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
             | Self::ConnectionRefused { session, .. }

@@ -16,7 +16,7 @@ const MARKER: &str = "…[cut]";
 pub(crate) const MASKED: &str = "[masked]";
 
 /// Text of at most 2048 bytes as JSON spells it; what was longer ends in `…[cut]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Text(String);
 

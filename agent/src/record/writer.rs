@@ -21,6 +21,7 @@ use super::{
     index::Index,
     store::{Encoded, Store, StoredEvent},
 };
+use crate::metrics::metrics;
 
 /// Events in one commit at most.
 const GROUP: usize = 512;
@@ -204,6 +205,7 @@ impl Writer {
             stored.push(event);
         }
         self.store.write(encoded)?;
+        metrics().record_written(count);
         self.head = head;
         self.unsynced.append(&mut stored);
         Ok(first)
@@ -219,9 +221,11 @@ impl Writer {
         if self.unsynced.is_empty() {
             return Ok(());
         }
+        let started = Instant::now();
         if let Err(error) = self.store.sync(self.head) {
             return Err(self.fail(&error));
         }
+        metrics().record_synced(started.elapsed());
         self.synced = self.head;
         let mut index = self.index.write().expect("no panic while locked");
         for event in self.unsynced.drain(..) {
@@ -257,6 +261,7 @@ impl Writer {
 
     fn fail(&mut self, error: &anyhow::Error) -> RecordError {
         let message = format!("{error:#}");
+        metrics().record_failed();
         if self.failed.is_none() {
             tracing::error!(
                 error = message,

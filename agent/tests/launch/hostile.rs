@@ -13,7 +13,7 @@ use std::{
 
 use crate::{
     Case,
-    world::{UID, World},
+    world::{UID, World, connect_as_nobody},
 };
 
 pub const CASES: &[Case] = &[
@@ -91,7 +91,9 @@ fn a_directory_as_stdio_is_refused(world: &World) {
 }
 
 fn no_nesting(world: &World) {
-    let client = world.dir().join("launch");
+    // Where the session sees it.
+    let client = world.dir().join("work/launch");
+    std::fs::copy(world.dir().join("launch"), &client).expect("copies");
     let nested = |unset: &str| {
         let script = format!(
             "{unset} HOLDPOINT_TOKEN=x {} client --socket {} -- echo started",
@@ -146,7 +148,7 @@ fn no_daemon(world: &World) {
 
 /// As an unprivileged client: what the daemon answers to raw bytes.
 fn answer(world: &World, bytes: &[u8], finish: bool) -> String {
-    let stream = connect_as_nobody(world);
+    let stream = connect_as_nobody(&world.socket()).expect("connects");
     let mut stream = &stream;
     let _ = stream.write_all(bytes);
     if finish {
@@ -158,19 +160,6 @@ fn answer(world: &World, bytes: &[u8], finish: bool) -> String {
     // A daemon that closes with bytes unread resets the connection, after its answer.
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8_lossy(&answer).into_owned()
-}
-
-/// The credentials of a socket's peer are those it connected with.
-fn connect_as_nobody(world: &World) -> UnixStream {
-    let path = world.socket();
-    std::thread::spawn(move || {
-        // SAFETY: takes no memory. The bare system call changes this thread only, which ends here.
-        let changed = unsafe { libc::syscall(libc::SYS_setresuid, UID, UID, UID) };
-        assert_eq!(changed, 0);
-        UnixStream::connect(path).expect("connects")
-    })
-    .join()
-    .expect("connects")
 }
 
 fn garbage(world: &World) {
@@ -185,7 +174,7 @@ fn garbage(world: &World) {
         assert!(answer.contains(why), "{bytes:?}: {answer}");
     }
     // Well-formed, but without descriptors.
-    let request = br#"{"version":1,"command":["true"],"environment":[],"token":null,"umask":18,"ignored":[],"terminal":null}"#;
+    let request = br#"{"version":2,"command":["true"],"environment":[],"token":null,"service":null,"umask":18,"ignored":[],"terminal":null}"#;
     let frame = [&(request.len() as u32).to_be_bytes(), &request[..]].concat();
     let said = answer(world, &frame, true);
     assert!(
@@ -199,7 +188,7 @@ fn garbage(world: &World) {
             .count()
     };
     let before = count();
-    let stream = connect_as_nobody(world);
+    let stream = connect_as_nobody(&world.socket()).expect("connects");
     let many = [stream.as_fd().as_raw_fd(); 200];
     let rights = [nix::sys::socket::ControlMessage::ScmRights(&many)];
     nix::sys::socket::sendmsg::<()>(
@@ -231,7 +220,9 @@ fn oversize(world: &World) {
 }
 
 fn a_slow_client_holds_up_nobody(world: &World) {
-    let slow: Vec<_> = (0..20).map(|_| connect_as_nobody(world)).collect();
+    let slow: Vec<_> = (0..20)
+        .map(|_| connect_as_nobody(&world.socket()).expect("connects"))
+        .collect();
     for mut stream in &slow {
         stream.write_all(b"\0").expect("writes");
     }

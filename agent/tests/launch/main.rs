@@ -1,8 +1,9 @@
 //! Sessions on the real kernel: starts commands as an unprivileged user and looks at what they got. Needs root.
 //!
-//! The binary plays every part itself: `launch daemon DIR` is a daemon without policy, `launch shim` the shim, `launch client ..` is
+//! The binary plays every part itself: `launch daemon DIR` is a daemon without policy, `launch launcher ..` its launcher, `launch shim` the shim, `launch client ..` is
 //! `holdpoint run`, `launch probe NAME` a sandboxed command that tries something. Anything else is a filter of test names.
 
+mod hidden;
 mod hostile;
 mod inside;
 mod jobs;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().collect();
     match arguments.get(1).map(String::as_str) {
         Some("shim") => holdpoint::launch::shim::main(),
+        Some("launcher") => world::launcher(&arguments),
         Some("daemon") => world::daemon(arguments[2].as_ref()),
         Some("client") => holdpoint::cli::run::run(Client::parse_from(&arguments[1..]).run),
         Some("probe") => probe::main(&arguments[2]),
@@ -58,6 +60,7 @@ fn test(arguments: &[String]) -> ExitCode {
     let mut failed = Vec::new();
     for (name, case) in [
         inside::CASES,
+        hidden::CASES,
         jobs::CASES,
         terminal::CASES,
         life::CASES,

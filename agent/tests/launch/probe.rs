@@ -10,7 +10,12 @@ pub fn main(name: &str) -> ExitCode {
         "x32" => x32(),
         "i386" => i386(),
         "typing" => typing(),
-        _ => panic!("no such probe: {name}"),
+        "own-socket" => own_socket(),
+        _ => match name.split_once(':') {
+            Some(("connect", path)) => connect(path),
+            Some(("connect-later", path)) => connect_later(path),
+            _ => panic!("no such probe: {name}"),
+        },
     }
     ExitCode::SUCCESS
 }
@@ -90,6 +95,11 @@ fn calls() {
         ("open_by_handle_at", libc::SYS_open_by_handle_at),
         ("pidfd_getfd", libc::SYS_pidfd_getfd),
         ("finit_module", libc::SYS_finit_module),
+        ("open_tree_attr", 467),
+        ("syslog", libc::SYS_syslog),
+        ("quotactl", libc::SYS_quotactl),
+        ("reboot", libc::SYS_reboot),
+        ("chroot", libc::SYS_chroot),
     ];
     for (name, number) in attempts {
         // SAFETY: null pointers and zeros; the kernel reads no memory through them.
@@ -103,6 +113,33 @@ fn calls() {
     // SAFETY: TIOCSTI reads one byte.
     let typed = unsafe { libc::ioctl(0, libc::TIOCSTI, &raw const byte) };
     println!("TIOCSTI: {}", outcome(typed.into()));
+}
+
+fn connect(path: &str) {
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => println!("works"),
+        Err(error) => println!("errno {:?}", error.raw_os_error()),
+    }
+}
+
+/// To one that is made after the session.
+fn connect_later(path: &str) {
+    println!("ready");
+    while !std::path::Path::new(path).exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    connect(path);
+}
+
+/// One that another process of the session connects to.
+fn own_socket() {
+    let path = "/tmp/own.sock";
+    let _listener = std::os::unix::net::UnixListener::bind(path).expect("binds");
+    let program = std::env::args().next().expect("a name");
+    let connected = std::process::Command::new(program)
+        .args(["probe", &format!("connect:{path}")])
+        .status();
+    assert!(connected.expect("runs").success());
 }
 
 /// getpid by x32's numbers.

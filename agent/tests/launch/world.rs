@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{fs::PermissionsExt as _, net::UnixStream, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitCode, Output, Stdio},
     sync::Mutex,
@@ -11,7 +11,11 @@ use std::{
 };
 
 use holdpoint::{
-    launch::{RunListener, RunRequest, Site, end_leftovers},
+    launch::{
+        Launcher, Limits, Listeners, RunListener, RunRequest, Running, Sandbox, Site,
+        enable_controllers, end_leftovers, find,
+        launcher::{self, Term},
+    },
     session::SessionId,
 };
 
@@ -24,6 +28,7 @@ pub const TOKEN: &str = "header.payload.signature";
 pub struct World {
     dir: tempfile::TempDir,
     agents_cgroup: PathBuf,
+    missing_controllers: Vec<&'static str>,
     daemon: Mutex<Child>,
 }
 
@@ -38,15 +43,19 @@ impl World {
         fs::copy("/proc/self/exe", dir.path().join("launch")).expect("a copy that nobody may read");
         fs::create_dir(dir.path().join("run")).expect("a runtime directory");
         fs::write(dir.path().join("bundle.pem"), "the session's CA bundle\n").expect("a bundle");
+        fs::create_dir(dir.path().join("shared")).expect("a directory");
+        fs::write(dir.path().join("shared/file"), "shared\n").expect("a file");
         let work = dir.path().join("work");
         fs::create_dir(&work).expect("a directory");
         std::os::unix::fs::chown(&work, Some(UID), Some(UID)).expect("to be given away");
         let agents_cgroup = agents_cgroup(dir.path());
         fs::create_dir(&agents_cgroup).expect("a cgroup");
+        let missing_controllers = enable_controllers(&agents_cgroup);
         let daemon = Mutex::new(spawn_daemon(dir.path()));
         Self {
             dir,
             agents_cgroup,
+            missing_controllers,
             daemon,
         }
     }
@@ -54,6 +63,11 @@ impl World {
     /// The directory of it all.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Those that cgroup2 does not have here.
+    pub fn missing_controllers(&self) -> &[&'static str] {
+        &self.missing_controllers
     }
 
     /// The daemon's process id.
@@ -82,9 +96,16 @@ impl World {
             .collect()
     }
 
-    /// Waits until there is none.
+    /// How many of them could be adopted.
+    pub fn doors(&self) -> usize {
+        fs::read_dir(self.dir().join("run/sessions")).map_or(0, Iterator::count)
+    }
+
+    /// Waits until there is none, and nothing left of any.
     pub fn all_ended(&self) {
-        eventually("all sessions have ended", || self.sessions().is_empty());
+        eventually("all sessions have ended", || {
+            self.sessions().is_empty() && self.doors() == 0
+        });
     }
 
     /// `holdpoint run -- COMMAND...` as nobody, in `work`, with pipes.
@@ -140,7 +161,21 @@ impl Drop for World {
         self.kill_daemon();
         end_leftovers(&self.agents_cgroup).expect("ends what is left");
         fs::remove_dir(&self.agents_cgroup).expect("is empty");
+        eventually("no session's socket is left", || self.doors() == 0);
     }
+}
+
+/// The credentials of a socket's peer are those it connected with.
+pub fn connect_as_nobody(path: &Path) -> std::io::Result<UnixStream> {
+    let path = path.to_owned();
+    std::thread::spawn(move || {
+        // SAFETY: takes no memory. The bare system call changes this thread only, which ends here.
+        let changed = unsafe { libc::syscall(libc::SYS_setresuid, UID, UID, UID) };
+        assert_eq!(changed, 0);
+        UnixStream::connect(path)
+    })
+    .join()
+    .expect("no panic")
 }
 
 /// Waits for something, 10 seconds at most.
@@ -186,20 +221,47 @@ fn spawn_daemon(dir: &Path) -> Child {
 pub fn daemon(dir: &Path) -> ExitCode {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
+        let agents_cgroup = agents_cgroup(dir);
+        let runtime_dir = dir.join("run");
+        let launcher = Launcher::find_or_start(&runtime_dir, &agents_cgroup, false).await;
+        let launcher = launcher.expect("a launcher");
         let site: &Site = Box::leak(Box::new(Site {
-            agents_cgroup: agents_cgroup(dir),
+            agents_cgroup,
             ca_bundle: dir.join("bundle.pem"),
-            runtime_dir: dir.join("run"),
+            launcher: launcher.socket().to_owned(),
+            runtime_dir,
             project: Some("test-project".into()),
+            sandbox: Sandbox {
+                shared: vec![dir.join("shared")],
+                sockets: vec![dir.join("allowed.sock")],
+                limits: Limits {
+                    processes: 64,
+                    memory: Some(256 << 20),
+                },
+                ..Sandbox::default()
+            },
         }));
         let listener = RunListener::bind(&dir.join("run/run.sock")).expect("listens");
-        end_leftovers(&site.agents_cgroup).expect("ends what is left");
+        for found in find(site).await.expect("looks for sessions") {
+            assert_eq!(found.state, STATE);
+            let listeners = found.listen().await.expect("listeners");
+            tokio::spawn(live(listeners, found.into_running()));
+        }
         println!("ready");
         loop {
             let request = listener.accept().await.expect("accepts");
             tokio::spawn(session(request, site));
         }
     })
+}
+
+/// What a daemon leaves for the next one.
+const STATE: &str = "what the \"daemon\" wants to know";
+
+/// `launcher --temporary CGROUP`.
+pub fn launcher(arguments: &[String]) -> ExitCode {
+    launcher::run("".as_ref(), (&arguments[3]).into(), Term::Temporary).expect("serves");
+    ExitCode::SUCCESS
 }
 
 async fn session(request: RunRequest, site: &Site) {
@@ -215,6 +277,12 @@ async fn session(request: RunRequest, site: &Site) {
         Err((request, error)) => return request.refuse(&format!("{error:#}")).await,
     };
     let listeners = std::mem::take(&mut prepared.listeners);
+    if let Ok(running) = prepared.start(STATE.into()).await {
+        live(listeners, running).await;
+    }
+}
+
+async fn live(listeners: Listeners, mut running: Running) {
     let answering = tokio::spawn(async move {
         loop {
             let (stream, _) = listeners.proxy[0].accept().await.expect("accepts");
@@ -222,8 +290,6 @@ async fn session(request: RunRequest, site: &Site) {
             stream.try_write(b"the proxy\n").expect("writes");
         }
     });
-    if let Ok(mut running) = prepared.start().await {
-        running.ended().await;
-    }
+    running.ended().await;
     answering.abort();
 }

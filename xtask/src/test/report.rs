@@ -15,11 +15,12 @@ pub struct Report {
     counts: Counts,
 }
 
+/// How many tests came out how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub struct Counts {
+    pub passed: u64,
+    pub failed: u64,
+    pub ignored: u64,
 }
 
 impl Report {
@@ -59,6 +60,16 @@ impl Report {
             counted.add(Counts::read(&line).unwrap_or_default());
         }
         let success = child.wait()?.success();
+        self.settle(name, counted, success, begun);
+        Ok(())
+    }
+
+    /// Counts what was printed elsewhere by tests that began at `begun`.
+    pub fn printed(&mut self, name: &str, lines: &[String], success: bool, begun: Instant) {
+        self.settle(name, Counts::of(lines), success, begun);
+    }
+
+    fn settle(&mut self, name: &str, counted: Counts, success: bool, begun: Instant) {
         // A test binary that dies tells no counts: its step fails all the same.
         if success || counted.failed == 0 {
             self.step(name, success, begun);
@@ -66,7 +77,6 @@ impl Report {
             self.tell(name, false, begun);
         }
         self.counts.add(counted);
-        Ok(())
     }
 
     /// Says what was left out.
@@ -122,6 +132,15 @@ impl Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+    }
+
+    /// Of all that was printed.
+    pub fn of(lines: &[String]) -> Self {
+        let mut counts = Self::default();
+        for line in lines {
+            counts.add(Self::read(line).unwrap_or_default());
+        }
+        counts
     }
 
     /// From a line about one test, as libtest and the harnesses of our own write it.

@@ -84,9 +84,17 @@ fn is_tricky(character: char) -> bool {
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// A table with a head. All columns but the last are as wide as they need to be; the last is cut to what is left, at
-/// its beginning: the end of a resource's name tells most.
-pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+/// Which part of the last column is kept where there is no room for all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Of a command, the beginning tells most.
+    Beginning,
+    /// Of a resource's name, the end.
+    End,
+}
+
+/// A table with a head. All columns but the last are as wide as they need to be; the last is cut to what is left.
+pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]], keep: Keep) -> String {
     let rows: Vec<[String; N]> = rows
         .iter()
         .map(|row| row.each_ref().map(|cell| safe(cell)))
@@ -99,29 +107,34 @@ pub fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     }
     let before_last: usize = widths.iter().take(N - 1).map(|width| width + 2).sum();
     let room = WIDTH.saturating_sub(before_last).max(20);
-    let mut text = line(&head.map(str::to_owned), &widths, room);
+    let mut text = line(&head.map(str::to_owned), &widths, (room, keep));
     for row in &rows {
-        text.push_str(&line(row, &widths, room));
+        text.push_str(&line(row, &widths, (room, keep)));
     }
     text
 }
 
-fn line<const N: usize>(cells: &[String; N], widths: &[usize; N], room: usize) -> String {
+fn line<const N: usize>(cells: &[String; N], widths: &[usize; N], last: (usize, Keep)) -> String {
     let mut line = String::new();
     for (cell, width) in cells.iter().zip(widths).take(N - 1) {
         let _ = write!(line, "{cell:width$}  ");
     }
-    line.push_str(&end_of(&cells[N - 1], room));
+    line.push_str(&part_of(&cells[N - 1], last));
     format!("{}\n", line.trim_end())
 }
 
-fn end_of(text: &str, room: usize) -> String {
+fn part_of(text: &str, (room, keep): (usize, Keep)) -> String {
     let length = text.chars().count();
     if length <= room {
         return text.to_owned();
     }
-    let kept: String = text.chars().skip(length - room + 1).collect();
-    format!("…{kept}")
+    match keep {
+        Keep::Beginning => text.chars().take(room - 1).chain(['…']).collect(),
+        Keep::End => ['…']
+            .into_iter()
+            .chain(text.chars().skip(length - room + 1))
+            .collect(),
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +160,11 @@ mod tests {
 
         #[test]
         fn a_table_has_a_line_a_row(cell in "(?s).{0,300}") {
-            let table = table(["ID", "RESOURCE"], &[["ap-1".into(), cell]]);
-            prop_assert_eq!(table.lines().count(), 2);
-            prop_assert!(table.lines().all(|line| line.chars().count() <= WIDTH));
+            for keep in [Keep::Beginning, Keep::End] {
+                let table = table(["ID", "RESOURCE"], &[["ap-1".into(), cell.clone()]], keep);
+                prop_assert_eq!(table.lines().count(), 2);
+                prop_assert!(table.lines().all(|line| line.chars().count() <= WIDTH));
+            }
         }
     }
 
@@ -163,13 +178,30 @@ mod tests {
     }
 
     #[test]
+    fn what_tells_most_is_kept() {
+        let row = [["x".to_owned(), format!("gcloud{}instance", "-".repeat(200))]];
+        let last = |keep| {
+            table(["ID", "R"], &row, keep)
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        assert!(
+            last(Keep::Beginning).starts_with("x   gcloud-")
+                && last(Keep::Beginning).ends_with("-…")
+        );
+        assert!(last(Keep::End).starts_with("x   …-") && last(Keep::End).ends_with("-instance"));
+    }
+
+    #[test]
     fn columns_line_up() {
         let rows = [
             ["ap-1".to_owned(), "x".to_owned()],
             ["ap-123".to_owned(), "y".to_owned()],
         ];
         assert_eq!(
-            table(["ID", "R"], &rows),
+            table(["ID", "R"], &rows, Keep::End),
             "ID      R\nap-1    x\nap-123  y\n"
         );
     }

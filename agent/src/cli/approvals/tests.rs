@@ -91,6 +91,7 @@ fn a_list_fits_the_screen_and_keeps_the_end_of_the_name() {
     let text = table(
         ["ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE"],
         &[row],
+        Keep::End,
     );
     assert!(text.lines().all(|line| line.chars().count() <= 100));
     assert!(text.trim_end().ends_with("y/instances/prod-db"));

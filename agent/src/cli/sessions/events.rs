@@ -2,8 +2,11 @@
 
 use holdpoint_core::approval::Answer;
 
-use crate::record::{
-    DecisionRecord, DecisionVerdict, Event, OperationRecord, OutcomeResult, Process, Text,
+use crate::{
+    record::{
+        DecisionRecord, DecisionVerdict, Event, OperationRecord, OutcomeResult, Process, Text,
+    },
+    refusals::Refused,
 };
 
 /// One line; not yet safe to print.
@@ -11,7 +14,11 @@ pub(super) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
+        Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
+        Event::SessionAdopted { cgroup_id, .. } => {
+            format!("session     adopted by a new daemon, cgroup {cgroup_id}")
+        }
         Event::SessionRefused { user, reason } => {
             format!("session     refused to {}: {reason}", user.name)
         }
@@ -38,6 +45,12 @@ pub(super) fn described(event: &Event) -> String {
             let from = from(process.as_ref());
             format!("connection  {connection} to {destination} refused: {reason}{from}")
         }
+        Event::Refused {
+            refused,
+            pid,
+            count,
+        } => refusal(refused, *pid, *count),
+        Event::RefusedMore { count, .. } => format!("refused     {count} more, in other ways"),
         Event::RequestRefused {
             request, reason, ..
         } => format!("request     {request} refused: {reason}"),
@@ -104,6 +117,19 @@ pub(super) fn described(event: &Event) -> String {
             ..
         } => format!("control     {request} refused to {}: {reason}", user.name),
     }
+}
+
+fn refusal(refused: &Refused, pid: Option<u32>, count: u64) -> String {
+    let by = refused.by.name();
+    let to = within(" to ", refused.destination.as_ref());
+    let process = match (&refused.process, pid) {
+        (Some(process), Some(pid)) => format!(" from {pid} ({process})"),
+        _ => String::new(),
+    };
+    format!(
+        "refused     by the {by}, {count} times{to}: {}{process}",
+        refused.reason
+    )
 }
 
 fn intent(operation: &OperationRecord, decision: &DecisionRecord) -> String {

@@ -6,6 +6,8 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
+
 use super::{Attack, Scene, check, lacking_if, succeed};
 
 pub const ATTACKS: &[Attack] = &[
@@ -38,6 +40,8 @@ pub const ATTACKS: &[Attack] = &[
         check(unsafe { libc::syscall(libc::SYS_keyctl, 0, KEY_SPEC_SESSION_KEYRING, 1) }).map(drop)
     }),
     succeed("bpf", "a BPF map", |_| {
+        // Maps are locked memory before Linux 5.11; who may not have more has what there is.
+        let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
         // BPF_MAP_CREATE of an array of one 4-byte value: type, key size, value size, entries.
         let attributes = [2_u32, 4, 4, 1];
         // SAFETY: reads 16 bytes.

@@ -14,6 +14,9 @@ pub const ATTACKS: &[Attack] = &[
     succeed("mptcp-socket", "an MPTCP socket", |_| {
         other(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP).map(drop)
     }),
+    succeed("smc", "a socket of shared memory communications", |_| {
+        other(libc::AF_INET, libc::SOCK_STREAM, IPPROTO_SMC).map(drop)
+    }),
     succeed("dccp", "a DCCP socket", |_| {
         other(libc::AF_INET, SOCK_DCCP, libc::IPPROTO_DCCP).map(drop)
     }),
@@ -57,6 +60,8 @@ pub const ATTACKS: &[Attack] = &[
     }),
 ];
 
+/// Of linux/in.h, since Linux 6.11.
+const IPPROTO_SMC: i32 = 256;
 /// `SOCK_DCCP` of linux/net.h.
 const SOCK_DCCP: i32 = 6;
 /// One more than any family of Linux has (AF_MAX of linux/socket.h, with room to grow).
@@ -74,7 +79,11 @@ fn any_other(_: &super::Scene) -> io::Result<()> {
         libc::AF_NETLINK,
     ];
     let mut refusal = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
-    for family in (1..FAMILIES).filter(|family| !usual.contains(family)) {
+    // First those that most kernels have: for others they look for a module, each time.
+    let families = [libc::AF_ALG, libc::AF_VSOCK]
+        .into_iter()
+        .chain(1..FAMILIES);
+    for family in families.filter(|family| !usual.contains(family)) {
         for kind in [
             libc::SOCK_STREAM,
             libc::SOCK_DGRAM,

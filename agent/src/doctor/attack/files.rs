@@ -32,7 +32,7 @@ pub const ATTACKS: &[Attack] = &[
         writable(Path::new("/etc/resolv.conf"))
     }),
     succeed("hosts", "write to /etc/hosts", |_| {
-        writable(Path::new("/etc/hosts"))
+        writable(Path::new("/etc/hosts")).map_err(missing)
     }),
     succeed(
         "core-pattern",
@@ -80,7 +80,7 @@ pub const ATTACKS: &[Attack] = &[
 ];
 
 /// Where there is no such file, the kernel has no such thing.
-fn missing(error: io::Error) -> io::Error {
+pub fn missing(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ENODEV),
         _ => error,
@@ -98,7 +98,11 @@ fn readable(dir: PathBuf) -> io::Result<()> {
 
 /// `0` stands for the writer.
 fn move_to(cgroup: &Path) -> io::Result<()> {
-    fs::write(cgroup.join("cgroup.procs"), "0")
+    match fs::write(cgroup.join("cgroup.procs"), "0") {
+        // Who may not is told so first. A cgroup that has controllers below it, as slices of systemd's do, takes no process of anybody's.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Ok(()),
+        moved => moved,
+    }
 }
 
 /// Where the session's cgroup is in the file system.

@@ -2,16 +2,21 @@
 //! once inside, where it must not.
 
 mod calls;
+mod devices;
 mod families;
 mod files;
+mod mounting;
 mod names;
 mod namespaces;
 mod nearby;
 mod packets;
+mod privileges;
 mod processes;
+mod routes;
 mod runner;
 mod secrets;
 mod services;
+mod shared;
 mod sockets;
 mod traffic;
 mod victim;
@@ -24,6 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use runner::{Outcome, Tried, main};
 pub(super) use secrets::VARIABLES;
 pub(super) use services::STAND_INS;
+pub(super) use shared::STAND_INS as SHARED_STAND_INS;
 pub(super) use traffic::other as other_socket;
 pub use victim::Victim;
 pub(super) use victim::{SECRET, VARIABLE};
@@ -84,15 +90,20 @@ pub fn all() -> impl Iterator<Item = &'static Attack> {
         web::CONTROLS,
         traffic::ATTACKS,
         packets::ATTACKS,
+        routes::ATTACKS,
         families::ATTACKS,
         nearby::ATTACKS,
         names::ATTACKS,
         web::ATTACKS,
         sockets::ATTACKS,
         services::ATTACKS,
+        shared::ATTACKS,
         processes::ATTACKS,
         namespaces::ATTACKS,
+        mounting::ATTACKS,
         calls::ATTACKS,
+        privileges::ATTACKS,
+        devices::ATTACKS,
         files::ATTACKS,
         secrets::ATTACKS,
     ]

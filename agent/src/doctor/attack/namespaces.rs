@@ -90,10 +90,10 @@ fn enter(scene: &Scene, namespace: &str) -> io::Result<()> {
     setns(File::open(path)?, CloneFlags::empty()).map_err(io::Error::from)
 }
 
-/// With all capabilities over them where that is possible; as root, without a user namespace. What follows tells.
-fn own_mounts() {
-    let _ = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)
-        .or_else(|_| unshare(CloneFlags::CLONE_NEWNS));
+/// As root, of the host's own making; else with all capabilities over them where that is possible. What follows tells.
+pub fn own_mounts() {
+    let _ = unshare(CloneFlags::CLONE_NEWNS)
+        .or_else(|_| unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS));
     let nothing = None::<&str>;
     let _ = mount(
         nothing,

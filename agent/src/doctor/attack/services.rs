@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Attack, Scene, arrive, succeed};
-use crate::doctor::stage::places::RUNTIME;
+use crate::{doctor::stage::places::RUNTIME, launch::TEMPORARY_SOCKET};
 
 /// Sockets that the doctor stands in for.
 pub const STAND_INS: &[&str] = &[
@@ -24,6 +24,8 @@ pub const STAND_INS: &[&str] = &[
     "/run/snapd.socket",
     "/run/nscd/socket",
     "/run/avahi-daemon/socket",
+    "/run/postgresql/.s.PGSQL.5432",
+    "/mnt/agent.sock",
 ];
 
 pub const ATTACKS: &[Attack] = &[
@@ -65,6 +67,14 @@ pub const ATTACKS: &[Attack] = &[
     arrive("avahi", "Avahi", |scene| {
         ask(scene, "/run/avahi-daemon/socket")
     }),
+    arrive("any-in-run", "a service that nobody thought of", |scene| {
+        ask(scene, "/run/postgresql/.s.PGSQL.5432")
+    }),
+    arrive(
+        "any-elsewhere",
+        "a socket in somebody's directory (gpg-agent, tmux)",
+        |scene| ask(scene, "/mnt/agent.sock"),
+    ),
     succeed("control-socket", "Holdpoint's own control API", |_| {
         UnixStream::connect(Path::new(RUNTIME).join("control.sock")).map(drop)
     }),
@@ -73,6 +83,9 @@ pub const ATTACKS: &[Attack] = &[
         "another session, of a token of one's own",
         |_| UnixStream::connect(Path::new(RUNTIME).join("run.sock")).map(drop),
     ),
+    succeed("launcher-socket", "a shim, to be told what to do", |_| {
+        UnixStream::connect(Path::new(RUNTIME).join(TEMPORARY_SOCKET)).map(drop)
+    }),
 ];
 
 fn ask(scene: &Scene, path: &str) -> io::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write as _},
-    net::{SocketAddr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         linux::net::SocketAddrExt as _,
@@ -12,9 +12,9 @@ use std::{
 
 use nix::sys::socket::{SockaddrStorage, connect};
 
-use super::{Attack, Scene, arrive, no};
+use super::{Attack, Scene, arrive, check, no};
 use crate::{
-    doctor::stage::places::{ABSTRACT, FAR_V4, FAR_V6, HAND_OVER, PORT, far},
+    doctor::stage::places::{ABSTRACT, FAR_V4, FAR_V6, HAND_OVER, LOOPBACK_PORT, PORT, far},
     launch::sys::receive_with,
 };
 
@@ -46,6 +46,36 @@ pub const ATTACKS: &[Attack] = &[
         |scene| connected_udp(scene, UDP6, far(FAR_V6, PORT)),
     ),
     arrive(
+        "handed-loopback4",
+        "the host's 127.0.0.1, by a socket that somebody outside made",
+        |scene| tcp(scene, TCP4, (Ipv4Addr::LOCALHOST, LOOPBACK_PORT).into()),
+    ),
+    arrive("handed-loopback6", "the same over IPv6", |scene| {
+        tcp(scene, TCP6, (Ipv6Addr::LOCALHOST, LOOPBACK_PORT).into())
+    }),
+    arrive("handed-loopback-udp", "the same over UDP", |scene| {
+        udp(scene, UDP4, (Ipv4Addr::LOCALHOST, LOOPBACK_PORT).into())
+    }),
+    arrive(
+        "handed-disconnected",
+        "one that was connected, disconnected and sent elsewhere",
+        |scene| {
+            let socket = UdpSocket::from(handed(CONNECTED_UDP4)?);
+            disconnect(&socket)?;
+            socket.send_to(&scene.line(), far(FAR_V4, PORT)).map(drop)
+        },
+    ),
+    arrive(
+        "disconnected",
+        "a UDP socket connected to the resolver, then to nobody",
+        |scene| {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            socket.connect(far(FAR_V4, 53))?;
+            disconnect(&socket)?;
+            socket.send_to(&scene.line(), far(FAR_V4, PORT)).map(drop)
+        },
+    ),
+    arrive(
         "abstract-stream",
         "an abstract UNIX socket of the host",
         |scene| {
@@ -65,6 +95,22 @@ pub const TCP4: usize = 0;
 pub const TCP6: usize = 1;
 pub const UDP4: usize = 2;
 pub const UDP6: usize = 3;
+pub const CONNECTED_UDP4: usize = 4;
+
+/// By an address without a family (connect(2)).
+fn disconnect(socket: &UdpSocket) -> io::Result<()> {
+    // SAFETY: all zero is a valid sockaddr; AF_UNSPEC is 0.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    // SAFETY: reads one sockaddr.
+    check(unsafe {
+        libc::connect(
+            socket.as_raw_fd(),
+            &raw const nobody,
+            size_of_val(&nobody) as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
 
 /// Takes what the accomplice outside hands out, and keeps one of it.
 fn handed(index: usize) -> io::Result<OwnedFd> {

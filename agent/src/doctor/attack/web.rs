@@ -14,7 +14,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{Attack, Goal, arrive};
+use super::{Attack, Goal, Scene, arrive};
 use crate::{
     doctor::stage::places::{FAR_V4, far},
     launch::PROXY_PORT,
@@ -107,10 +107,16 @@ pub const ATTACKS: &[Attack] = &[
         },
     ),
     arrive("doh", "DNS over HTTPS", |scene| {
-        let host = "dns.tunnel.example";
-        let path = format!("/dns-query?dns={}", scene.mark());
-        https(host, &request("GET", &path, host, ""))
+        doh(scene, "dns.tunnel.example")
     }),
+    arrive("doh-google", "DNS over HTTPS, of Google's", |scene| {
+        doh(scene, "dns.google")
+    }),
+    arrive(
+        "doh-cloudflare",
+        "DNS over HTTPS, of Cloudflare's",
+        |scene| doh(scene, "cloudflare-dns.com"),
+    ),
     arrive("dot", "DNS over TLS", |scene| {
         let host = format!("{}.tunnel.example", scene.mark());
         // What is asked does not matter: the name is gone by then.
@@ -151,6 +157,11 @@ pub const ATTACKS: &[Attack] = &[
         },
     ),
 ];
+
+fn doh(scene: &Scene, host: &str) -> io::Result<()> {
+    let path = format!("/dns-query?dns={}", scene.mark());
+    https(host, &request("GET", &path, host, ""))
+}
 
 fn proxy() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, PROXY_PORT).into()

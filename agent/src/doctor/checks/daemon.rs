@@ -32,6 +32,23 @@ pub async fn check(config: &Config) -> (Option<Value>, Vec<Finding>) {
     (Some(status), findings)
 }
 
+/// Who makes the sessions.
+pub fn launcher(config: &Config) -> Finding {
+    const SUBJECT: &str = "launcher";
+    let socket = config.launcher_socket();
+    match UnixStream::connect(&socket) {
+        Ok(_) => Finding::ok(SUBJECT, format!("it listens on {}", socket.display())),
+        Err(_) => Finding::warn(
+            SUBJECT,
+            format!(
+                "nobody listens on {}: the daemon starts one of its own, and sessions end with it",
+                socket.display()
+            ),
+            "start it (systemctl enable --now holdpoint-launcher.socket): sessions outlive the daemon then",
+        ),
+    }
+}
+
 fn version(status: &Value) -> Finding {
     const SUBJECT: &str = "daemon";
     let own = env!("CARGO_PKG_VERSION");

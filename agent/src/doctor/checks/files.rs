@@ -6,8 +6,18 @@ use std::{
     path::Path,
 };
 
+use jiff::Timestamp;
+use nix::sys::statvfs::statvfs;
+
 use super::Finding;
 use crate::{config::Config, tls::Authority};
+
+/// MiB.
+const LEAST_FREE: u64 = 64;
+/// MiB.
+const ENOUGH_FREE: u64 = 1024;
+/// In which an expiry is announced.
+const LAST_DAYS: i64 = 30;
 
 pub fn check(config: &Config, runs: bool) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -21,6 +31,7 @@ pub fn check(config: &Config, runs: bool) -> Vec<Finding> {
         return findings;
     }
     findings.extend(strict("state", state, 0o077));
+    findings.push(space(state));
     findings.extend(authority(config, runs));
     if runs {
         findings.extend(owned_by_root("runtime", &config.runtime_dir, 0o022));
@@ -42,7 +53,7 @@ fn authority(config: &Config, runs: bool) -> Vec<Finding> {
     );
     match Authority::open(&config.state_dir) {
         Ok(authority) => {
-            findings.push(Finding::ok(SUBJECT, "key and certificate fit each other"));
+            findings.push(valid(authority.validity(), Timestamp::now()));
             if runs {
                 findings.push(bundle(&config.ca_bundle(), &authority));
             }
@@ -50,6 +61,60 @@ fn authority(config: &Config, runs: bool) -> Vec<Finding> {
         Err(error) => findings.push(Finding::fail(SUBJECT, format!("{error:#}"), advice)),
     }
     findings
+}
+
+/// For how much longer.
+fn valid(validity: Option<(Timestamp, Timestamp)>, now: Timestamp) -> Finding {
+    const SUBJECT: &str = "CA";
+    let advice = "remove ca.key and ca.pem from state_dir and restart the daemon: it makes a new CA, which new sessions trust";
+    let Some((from, until)) = validity else {
+        return Finding::fail(SUBJECT, "its certificate cannot be read", advice);
+    };
+    let days = until.duration_since(now).as_hours() / 24;
+    match days {
+        _ if now < from => Finding::fail(
+            SUBJECT,
+            format!("it is not valid before {from:.0}: is the clock right?"),
+            advice,
+        ),
+        ..0 => Finding::fail(
+            SUBJECT,
+            format!(
+                "it has expired, {} days ago: no client trusts the proxy",
+                -days
+            ),
+            advice,
+        ),
+        0..LAST_DAYS => Finding::warn(SUBJECT, format!("it expires in {days} days"), advice),
+        _ => Finding::ok(
+            SUBJECT,
+            format!("key and certificate fit each other, and are good for {days} days"),
+        ),
+    }
+}
+
+/// Room for the record.
+fn space(state: &Path) -> Finding {
+    const SUBJECT: &str = "disk";
+    let advice =
+        "free some, or put `state_dir` on a larger file system: what cannot be recorded is denied";
+    let free = match statvfs(state) {
+        Ok(found) => {
+            found
+                .blocks_available()
+                .saturating_mul(found.fragment_size())
+                >> 20
+        }
+        Err(error) => {
+            return Finding::fail(SUBJECT, format!("{}: {error}", state.display()), advice);
+        }
+    };
+    let says = format!("{free} MiB are free for the record in {}", state.display());
+    match free {
+        ..LEAST_FREE => Finding::fail(SUBJECT, says, advice),
+        LEAST_FREE..ENOUGH_FREE => Finding::warn(SUBJECT, says, advice),
+        _ => Finding::ok(SUBJECT, says),
+    }
 }
 
 /// What sandboxes trust.
@@ -123,6 +188,17 @@ pub fn owned_by_root(subject: &'static str, path: &Path, forbidden: u32) -> Opti
 #[cfg(test)]
 mod tests {
     use super::{super::Grade, *};
+
+    #[test]
+    fn a_ca_that_is_about_to_expire_is_found() {
+        let day = |day: i64| Timestamp::from_second(day * 86400).expect("a time");
+        let grade = |now| valid(Some((day(100), day(200))), day(now)).grade;
+        assert_eq!(grade(99), Grade::Fail);
+        assert_eq!(grade(100), Grade::Ok);
+        assert_eq!(grade(180), Grade::Warn);
+        assert_eq!(grade(202), Grade::Fail);
+        assert_eq!(valid(None, day(1)).grade, Grade::Fail);
+    }
 
     #[test]
     fn modes_that_are_too_wide_are_found() {

@@ -24,6 +24,7 @@ pub async fn all(config: &Path) -> Vec<Finding> {
     };
     let (status, found) = daemon::check(&config).await;
     findings.extend(found);
+    findings.push(daemon::launcher(&config));
     findings.extend(enforcement::check(&config, status.as_ref()));
     findings.extend(files::check(&config, status.is_some()));
     let (issuers, times) = remote::issuers(&config).await;

@@ -16,7 +16,10 @@ use nix::{
     sys::stat::{Mode, umask},
 };
 
-use super::places::{self, FAR_V4, NEAR_V4, PINS, PROGRAM, QUEUES, ROOT, SETGID_ID, SETUID_ID};
+use super::places::{
+    self, DROP, FAR_V4, NEAR_V4, PINS, PROGRAM, QUEUES, ROOT, SETGID_ID, SETUID_ID,
+    SHARED_DIRECTORIES, SHARED_SECRET,
+};
 use crate::doctor::attack::SECRET;
 
 /// The program that tells who it is.
@@ -43,9 +46,11 @@ pub fn put_up(owner: u32) -> anyhow::Result<()> {
     let program =
         File::open(&program).with_context(|| format!("cannot open {}", program.display()))?;
     let resolv_conf = fs::canonicalize("/etc/resolv.conf").ok();
-    for covered in [ROOT, "/run"] {
-        // Without nosuid and noexec, which both often have: setuid programs have to work here.
-        let (flags, options) = (MsFlags::MS_NODEV, Some("mode=0755"));
+    let own = [ROOT, "/run"].map(|place| (place, "mode=0755"));
+    let shared = SHARED_DIRECTORIES.map(|place| (place, "mode=1777"));
+    for (covered, mode) in own.into_iter().chain(shared) {
+        // Without nosuid and noexec, which they often have: setuid programs have to work here.
+        let (flags, options) = (MsFlags::MS_NODEV, Some(mode));
         mount(Some("tmpfs"), covered, Some("tmpfs"), flags, options)
             .with_context(|| format!("cannot cover {covered}"))?;
     }
@@ -64,6 +69,7 @@ pub fn put_up(owner: u32) -> anyhow::Result<()> {
     }
     set_id_programs()?;
     victims_file(owner)?;
+    shared_files().context("cannot put files into shared directories")?;
     resolver(resolv_conf)
 }
 
@@ -82,6 +88,16 @@ fn victims_file(owner: u32) -> anyhow::Result<()> {
     fs::write(VICTIMS_FILE, SECRET)?;
     fs::set_permissions(VICTIMS_FILE, Permissions::from_mode(0o600))?;
     Ok(chown(VICTIMS_FILE, Some(owner), None)?)
+}
+
+/// Anybody's to read, and a place for anybody's files.
+fn shared_files() -> std::io::Result<()> {
+    for directory in SHARED_DIRECTORIES.map(Path::new) {
+        fs::write(directory.join(SHARED_SECRET), SECRET)?;
+        fs::create_dir(directory.join(DROP))?;
+        fs::set_permissions(directory.join(DROP), Permissions::from_mode(0o1777))?;
+    }
+    Ok(())
 }
 
 /// Names are asked of the outside world.

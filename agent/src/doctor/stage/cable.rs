@@ -47,7 +47,10 @@ pub fn lay(own: &str, peer: &str, other: BorrowedFd<'_>) -> anyhow::Result<()> {
 }
 
 /// Sends one request of rtnetlink(7) and waits for its acknowledgement.
-fn request(kind: u16, body: &[u8]) -> io::Result<()> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn request(kind: u16, body: &[u8]) -> io::Result<()> {
     let socket = socket(
         AddressFamily::Netlink,
         SockType::Raw,
@@ -77,7 +80,7 @@ fn request(kind: u16, body: &[u8]) -> io::Result<()> {
 }
 
 /// struct rtattr, padded to four bytes.
-fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
     let length = 4 + payload.len();
     let mut attribute = Vec::with_capacity(length.next_multiple_of(4));
     attribute.extend((length as u16).to_ne_bytes());

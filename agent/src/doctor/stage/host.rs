@@ -29,13 +29,13 @@ use super::{
     issuer::Issuer,
     listen,
     places::{
-        ABSTRACT, CREDENTIAL, FAR_V4, HAND_OVER, INBOUND_PORT, ISSUER_PORT, LOOPBACK_PORT,
-        METADATA, METADATA_V6, PORT, far,
+        ABSTRACT, CREDENTIAL, DROP, FAR_V4, HAND_OVER, INBOUND_PORT, ISSUER_PORT, LOOPBACK_PORT,
+        METADATA, METADATA_V6, PORT, SHARED_DIRECTORIES, far,
     },
     seen::Seen,
 };
 use crate::{
-    doctor::attack::STAND_INS,
+    doctor::attack::{SHARED_STAND_INS, STAND_INS},
     launch::{PROXY_PORT, sys::send_with},
 };
 
@@ -71,7 +71,7 @@ impl Drop for OpenProxy {
 }
 
 async fn services(seen: Seen, issuer: Issuer) -> anyhow::Result<OpenProxy> {
-    for path in STAND_INS {
+    for path in STAND_INS.iter().chain(SHARED_STAND_INS) {
         tokio::spawn(listen::unix(unix_listener(path)?, seen.clone()));
     }
     tokio::spawn(hand_over(unix_listener(HAND_OVER)?));
@@ -81,6 +81,7 @@ async fn services(seen: Seen, issuer: Issuer) -> anyhow::Result<OpenProxy> {
     tokio::spawn(listen::tcp(loopback, seen.clone()));
     let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, LOOPBACK_PORT)).await?;
     tokio::spawn(datagrams(udp, seen.clone()));
+    tokio::spawn(read_drops(seen.clone()));
     tokio::spawn(call(seen));
 
     tokio::spawn(issue(
@@ -144,7 +145,8 @@ async fn datagrams(socket: UdpSocket, seen: Seen) {
 /// The accomplice: gives everybody who asks fresh sockets of a network that leads somewhere.
 async fn hand_over(listener: UnixListener) {
     while let Ok((stream, _)) = listener.accept().await {
-        let sockets = fresh_sockets();
+        let mut sockets = fresh_sockets();
+        sockets.extend(connected_socket());
         let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
         let _ = stream.writable().await;
         let _ = stream.try_io(tokio::io::Interest::WRITABLE, || {
@@ -166,6 +168,13 @@ fn fresh_sockets() -> Vec<OwnedFd> {
         .collect()
 }
 
+/// After those.
+fn connected_socket() -> Option<OwnedFd> {
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(far(FAR_V4, PORT)).ok()?;
+    Some(socket.into())
+}
+
 /// Somebody outside who calls whoever listens.
 async fn call(seen: Seen) {
     let addresses: [SocketAddr; 2] = [
@@ -176,6 +185,19 @@ async fn call(seen: Seen) {
         for address in addresses {
             if let Ok(mut stream) = TcpStream::connect(address).await {
                 seen.note(&listen::read(&mut stream).await);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Somebody outside who reads what turns up in shared directories, as a build that is cached there would be.
+async fn read_drops(seen: Seen) {
+    loop {
+        for directory in SHARED_DIRECTORIES {
+            let place = Path::new(directory).join(DROP);
+            for file in fs::read_dir(place).into_iter().flatten().flatten() {
+                seen.note(&fs::read(file.path()).unwrap_or_default());
             }
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -2,7 +2,7 @@
 //! can be reached from elsewhere, nothing of it reaches the real host or its network, and nothing of it is left over.
 
 mod backdrop;
-mod cable;
+pub mod cable;
 mod host;
 mod issuer;
 mod listen;
@@ -75,11 +75,12 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Sets it. The calling thread is on it from then on.
+    /// Sets it, with the BPF program `without` taken away if it is named: to see whether the doctor notices. The calling thread is on it
+    /// from then on.
     ///
     /// # Errors
-    /// When the kernel refuses, or the daemon does not start.
-    pub fn set(person: Person) -> anyhow::Result<Self> {
+    /// When the kernel refuses, the daemon does not start, or there is no such program.
+    pub fn set(person: Person, without: Option<&str>) -> anyhow::Result<Self> {
         let run = random_id("hp");
         let seen = Seen::of(&run);
         let cgroup2 = kernel::cgroup2_root()?;
@@ -94,7 +95,11 @@ impl Stage {
         let shared_memory = shared_memory().context("cannot make shared memory")?;
         message_queue().context("cannot make a message queue")?;
         let (victim, found) = victim(&person)?;
-        let daemon = Daemon::start(&cgroup2)?;
+        let daemon = Daemon::start(&cgroup2, without.is_none())?;
+        if let Some(program) = without {
+            let pin = Path::new(PINS).join("links").join(program);
+            fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+        }
         let plan = Plan {
             mark: String::new(),
             attacks: Vec::new(),
@@ -113,15 +118,6 @@ impl Stage {
             person,
             proxy: Some(proxy),
         })
-    }
-
-    /// Takes a BPF program away: to see whether the doctor notices.
-    ///
-    /// # Errors
-    /// When there is no such program.
-    pub fn detach(&self, program: &str) -> anyhow::Result<()> {
-        let pin = Path::new(PINS).join("links").join(program);
-        fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))
     }
 
     /// Tries attacks. What is missing in the answer left no result.

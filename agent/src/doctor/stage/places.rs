@@ -50,6 +50,12 @@ pub const PINS: &str = "/mnt/bpf";
 pub const RUNTIME: &str = "/run/holdpoint";
 /// A name in the stage's abstract socket namespace.
 pub const ABSTRACT: &str = "holdpoint-doctor";
+/// Directories that all users of a host share.
+pub const SHARED_DIRECTORIES: [&str; 3] = ["/tmp", "/var/tmp", "/dev/shm"];
+/// A file with the secret in each of them.
+pub const SHARED_SECRET: &str = "holdpoint-doctor";
+/// A directory in each of them whose files somebody outside reads.
+pub const DROP: &str = "drop";
 /// Where message queues are files, on hosts that have it.
 pub const QUEUES: &str = "/dev/mqueue";
 /// A POSIX message queue.

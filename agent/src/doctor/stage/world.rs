@@ -20,7 +20,7 @@ use nix::{
 use super::{
     issuer,
     outside::AUTHORITY,
-    places::{CONFIG, FAR_V4, METADATA, PINS, PROGRAM, ROOT, RUNTIME, STATE},
+    places::{CONFIG, FAR_V4, HAND_OVER, METADATA, PINS, PROGRAM, ROOT, RUNTIME, STATE},
 };
 
 const START: Duration = Duration::from_secs(30);
@@ -42,11 +42,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it is ready.
+    /// Starts it and waits until it is ready. Unguarded, it goes on when a BPF program is taken away.
     ///
     /// # Errors
     /// When it does not get there; with the end of its log.
-    pub fn start(cgroup2: &Path) -> anyhow::Result<Self> {
+    pub fn start(cgroup2: &Path, guarded: bool) -> anyhow::Result<Self> {
         remove_remnants(cgroup2);
         let name = format!("{CGROUP}{}", std::process::id());
         let policies = Path::new(ROOT).join("policies");
@@ -62,6 +62,7 @@ impl Daemon {
         let output = File::create(&log)?;
         let child = with_us(Command::new(PROGRAM))
             .args(["daemon", "--config", CONFIG])
+            .args((!guarded).then_some("--unguarded"))
             .env("NOTIFY_SOCKET", &notify)
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
@@ -182,6 +183,10 @@ account = "doctor@doctor.iam.gserviceaccount.com"
 [google.credential]
 from = "metadata"
 address = "{METADATA}:80"
+
+# The accomplice's: what it hands over, the BPF programs have to stop.
+[session]
+sockets = ["{HAND_OVER}"]
 
 [upstream]
 ca_file = "{AUTHORITY}/ca.pem"

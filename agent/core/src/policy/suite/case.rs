@@ -251,7 +251,7 @@ impl Direct {
         let query = self.query.iter();
         operation.query = query.map(|(k, v)| (k.clone(), v.clone())).collect();
         operation.content = self.content()?;
-        operation.traits = self.traits()?;
+        operation.traits.extend(self.traits()?);
         Ok(operation)
     }
 
