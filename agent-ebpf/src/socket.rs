@@ -4,7 +4,7 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
-        BPF_TCP_CLOSE,
+        BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED, BPF_TCP_SYN_SENT,
     },
     programs::{SockContext, SockOpsContext, SockoptContext},
 };
@@ -82,14 +82,19 @@ pub fn set_option(ctx: &SockoptContext) -> i32 {
     attempt.refuse(Refusal::SocketOption)
 }
 
-/// Hands what the socket asked for on to the listener, and takes it back from one that has not accepted by the end of the connection:
-/// a client that resets it early may never be accepted.
+/// Hands what the socket asked for on to the listener, and takes it back when the client resets the connection or gives up: the listener
+/// may never come to accept it.
 #[inline(always)]
 pub fn operation(ctx: &SockOpsContext) {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(ctx),
-        // The new state is the second argument (`enum sock_ops_op` of linux/bpf.h).
-        BPF_SOCK_OPS_STATE_CB if ctx.arg(1) == BPF_TCP_CLOSE => closed(ctx),
+        // The old state and the new one (linux/bpf.h). One that says good-bye is in neither of these: what it has sent may be accepted still.
+        BPF_SOCK_OPS_STATE_CB
+            if ctx.arg(1) == BPF_TCP_CLOSE
+                && matches!(ctx.arg(0), BPF_TCP_ESTABLISHED | BPF_TCP_SYN_SENT) =>
+        {
+            closed(ctx);
+        }
         _ => {}
     }
 }
