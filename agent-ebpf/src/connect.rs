@@ -131,9 +131,7 @@ fn to_peer<F: Family>(
     match peer::find(ctx.as_ptr(), transport, &Endpoint::NONE, &destination) {
         Peer::Nobody => ALLOW,
         Peer::Of(id) if id == session.id => ALLOW,
-        Peer::Of(_) | Peer::Outsider => {
-            attempt::<F>(ctx, session.id).refuse(Refusal::HostLoopback)
-        }
+        Peer::Of(_) | Peer::Outsider => attempt::<F>(ctx, session.id).refuse(Refusal::HostLoopback),
     }
 }
 

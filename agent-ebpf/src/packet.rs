@@ -33,8 +33,7 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
         Reach::Anywhere => true,
         Reach::OwnLoopback => packet.stays(ctx),
         Reach::Peers => {
-            packet.stays(ctx)
-                && packet.is_between(ctx, &owner.session, &packet.from, &packet.to)
+            packet.stays(ctx) && packet.is_between(ctx, &owner.session, &packet.from, &packet.to)
         }
         Reach::Nothing => false,
     };
@@ -43,7 +42,8 @@ pub fn egress(ctx: &SkBuffContext) -> i32 {
     }
     warn!(
         ctx,
-        "dropped a packet of the session with cgroup {} that was leaving the host", owner.session.id
+        "dropped a packet of the session with cgroup {} that was leaving the host",
+        owner.session.id
     );
     refuse(&owner, &packet, packet.to, Refusal::Egress)
 }

@@ -1,8 +1,6 @@
 //! Who is asking.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id,
-};
+use aya_ebpf::helpers::generated::{bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id};
 use holdpoint_ebpf_common::{Network, SessionPorts, SessionRules};
 
 use crate::maps::{AGENTS_ID, AGENTS_LEVEL, SESSIONS, SLICE};

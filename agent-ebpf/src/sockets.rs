@@ -2,7 +2,8 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
+        BPF_F_CLONE, BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE,
+        bpf_map_type::BPF_MAP_TYPE_SK_STORAGE,
     },
     helpers::generated::bpf_sk_storage_get,
     macros::btf_map,
@@ -39,7 +40,11 @@ impl Sockets {
     #[inline(always)]
     pub fn state<'a>(&self, sk: *mut c_void) -> Option<&'a mut SocketState> {
         // SAFETY: the verifier takes valid sockets only, and the kernel's answer is null or a value that outlives the program.
-        unsafe { bpf_sk_storage_get(self.map(), sk, ptr::null_mut(), 0).cast::<SocketState>().as_mut() }
+        unsafe {
+            bpf_sk_storage_get(self.map(), sk, ptr::null_mut(), 0)
+                .cast::<SocketState>()
+                .as_mut()
+        }
     }
 
     /// Keeps the state of a new socket.

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use holdpoint_core::{
     catalog::Catalog,
-    operation::{Action, Operation},
+    operation::{Action, Trait},
     refusal::{Dress, Refusal},
 };
 use http::{HeaderMap, Request, Response};
@@ -37,13 +37,13 @@ use tokio::{
 };
 
 use crate::{
-    daemon::{House, Room},
+    binding::{self, Room, Sandbox},
+    daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
     kernel::Flow,
     metadata,
     metrics::{Served, metrics},
-    pace::{self, Turn},
     record::{Event, Process, Text},
     refusals::{self, RefusedBy},
     relay::{self, Visit},
@@ -65,9 +65,15 @@ const HTTPS: u16 = 443;
 const STOPPED: &str = "the daemon stopped";
 
 /// Serves one accepted connection until it ends; `flow` is its [`origin`].
-pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: Option<Flow>) {
+pub async fn serve(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    stream: TcpStream,
+    flow: Option<Flow>,
+) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let room = sandbox.room();
     let accepted = Instant::now();
     let Some(flow) = flow else {
         let caller = Caller {
@@ -77,6 +83,7 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: 
             accepted,
             flow: None,
             name: None,
+            outlasts: AtomicBool::new(false),
         };
         caller
             .refuse("nothing says where it was going: it was made to Holdpoint itself")
@@ -91,8 +98,14 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: 
         accepted,
         flow: Some(flow),
         name,
+        outlasts: AtomicBool::new(false),
     };
-    match caller.serve(stream, flow.destination).await {
+    let served = tokio::select! {
+        served = caller.serve(&sandbox, stream, flow) => served,
+        // Its session is over, though the sandbox is not: what it asks for next would be another's to ask.
+        served = caller.is_over() => Ok(served),
+    };
+    match served {
         Ok(served) => metrics().connection_ended(served, accepted.elapsed()),
         Err(refusal) => caller.refuse(&refusal.0).await,
     }
@@ -123,6 +136,8 @@ struct Caller {
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
+    /// Whether it goes on when its session is over and the sandbox is not.
+    outlasts: AtomicBool,
 }
 
 /// What a connection begins with.
@@ -136,7 +151,22 @@ enum Opening {
 }
 
 impl Caller {
-    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<Served, Refused> {
+    /// Returns when it has to end with its session.
+    async fn is_over(&self) -> Served {
+        self.room.closed().await;
+        if self.outlasts.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+        Served::Google
+    }
+
+    async fn serve(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        mut stream: TcpStream,
+        flow: Flow,
+    ) -> Result<Served, Refused> {
+        let to = flow.destination;
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
@@ -144,6 +174,11 @@ impl Caller {
                 .await?;
             self.serve_metadata(stream, to.port()).await?;
             return Ok(Served::Metadata);
+        }
+        if binding::is_address(to.ip()) {
+            self.record_connection(Some(binding::NAME)).await?;
+            self.serve_binding(sandbox, stream, flow).await?;
+            return Ok(Served::Sandbox);
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
@@ -286,6 +321,23 @@ impl Caller {
         served.or_else(refused_by_hyper)
     }
 
+    /// What is asked here may end the session that asks.
+    async fn serve_binding(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        stream: TcpStream,
+        flow: Flow,
+    ) -> Result<(), Refused> {
+        let port = flow.destination.port();
+        if port != 80 {
+            return Err(Refused(format!("{} has no port {port}", binding::NAME)));
+        }
+        self.outlasts.store(true, Ordering::Relaxed);
+        let (house, sandbox) = (self.house.clone(), sandbox.clone());
+        let served = binding::serve(house, sandbox, stream, flow.pid).await;
+        served.or_else(refused_by_hyper)
+    }
+
     /// Joins the client to a host that policy allows, without looking inside.
     async fn pass_through(
         &self,
@@ -295,7 +347,8 @@ impl Caller {
         port: u16,
         is_tls: bool,
     ) -> Result<Served, Refused> {
-        let operation = Operation::on_host(Action::NET_CONNECT, name, Some(port));
+        let standing = &self.room.session.standing;
+        let operation = standing.on_host(Action::NET_CONNECT, name, Some(port));
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.id,
@@ -320,6 +373,9 @@ impl Caller {
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
+        // A runner that waits for its next job, or reports on this one, is not to be cut off by its hook.
+        let own = operation.traits.contains(&Trait::OwnHost);
+        self.outlasts.store(own, Ordering::Relaxed);
         let joined = tokio::select! {
             joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
             () = self.house.stopped() => return Err(STOPPED.into()),
@@ -387,23 +443,18 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
-        match self.room.pace.refused(Instant::now()) {
-            Turn::Recorded => self.record_refusal(reason).await,
-            Turn::FirstCounted => {
-                tokio::spawn(record_more(self.house.clone(), self.room.clone()));
-            }
-            Turn::Counted => {}
-        }
-    }
-
-    async fn record_refusal(&self, reason: &str) {
-        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         metrics().connection_ended(Served::Refused, self.accepted.elapsed());
+        if !self.room.pace.allows(Instant::now()) {
+            let refused = self.refused(reason, None);
+            return self.house.refusals.note(refused, self.pid());
+        }
+        tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
             Some(flow) => process(flow.pid).await,
             None => None,
         };
-        self.show(reason, process.as_ref());
+        let refused = self.refused(reason, process.as_ref());
+        self.house.refusals.note_recorded(refused, self.pid());
         let event = Event::ConnectionRefused {
             session: self.room.session.id.clone(),
             connection: self.id,
@@ -416,39 +467,26 @@ impl Caller {
         }
     }
 
-    /// In `holdpoint status`.
-    fn show(&self, reason: &str, process: Option<&Process>) {
+    /// For `holdpoint status`.
+    fn refused(&self, reason: &str, process: Option<&Process>) -> refusals::Refused {
         let destination = match (&self.name, self.flow) {
             (Some(name), Some(flow)) => Some(format!("{name}:{}", flow.destination.port())),
             (None, Some(flow)) => Some(flow.destination.to_string()),
             (_, None) => None,
         };
         let program = process.and_then(|it| it.executable.as_ref());
-        let refused = refusals::Refused {
+        refusals::Refused {
             session: Some(self.room.session.id.clone()),
             by: RefusedBy::Proxy,
             process: program
                 .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
             destination: destination.map(|it| Text::short(&it)),
             reason: Text::short(reason),
-        };
-        self.house
-            .refusals
-            .note(refused, self.flow.map(|flow| flow.pid));
+        }
     }
-}
 
-/// In a while, those that come too fast to be recorded one by one.
-async fn record_more(house: Arc<House>, room: Arc<Room>) {
-    tokio::time::sleep(pace::WINDOW).await;
-    let (session, count) = (room.session.id.clone(), room.pace.take());
-    tracing::info!(%session, count, "further connections refused");
-    let event = Event::RefusedMore {
-        session: Some(session),
-        count,
-    };
-    if let Err(error) = house.record.append_unsynced(event).await {
-        tracing::error!(%error, "refused connections are missing in the record");
+    fn pid(&self) -> Option<u32> {
+        self.flow.map(|flow| flow.pid)
     }
 }
 

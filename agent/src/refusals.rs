@@ -30,7 +30,7 @@ pub enum RefusedBy {
     Kernel,
     /// A session's resolver.
     Dns,
-    /// The proxy. The record has these one by one.
+    /// The proxy. The record has these one by one, unless there are too many of them.
     Proxy,
     /// The launcher: a request for a session that was not understood, or may not be.
     Launcher,
@@ -107,10 +107,17 @@ impl Refusals {
     /// # Panics
     /// When another thread panicked here.
     pub fn note(&self, refused: Refused, pid: Option<u32>) {
-        self.0
-            .lock()
-            .expect("no panic while locked")
-            .note(refused, pid, Timestamp::now());
+        let mut table = self.0.lock().expect("no panic while locked");
+        table.note(refused, pid, Timestamp::now(), 1);
+    }
+
+    /// Something was refused that the record has already.
+    ///
+    /// # Panics
+    /// As above.
+    pub fn note_recorded(&self, refused: Refused, pid: Option<u32>) {
+        let mut table = self.0.lock().expect("no panic while locked");
+        table.note(refused, pid, Timestamp::now(), 0);
     }
 
     /// What is kept, newest first.
@@ -147,9 +154,8 @@ impl Refusals {
 }
 
 impl Table {
-    fn note(&mut self, refused: Refused, pid: Option<u32>, at: Timestamp) {
+    fn note(&mut self, refused: Refused, pid: Option<u32>, at: Timestamp, untold: u64) {
         self.clock += 1;
-        let told_already = refused.by == RefusedBy::Proxy;
         if !self.kept.contains_key(&refused) && self.kept.len() >= KEPT {
             self.forget_one();
         }
@@ -164,7 +170,7 @@ impl Table {
         entry.count += 1;
         entry.last = at;
         entry.turn = self.clock;
-        entry.untold += u64::from(!told_already);
+        entry.untold += untold;
     }
 
     /// The oldest one of the session that has the most: nobody pushes out what others did.
@@ -268,9 +274,14 @@ mod tests {
     #[test]
     fn a_session_pushes_out_what_is_its_own() {
         let mut table = Table::default();
-        table.note(refused("quiet", "192.0.2.1:9"), None, Timestamp::UNIX_EPOCH);
+        table.note(
+            refused("quiet", "192.0.2.1:9"),
+            None,
+            Timestamp::UNIX_EPOCH,
+            1,
+        );
         for number in 0..10 * KEPT {
-            table.note(refused("loud", number), None, Timestamp::UNIX_EPOCH);
+            table.note(refused("loud", number), None, Timestamp::UNIX_EPOCH, 1);
         }
         assert_eq!(table.kept.len(), KEPT);
         let seen = table.list();
@@ -283,14 +294,14 @@ mod tests {
         let mut table = Table::default();
         let many = 3 * KEPT as u64;
         for number in 0..many {
-            table.note(refused("loud", number), None, Timestamp::UNIX_EPOCH);
+            table.note(refused("loud", number), None, Timestamp::UNIX_EPOCH, 1);
         }
-        table.note(refused("quiet", "x"), None, Timestamp::UNIX_EPOCH);
+        table.note(refused("quiet", "x"), None, Timestamp::UNIX_EPOCH, 1);
         let events = table.untold();
         assert_eq!(events.len(), EVENTS_EACH_TIME + 2);
         assert_eq!(count(&events), many + 1);
         assert!(table.untold().is_empty(), "nothing is told twice");
-        table.note(refused("quiet", "x"), None, Timestamp::UNIX_EPOCH);
+        table.note(refused("quiet", "x"), None, Timestamp::UNIX_EPOCH, 1);
         assert_eq!(count(&table.untold()), 1);
     }
 
@@ -301,7 +312,7 @@ mod tests {
             by: RefusedBy::Proxy,
             ..refused("a", "x")
         };
-        table.note(by_proxy, None, Timestamp::UNIX_EPOCH);
+        table.note(by_proxy, None, Timestamp::UNIX_EPOCH, 0);
         assert!(table.untold().is_empty());
         assert_eq!(table.list().len(), 1);
     }

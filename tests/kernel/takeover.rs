@@ -85,6 +85,64 @@ pub const TESTS: &[Test] = &[
             Ok(())
         },
     ),
+    ("adopted_sessions_see_no_gap", |world| {
+        use crate::world::RULES;
+        use holdpoint::kernel::Kernel;
+        use std::{net::TcpListener, time::Instant};
+        let listener: &TcpListener = &world.listeners.proxy_v4;
+        // Nobody accepts while the programs are loaded, which takes a slow host seconds.
+        nix::sys::socket::listen(listener, nix::sys::socket::Backlog::new(4096)?)?;
+        let (session, id) = (world.session.path.clone(), world.session.id);
+        let sessions = [(id, RULES)];
+        let (pins, root, agents) = (&world.pins, &world.cgroup2_root, &world.agents);
+        let mut accepted = Vec::new();
+        let stop = agents.path.join("stop");
+        let kernel = in_process(
+            || {
+                enter(&session)?;
+                while !stop.exists() {
+                    connect("192.0.2.1:443").map(drop)?;
+                    udp("0.0.0.0:0")?.send_to(b"?", "192.0.2.53:53")?;
+                    thread::sleep(Duration::from_millis(5));
+                }
+                Ok(())
+            },
+            |_| {
+                let accept = |accepted: &mut Vec<_>| -> anyhow::Result<()> {
+                    while let Ok((stream, client)) = listener.accept() {
+                        accepted.push((client, stream.local_addr()?));
+                    }
+                    Ok(())
+                };
+                let mut kernel = None;
+                let attached = (0..5).try_for_each(|_| {
+                    kernel = Some(Kernel::attach(pins, root, agents, &sessions, None)?);
+                    accept(&mut accepted)?;
+                    let until = Instant::now() + Duration::from_millis(20);
+                    while Instant::now() < until {
+                        accept(&mut accepted)?;
+                    }
+                    Ok::<_, anyhow::Error>(())
+                });
+                fs::create_dir(&stop)?;
+                attached?;
+                anyhow::Context::context(kernel, "attached")
+            },
+        );
+        fs::remove_dir(&stop)?;
+        let kernel = kernel?;
+        let without = accepted
+            .iter()
+            .filter(|(client, local)| kernel.flow(id, *client, *local).is_none())
+            .count();
+        anyhow::ensure!(accepted.len() > 50, "only {} connections", accepted.len());
+        anyhow::ensure!(
+            without == 0,
+            "{without} of {} without a flow",
+            accepted.len()
+        );
+        Ok(())
+    }),
     ("there_is_no_gap_while_it_takes_over", |world| {
         // UDP to a neighbour is refused with every combination of old and new programs.
         let session = world.session.path.clone();
