@@ -333,22 +333,27 @@ impl Config {
     }
 }
 
+/// Where systemd keeps the credentials of the unit that runs, for root alone.
+const CREDENTIALS_OF_THE_UNIT: &str = "/run/credentials/holdpoint.service";
+
 /// `${CREDENTIALS_DIRECTORY}` at the start of a path stands for the directory systemd names (systemd.exec(5), "Credentials"). Only the
-/// daemon is told of it: others that read the configuration have no use for the file.
+/// daemon is told of it; the doctor looks where it is.
 ///
 /// # Errors
-/// When systemd has named none.
+/// When systemd has named none, and the unit has none.
 pub(crate) fn in_credentials_directory(file: &Path) -> anyhow::Result<PathBuf> {
     let Ok(rest) = file.strip_prefix("${CREDENTIALS_DIRECTORY}") else {
         return Ok(file.to_owned());
     };
-    let directory = std::env::var_os("CREDENTIALS_DIRECTORY").with_context(|| {
+    let named = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let of_the_unit = || Some(PathBuf::from(CREDENTIALS_OF_THE_UNIT)).filter(|it| it.is_dir());
+    let directory = named.or_else(of_the_unit).with_context(|| {
         format!(
             "{} is to be read from systemd's credentials, and CREDENTIALS_DIRECTORY is not set: add LoadCredential= to the unit",
             file.display()
         )
     })?;
-    Ok(Path::new(&directory).join(rest))
+    Ok(directory.join(rest))
 }
 
 fn default_state_dir() -> PathBuf {

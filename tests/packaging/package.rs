@@ -72,10 +72,10 @@ fn a_session_works_and_does_not_feel_the_services_sandbox() {
         setarch --addr-no-randomize true
         nice -n 1 true
         test -c /dev/null
-        umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname";
+        umask; ulimit -Hn; ulimit -Sn; cat /proc/self/oom_score_adj; hostname";
     let inside = service.in_session(script);
     let outside = host.ok(
-        "runuser -u agent -- sh -c 'cat /srv/of-the-host; umask; ulimit -Hn; ulimit -Sn; ulimit -Hc; cat /proc/self/oom_score_adj; hostname'",
+        "runuser -u agent -- sh -c 'cat /srv/of-the-host; umask; ulimit -Hn; ulimit -Sn; cat /proc/self/oom_score_adj; hostname'",
     );
     assert_eq!(inside, outside);
     host.ok("test -e /usr/local/tools/file -a -g /home/agent/shared");

@@ -7,7 +7,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{SigHandler, Signal},
+    sys::{
+        signal::{SigHandler, Signal},
+        socket::{AddressFamily, SockFlag, SockType, socket},
+    },
     unistd::Pid,
 };
 
@@ -314,7 +317,9 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, size: libc::winsize) -> io::Res
 /// # Errors
 /// What socket(2) and ioctl(2) say.
 pub fn loopback_up() -> io::Result<()> {
-    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, 0))?;
+    // Not bound: the unit lets the launcher bind nothing but a session's listeners (SocketBindDeny=, where systemd is built with BPF).
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, flags, None)?;
     let mut up = interface(b"lo");
     up.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
     // SAFETY: SIOCSIFFLAGS reads one ifreq with a terminated name and its flags.

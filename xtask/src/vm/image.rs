@@ -18,12 +18,12 @@ const PACKAGES: &str = "systemd,systemd-sysv,udev,kmod,initramfs-tools,busybox,l
                         ca-certificates,curl,iproute2,passwd,procps";
 
 /// Runs what the second disk brings, once, and then ends the machine.
-const UNIT: &str = include_str!("holdpoint-tests.service");
+const UNIT: &str = include_str!("guest-tests.service");
 
 /// Nothing but the disk is needed to find the root file system.
 const BEFORE_THE_KERNEL: &str = r#"
 mkdir -p "$1/etc/initramfs-tools/conf.d"
-printf 'MODULES=list\nCOMPRESS=gzip\n' > "$1/etc/initramfs-tools/conf.d/holdpoint"
+printf 'MODULES=list\nCOMPRESS=gzip\n' > "$1/etc/initramfs-tools/conf.d/guest"
 printf 'virtio_pci\nvirtio_blk\next4\n' > "$1/etc/initramfs-tools/modules"
 "#;
 
@@ -44,7 +44,7 @@ chroot "$1" depmod "$(basename "$(dirname "$PWD")")"
 printf "127.0.0.1 localhost\n::1 localhost\n" > "$1/etc/hosts"
 echo 00000000000000000000000000000001 > "$1/etc/machine-id"
 cp UNIT "$1/etc/systemd/system/"
-chroot "$1" systemctl --quiet enable holdpoint-tests.service
+chroot "$1" systemctl --quiet enable guest-tests.service
 "#;
 
 /// For what a boot and the tests write, in MiB.
@@ -117,7 +117,7 @@ impl Recipe {
 
     fn digest(&self) -> String {
         let mut digest = Sha256::new();
-        let hooks = self.hooks(Path::new("holdpoint-tests.service"));
+        let hooks = self.hooks(Path::new("guest-tests.service"));
         let hooks = hooks.iter().flat_map(|(when, script)| [*when, script]);
         let all = [self.userland.codename(), PACKAGES, UNIT];
         for text in all.into_iter().chain(hooks) {
@@ -135,7 +135,7 @@ impl Recipe {
         }
         fs::create_dir_all(place)?;
         let root = place.join("root");
-        let unit = place.join("holdpoint-tests.service");
+        let unit = place.join("guest-tests.service");
         fs::write(&unit, UNIT)?;
         let mut mmdebstrap = Command::new("mmdebstrap");
         mmdebstrap

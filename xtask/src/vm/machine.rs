@@ -17,7 +17,7 @@ use nix::sys::{prctl::set_pdeathsig, signal::Signal};
 use super::image::Image;
 
 /// Emulation on a busy host takes its time. What hangs ends here.
-const LIMIT: Duration = Duration::from_secs(25 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// A machine's own memory, in MiB.
 const MEMORY: &str = "1536";
 
