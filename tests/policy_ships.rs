@@ -113,7 +113,11 @@ fn every_key_of_the_configuration_is_documented() {
         if key.0.contains(' ') {
             continue;
         }
-        let key = if key.0 == "issuers" { "issuer" } else { key.0 };
+        let key = match key.0 {
+            "issuers" => "issuer",
+            "services" => "[[service]]",
+            key => key,
+        };
         assert!(
             documented.contains(key),
             "systemd/holdpoint.toml does not tell of `{key}`"

@@ -10,16 +10,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    daemon::{House, Room},
+    binding::{Room, Sandbox},
+    daemon::House,
     dns::AddressBook,
     kernel::SessionRules,
     launch::{self, Found, Site},
     metadata::MetadataView,
     opening,
-    pace::Pace,
     record::{Event, Record},
     session::{Session, SessionId},
-    uploads::Uploads,
 };
 
 /// The version of [`Legacy`]. What an older daemon has left is to be understood for as long as sessions may last.
@@ -168,21 +167,26 @@ async fn close(record: &Record, session: SessionId, reason: &str) -> anyhow::Res
 
 /// Serves an adopted session to its end, or the daemon's.
 pub async fn serve(house: Arc<House>, Adopted { found, legacy }: Adopted) {
-    let remaining = legacy.remaining(house.limits.duration());
-    let session = Arc::new(legacy.session);
-    let times = found.times;
-    let room = Arc::new(Room {
-        session: session.clone(),
-        book: Arc::new(AddressBook::after(times)),
-        metadata: legacy.metadata,
-        allowance: house.memory.session(),
-        uploads: Uploads::default(),
-        pace: Pace::default(),
-    });
-    let listeners = announce(&house, &found, &session).await;
+    let remaining = legacy.remaining(opening::lasting(&house, &legacy.session));
+    let mut session = legacy.session;
+    // As configured now. A job that was bound is not any more.
+    let renewed = house.services.renew(&session.standing);
+    session.standing = renewed.clone().unwrap_or_default();
+    let session = Arc::new(session);
+    let book = Arc::new(AddressBook::after(found.times));
+    let room = Room::new(&house, session.clone(), book, legacy.metadata);
+    let listeners = match renewed {
+        Some(_) => announce(&house, &found, &session).await,
+        None => Err(anyhow::anyhow!(
+            "its [[service]] is not configured any more"
+        )),
+    };
     let running = found.into_running();
     match listeners {
-        Ok(listeners) => opening::live(&house, room, listeners, running, remaining).await,
+        Ok(listeners) => {
+            let sandbox = Arc::new(Sandbox::new(room));
+            opening::live(&house, sandbox, listeners, running, remaining).await;
+        }
         Err(error) => {
             tracing::error!(session = %session.id, "not adopted: {error:#}");
             running.kill().await;
@@ -218,7 +222,7 @@ mod tests {
     use holdpoint_core::identity::Principal;
 
     use super::*;
-    use crate::session::User;
+    use crate::{service::Standing, session::User};
 
     fn session() -> Session {
         Session {
@@ -237,6 +241,7 @@ mod tests {
             command: vec!["sh".into(), "-c".into(), "echo \u{fffd}".into()],
             opened_at: Timestamp::now(),
             cgroup_id: u64::MAX,
+            standing: Standing::Token,
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
@@ -43,6 +43,9 @@ pub struct Config {
     /// Upstream TLS and address overrides.
     #[serde(default)]
     pub upstream: Upstream,
+    /// Programs that may have a session without a token: CI runners.
+    #[serde(default, rename = "service")]
+    pub services: Vec<Service>,
     /// Limits of a session.
     #[serde(default)]
     pub session: SessionLimits,
@@ -160,6 +163,44 @@ pub struct Upstream {
     /// Addresses to dial instead of what DNS says, by host name; `*.example.com` covers all names below, `*` all.
     #[serde(default)]
     pub addresses: BTreeMap<String, SocketAddr>,
+}
+
+/// A program that needs the network before any job does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// What `holdpoint run --service` calls it.
+    pub name: String,
+    /// The Unix user that may open it.
+    pub user: String,
+    /// The systemd unit it has to be opened in; one `*` stands for anything.
+    pub unit: Option<String>,
+    /// The hosts that are open to it; `*.example.com` covers all names below.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// The issuer whose tokens bind jobs in its sandbox, one of the [[issuer]]s. None: it has no jobs.
+    pub job_issuer: Option<String>,
+    /// Who it is.
+    #[serde(default)]
+    pub identity: Identity,
+}
+
+/// Who a service is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", tag = "from")]
+pub enum Identity {
+    /// What the configuration calls it: `holdpoint:service#NAME`.
+    #[default]
+    Configured,
+    /// The Compute Engine instance, by the identity token that its metadata server signs.
+    Gce {
+        /// The `iss` of such tokens, one of the [[issuer]]s.
+        #[serde(default = "default_instance_issuer")]
+        issuer: String,
+        /// The metadata server, `169.254.169.254:80` unless told otherwise.
+        #[serde(default = "default_metadata_address")]
+        address: SocketAddr,
+    },
 }
 
 /// Limits of a session, and what it sees of the host.
@@ -340,6 +381,11 @@ fn default_universe() -> String {
 
 fn default_scopes() -> Vec<String> {
     vec!["https://www.googleapis.com/auth/cloud-platform".into()]
+}
+
+/// <https://cloud.google.com/compute/docs/instances/verifying-instance-identity>
+fn default_instance_issuer() -> String {
+    "https://accounts.google.com".into()
 }
 
 fn default_metadata_address() -> SocketAddr {

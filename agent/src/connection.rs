@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use holdpoint_core::{
     catalog::Catalog,
-    operation::{Action, Operation},
+    operation::{Action, Trait},
     refusal::{Dress, Refusal},
 };
 use http::{HeaderMap, Request, Response};
@@ -37,7 +37,8 @@ use tokio::{
 };
 
 use crate::{
-    daemon::{House, Room},
+    binding::{self, Room, Sandbox},
+    daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
     kernel::Flow,
@@ -64,9 +65,15 @@ const HTTPS: u16 = 443;
 const STOPPED: &str = "the daemon stopped";
 
 /// Serves one accepted connection until it ends; `flow` is its [`origin`].
-pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: Option<Flow>) {
+pub async fn serve(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    stream: TcpStream,
+    flow: Option<Flow>,
+) {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
+    let room = sandbox.room();
     let accepted = Instant::now();
     let Some(flow) = flow else {
         let caller = Caller {
@@ -76,6 +83,7 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: 
             accepted,
             flow: None,
             name: None,
+            outlasts: AtomicBool::new(false),
         };
         caller
             .refuse("nothing says where it was going: it was made to Holdpoint itself")
@@ -90,8 +98,14 @@ pub async fn serve(house: Arc<House>, room: Arc<Room>, stream: TcpStream, flow: 
         accepted,
         flow: Some(flow),
         name,
+        outlasts: AtomicBool::new(false),
     };
-    match caller.serve(stream, flow.destination).await {
+    let served = tokio::select! {
+        served = caller.serve(&sandbox, stream, flow) => served,
+        // Its session is over, though the sandbox is not: what it asks for next would be another's to ask.
+        served = caller.is_over() => Ok(served),
+    };
+    match served {
         Ok(served) => metrics().connection_ended(served, accepted.elapsed()),
         Err(refusal) => caller.refuse(&refusal.0).await,
     }
@@ -122,6 +136,8 @@ struct Caller {
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
+    /// Whether it goes on when its session is over and the sandbox is not.
+    outlasts: AtomicBool,
 }
 
 /// What a connection begins with.
@@ -135,7 +151,22 @@ enum Opening {
 }
 
 impl Caller {
-    async fn serve(&self, mut stream: TcpStream, to: SocketAddr) -> Result<Served, Refused> {
+    /// Returns when it has to end with its session.
+    async fn is_over(&self) -> Served {
+        self.room.closed().await;
+        if self.outlasts.load(Ordering::Relaxed) {
+            std::future::pending().await
+        }
+        Served::Google
+    }
+
+    async fn serve(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        mut stream: TcpStream,
+        flow: Flow,
+    ) -> Result<Served, Refused> {
+        let to = flow.destination;
         // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
         let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
@@ -143,6 +174,11 @@ impl Caller {
                 .await?;
             self.serve_metadata(stream, to.port()).await?;
             return Ok(Served::Metadata);
+        }
+        if binding::is_address(to.ip()) {
+            self.record_connection(Some(binding::NAME)).await?;
+            self.serve_binding(sandbox, stream, flow).await?;
+            return Ok(Served::Sandbox);
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
@@ -285,6 +321,23 @@ impl Caller {
         served.or_else(refused_by_hyper)
     }
 
+    /// What is asked here may end the session that asks.
+    async fn serve_binding(
+        &self,
+        sandbox: &Arc<Sandbox>,
+        stream: TcpStream,
+        flow: Flow,
+    ) -> Result<(), Refused> {
+        let port = flow.destination.port();
+        if port != 80 {
+            return Err(Refused(format!("{} has no port {port}", binding::NAME)));
+        }
+        self.outlasts.store(true, Ordering::Relaxed);
+        let (house, sandbox) = (self.house.clone(), sandbox.clone());
+        let served = binding::serve(house, sandbox, stream, flow.pid).await;
+        served.or_else(refused_by_hyper)
+    }
+
     /// Joins the client to a host that policy allows, without looking inside.
     async fn pass_through(
         &self,
@@ -294,7 +347,8 @@ impl Caller {
         port: u16,
         is_tls: bool,
     ) -> Result<Served, Refused> {
-        let operation = Operation::on_host(Action::NET_CONNECT, name, Some(port));
+        let standing = &self.room.session.standing;
+        let operation = standing.on_host(Action::NET_CONNECT, name, Some(port));
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.id,
@@ -319,6 +373,9 @@ impl Caller {
         if let Err(error) = upstream.write_all(&first).await {
             return Err(Refused(format!("{name}:{port} broke off: {error}")));
         }
+        // A runner that waits for its next job, or reports on this one, is not to be cut off by its hook.
+        let own = operation.traits.contains(&Trait::OwnHost);
+        self.outlasts.store(own, Ordering::Relaxed);
         let joined = tokio::select! {
             joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
             () = self.house.stopped() => return Err(STOPPED.into()),

@@ -1,6 +1,7 @@
 //! The real credential towards Google: fetched, kept while it is valid, and never shown.
 
 mod cache;
+pub mod instance;
 mod key;
 mod source;
 #[cfg(test)]

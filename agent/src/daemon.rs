@@ -13,11 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{
-    catalog::Catalog,
-    operation::{Action, Operation},
-    policy::Policies,
-};
+use holdpoint_core::{catalog::Catalog, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -30,30 +26,27 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::{
     adoption::{self, Adopted},
-    allowance::{Allowance, Memory},
+    allowance::Memory,
     approvals::Approvals,
+    binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
     control::{self, ControlState},
     credential::Credentials,
-    dns::{self, AddressBook},
-    doctor,
+    dns, doctor,
     gate::Gate,
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
-    metadata::MetadataView,
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
-    opening,
-    pace::Pace,
-    policy_dir,
+    opening, policy_dir,
     record::{Event, Record, Text},
     refusals::{Refusals, Refused, RefusedBy},
-    session::{Session, Sessions},
+    service::Services,
+    session::Sessions,
     tls::{self, Authority},
-    uploads::Uploads,
     upstream::Upstream,
 };
 
@@ -72,6 +65,8 @@ pub struct House {
     pub approvals: Approvals,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
+    /// Who may open sessions without a token.
+    pub services: Services,
     /// What was refused, for people to see.
     pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
@@ -151,22 +146,6 @@ impl House {
     }
 }
 
-/// What belongs to one session besides its identity.
-pub struct Room {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The names its clients asked for and the addresses they were given.
-    pub book: Arc<AddressBook>,
-    /// What its metadata server says.
-    pub metadata: MetadataView,
-    /// How much of the daemon it may take up.
-    pub allowance: Allowance,
-    /// The resumable uploads it has begun.
-    pub uploads: Uploads,
-    /// How its refused connections are recorded.
-    pub pace: Pace,
-}
-
 /// How a daemon runs, apart from its configuration.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Options {
@@ -189,6 +168,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     );
     prepare_dirs(&config)?;
     let policies = load_policies(&config)?;
+    let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
@@ -238,6 +218,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         ),
         approvals,
         sessions: Arc::default(),
+        services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
         credentials: Credentials::new(&config.google, upstream.clone())?,
@@ -505,14 +486,14 @@ fn status(house: &House) -> serde_json::Value {
 /// The names that a session may know.
 struct SessionNames {
     house: Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
 }
 
 impl dns::Names for SessionNames {
     fn knows(&self, name: &str) -> bool {
-        let asked = || Operation::on_host(Action::NET_RESOLVE, name, None);
-        Catalog::built_in().is_google_host(name)
-            || self.house.gate.allows(&self.room.session, &asked())
+        let session = &self.sandbox.room().session;
+        let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
+        Catalog::built_in().is_google_host(name) || self.house.gate.allows(session, &asked())
     }
 
     fn unknown(&self) -> config::UnknownNames {
@@ -521,7 +502,7 @@ impl dns::Names for SessionNames {
 
     fn refused(&self, name: &str) {
         let refused = Refused {
-            session: Some(self.room.session.id.clone()),
+            session: Some(self.sandbox.room().session.id.clone()),
             by: RefusedBy::Dns,
             process: None,
             destination: Some(Text::short(name)),
@@ -534,15 +515,15 @@ impl dns::Names for SessionNames {
 /// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
 pub(crate) async fn serve_listeners(
     house: Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
     listeners: launch::Listeners,
 ) {
     let names = SessionNames {
         house: house.clone(),
-        room: room.clone(),
+        sandbox: sandbox.clone(),
     };
     let resolver = dns::serve(
-        room.book.clone(),
+        sandbox.room().book.clone(),
         listeners.dns_udp,
         listeners.dns_tcp,
         names,
@@ -552,7 +533,7 @@ pub(crate) async fn serve_listeners(
     for listener in listeners.proxy {
         tasks.spawn(accept(
             house.clone(),
-            room.clone(),
+            sandbox.clone(),
             listener,
             places.clone(),
         ));
@@ -565,19 +546,24 @@ pub(crate) async fn serve_listeners(
     while tasks.join_next().await.is_some() {}
 }
 
-async fn accept(house: Arc<House>, room: Arc<Room>, listener: TcpListener, places: Arc<Semaphore>) {
+async fn accept(
+    house: Arc<House>,
+    sandbox: Arc<Sandbox>,
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+) {
     let mut connections = JoinSet::new();
     let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
-                    let flow = connection::origin(&house, &room, &stream, client);
+                    let flow = connection::origin(&house, &sandbox.room(), &stream, client);
                     // Full means no: dropping the stream closes it.
                     if let Ok(place) = places.clone().try_acquire_owned() {
-                        let (house, room) = (house.clone(), room.clone());
+                        let (house, sandbox) = (house.clone(), sandbox.clone());
                         connections.spawn(async move {
-                            connection::serve(house, room, stream, flow).await;
+                            connection::serve(house, sandbox, stream, flow).await;
                             drop(place);
                         });
                     }

@@ -184,10 +184,7 @@ impl Gate {
     /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
-        matches!(
-            self.policies.load().decide(&session.principal, operation),
-            Decision::Allow(_)
-        )
+        matches!(self.decide(session, operation), Decision::Allow(_))
     }
 
     fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
@@ -208,6 +205,9 @@ impl Gate {
                 policies: Vec::new(),
             })
         };
+        if let Some(objection) = session.standing.objection(operation) {
+            return deny(&objection);
+        }
         match self.policies.load().decide(&session.principal, operation) {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")

@@ -6,6 +6,7 @@
 pub mod adoption;
 pub mod allowance;
 pub mod approvals;
+pub mod binding;
 pub mod body;
 pub mod cli;
 pub mod config;
@@ -34,6 +35,7 @@ pub mod refusals;
 pub mod relay;
 pub mod replay;
 pub mod reply;
+pub mod service;
 pub mod session;
 pub mod tls;
 pub mod uploads;

@@ -49,6 +49,8 @@ enum Command {
     Run(cli::run::Args),
     /// Lists, shows, approves and denies held operations.
     Approvals(cli::approvals::Args),
+    /// Inside a session: shows whom it acts for, and binds a runner's job.
+    Session(cli::session::Args),
     /// Lists and shows what happened.
     Sessions(cli::sessions::Args),
     /// Shows whether the daemon runs and what it has attached.
@@ -93,6 +95,7 @@ fn main() -> ExitCode {
         Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),
         Command::Policy(args) => told(cli::policy::run(&args)),

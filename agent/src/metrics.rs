@@ -46,6 +46,8 @@ pub enum Served {
     Google,
     /// By the sandboxes' metadata server.
     Metadata,
+    /// By Holdpoint itself: what a sandbox asks about itself.
+    Sandbox,
     /// Joined, unopened, to a host that policy permits.
     PassedThrough,
     /// Not at all.
@@ -272,6 +274,7 @@ impl Metrics {
         let kind = match served {
             Served::Google => "google",
             Served::Metadata => "metadata",
+            Served::Sandbox => "sandbox",
             Served::PassedThrough => "passed_through",
             Served::Refused => "refused",
         };

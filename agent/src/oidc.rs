@@ -10,19 +10,21 @@ mod keys;
 #[cfg(test)]
 mod tests;
 mod token;
+mod used;
 
 use anyhow::Context as _;
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 
-pub use self::error::TokenError;
-use self::{issuer::Issuer, token::Unverified};
+pub use self::{error::TokenError, used::UsedTokens};
+use self::{issuer::Issuer, token::Unverified, used::Use};
 use crate::{config, upstream::Upstream};
 
 /// Verifies tokens of the configured issuers.
 #[derive(Debug)]
 pub struct Verifier {
     issuers: Vec<Issuer>,
+    used: UsedTokens,
 }
 
 impl Verifier {
@@ -48,7 +50,10 @@ impl Verifier {
             );
             verified.push(issuer);
         }
-        Ok(Self { issuers: verified })
+        Ok(Self {
+            issuers: verified,
+            used: UsedTokens::since(Timestamp::now()),
+        })
     }
 
     /// Who the token speaks for.
@@ -57,6 +62,24 @@ impl Verifier {
     /// When it is not a valid token of a configured issuer for our audience, now. The error never holds the token.
     pub async fn verify(&self, token: &str) -> Result<Principal, TokenError> {
         self.verify_at(token, Timestamp::now()).await
+    }
+
+    /// Who the token speaks for, and that it has not been shown here before: it is used up, whatever comes of it.
+    ///
+    /// # Errors
+    /// As [`Self::verify`], and when the token was used already or that cannot be told.
+    pub async fn verify_once(&self, token: &str) -> Result<Principal, TokenError> {
+        let now = Timestamp::now();
+        let (principal, usage) = self.accept_at(token, now).await?;
+        self.used.spend(usage, now)?;
+        Ok(principal)
+    }
+
+    /// The audience that tokens of this issuer have to be for.
+    #[must_use]
+    pub fn audience(&self, issuer: &str) -> Option<&str> {
+        let issuer = self.issuers.iter().find(|known| known.url() == issuer)?;
+        Some(&issuer.rules().audience)
     }
 
     /// Fetches every issuer's keys, and tells how many there are, or why there are none.
@@ -69,6 +92,10 @@ impl Verifier {
     }
 
     async fn verify_at(&self, token: &str, now: Timestamp) -> Result<Principal, TokenError> {
+        Ok(self.accept_at(token, now).await?.0)
+    }
+
+    async fn accept_at(&self, token: &str, now: Timestamp) -> Result<(Principal, Use), TokenError> {
         let token = Unverified::parse(token)?;
         let issuer = self
             .issuers

@@ -8,19 +8,18 @@ use std::{
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
-use zeroize::Zeroizing;
 
 use crate::{
     adoption::Legacy,
-    daemon::{House, Room, serve_listeners},
+    binding::{self, Room, Sandbox},
+    daemon::{House, serve_listeners},
     kernel::{Network, SessionPorts, SessionRules},
     launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
     metadata::{self, MetadataView},
     metrics::metrics,
-    pace::Pace,
-    record::{Event, PrincipalRecord},
+    record::Event,
+    service::{self, Standing},
     session::{Session, SessionId},
-    uploads::Uploads,
 };
 
 /// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
@@ -38,9 +37,8 @@ pub(crate) const RULES: SessionRules = SessionRules {
 /// Serves one `holdpoint run`, from the request to the end of the session.
 pub async fn serve(house: Arc<House>, mut request: RunRequest) {
     let user = request.user.clone();
-    let token = request.token.take();
-    match unless_stopped(&house, verify(&house, token)).await {
-        Ok(principal) => open(house, request, principal).await,
+    match unless_stopped(&house, identify(&house, &mut request)).await {
+        Ok((principal, standing)) => open(house, request, principal, standing).await,
         Err(reason) => {
             metrics().session_refused();
             tracing::info!(user = user.name, reason, "session refused");
@@ -69,24 +67,32 @@ async fn unless_stopped<T>(
     }
 }
 
-async fn verify(house: &House, token: Option<Zeroizing<String>>) -> Result<Principal, String> {
+async fn identify(
+    house: &House,
+    request: &mut RunRequest,
+) -> Result<(Principal, Standing), String> {
     if house.sessions.list().len() >= house.limits.max_sessions {
         return Err(format!(
             "{} sessions are open, and no more are allowed at once; wait for one to end",
             house.limits.max_sessions
         ));
     }
-    let token = token.ok_or(
-        "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN",
-    )?;
-    house
-        .verifier
-        .verify(&token)
-        .await
-        .map_err(|error| error.to_string())
+    match (request.token.take(), request.service.clone()) {
+        (None, Some(name)) => service::identify(house, request, &name).await,
+        (Some(token), None) => {
+            let principal = house.verifier.verify(&token).await;
+            let principal = principal.map_err(|error| error.to_string())?;
+            Ok((principal, Standing::Token))
+        }
+        (Some(_), Some(_)) => Err("a service has no token: give either of the two".to_owned()),
+        (None, None) => Err(
+            "no OIDC token was given, so no session can be opened; use --token-file FILE or HOLDPOINT_TOKEN"
+                .to_owned(),
+        ),
+    }
 }
 
-async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
+async fn open(house: Arc<House>, request: RunRequest, principal: Principal, standing: Standing) {
     let id = SessionId::random();
     let (user, command) = (request.user.clone(), request.command.clone());
     let metadata = match unless_stopped(&house, metadata_view(&house, &id)).await {
@@ -107,15 +113,10 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
         command,
         opened_at: Timestamp::now(),
         cgroup_id: prepared.cgroup_id,
+        standing,
     });
-    let room = Arc::new(Room {
-        session: session.clone(),
-        book: Arc::default(),
-        metadata,
-        allowance: house.memory.session(),
-        uploads: Uploads::default(),
-        pace: Pace::default(),
-    });
+    let room = Room::new(&house, session.clone(), Arc::default(), metadata);
+    let sandbox = Arc::new(Sandbox::new(room));
     let listeners = std::mem::take(&mut prepared.listeners);
     if let Err(error) = announce(&house, &session).await {
         tracing::error!(session = %session.id, "the session was not opened: {error:#}");
@@ -124,13 +125,14 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
             .await;
         return end(&house, &session, "it could not be opened").await;
     }
-    let legacy = Legacy::new(&session, &room.metadata, house.limits.duration());
+    let lasting = lasting(&house, &session);
+    let legacy = Legacy::new(&session, &sandbox.room().metadata, lasting);
     let started = match legacy.text() {
         Ok(state) => prepared.start(state).await,
         Err(error) => Err(error),
     };
     match started {
-        Ok(running) => live(&house, room, listeners, running, house.limits.duration()).await,
+        Ok(running) => live(&house, sandbox, listeners, running, lasting).await,
         Err(error) => {
             tracing::error!(session = %session.id, "its command was not started: {error:#}");
             end(&house, &session, "its command could not be started").await;
@@ -141,30 +143,19 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal) {
 /// Makes the session known: to the kernel, to the record, to the people.
 async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
     house.kernel.open_session(session.cgroup_id, RULES)?;
-    let opened = Event::SessionOpened {
-        session: session.id.clone(),
-        principal: PrincipalRecord::from(&session.principal),
-        user: session.user.clone(),
-        command: session.command.iter().collect(),
-        cgroup_id: session.cgroup_id,
-    };
-    house.record.append(opened).await?;
-    house.sessions.insert(session.clone());
-    metrics().session_opened();
-    tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session opened");
-    Ok(())
+    binding::announce(house, session).await
 }
 
 /// From the start of the command, or of this daemon, to the end of either.
 pub(crate) async fn live(
     house: &Arc<House>,
-    room: Arc<Room>,
+    sandbox: Arc<Sandbox>,
     listeners: Listeners,
     mut running: Running,
     remaining: Duration,
 ) {
-    let session = room.session.clone();
-    let mut serving = tokio::spawn(serve_listeners(house.clone(), room, listeners));
+    let session = sandbox.own().clone();
+    let mut serving = tokio::spawn(serve_listeners(house.clone(), sandbox.clone(), listeners));
     let reason = tokio::select! {
         () = running.ended() => "its processes ended",
         () = tokio::time::sleep(remaining) => "its time was up (session.max_seconds)",
@@ -172,6 +163,7 @@ pub(crate) async fn live(
             if house.sessions_stay.load(Ordering::Relaxed) {
                 let _ = tokio::time::timeout(LAST_ANSWERS, &mut serving).await;
                 serving.abort();
+                sandbox.end(house, "the daemon stopped, and its job was unbound").await;
                 return;
             }
             "the daemon stopped"
@@ -179,7 +171,16 @@ pub(crate) async fn live(
     };
     running.kill().await;
     serving.abort();
+    sandbox.end(house, reason).await;
     end(house, &session, reason).await;
+}
+
+/// A runner runs for months; its jobs have the same limit as everybody.
+pub(crate) fn lasting(house: &House, session: &Session) -> Duration {
+    match session.standing {
+        Standing::Service(_) => Duration::MAX,
+        Standing::Token | Standing::Job { .. } => house.limits.duration(),
+    }
 }
 
 pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
@@ -187,15 +188,7 @@ pub(crate) async fn end(house: &House, session: &Session, reason: &str) {
     if let Err(error) = house.kernel.close_session(session.cgroup_id) {
         tracing::warn!(session = %session.id, "the kernel still knows an ended session: {error:#}");
     }
-    house.sessions.remove(&session.id);
-    tracing::info!(session = %session.id, reason, "session closed");
-    let closed = Event::SessionClosed {
-        session: session.id.clone(),
-        reason: reason.into(),
-    };
-    if let Err(error) = house.record.append(closed).await {
-        tracing::error!(%error, "the end of a session is missing in the record");
-    }
+    binding::close(house, session, reason).await;
 }
 
 async fn metadata_view(house: &House, id: &SessionId) -> Result<MetadataView, String> {

@@ -18,8 +18,9 @@ use hyper::body::Incoming;
 
 use crate::{
     allowance::Place,
+    binding::Room,
     body::{Asked, Watched},
-    daemon::{House, Room},
+    daemon::House,
     gate::{Asker, Patience, Permits},
     head,
     interim::Interims,

@@ -10,6 +10,8 @@ use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::service::Standing;
+
 /// The name of a session: `s-` and 10 characters. Unique on this host for ever, not secret.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -79,8 +81,11 @@ pub struct Session {
     pub command: Vec<String>,
     /// When it was opened.
     pub opened_at: Timestamp,
-    /// The id of its cgroup: what the BPF programs know it by.
+    /// The id of its cgroup: what the BPF programs know it by. A job shares it with the service in whose sandbox it runs.
     pub cgroup_id: u64,
+    /// How it came about.
+    #[serde(default)]
+    pub standing: Standing,
 }
 
 /// The live sessions of this host.

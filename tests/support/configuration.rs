@@ -55,6 +55,9 @@ pub fn text(
     for host in &settings.hosts {
         writeln!(text, "\"{host}\" = \"{}\"", google.address)?;
     }
+    for (host, address) in &settings.addresses {
+        writeln!(text, "\"{host}\" = \"{address}\"")?;
+    }
     for group in hold_groups(&policies)? {
         write!(
             text,
@@ -67,7 +70,7 @@ pub fn text(
     if let Some(seconds) = settings.max_seconds {
         write!(text, "\n[session]\nmax_seconds = {seconds}\n")?;
     }
-    text.push_str(&settings.extra_configuration);
+    text += &settings.extra_configuration.replace("ISSUER", issuer.url());
     Ok(text)
 }
 

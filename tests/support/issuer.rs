@@ -2,7 +2,10 @@
 
 use std::{
     net::Ipv4Addr,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use anyhow::Context as _;
@@ -22,6 +25,8 @@ pub const SUBJECT: &str = "repo:example/shop:ref:refs/heads/main";
 pub const GROUPS: [&str; 2] = ["agents", "shop"];
 /// The claim those are in.
 pub const GROUPS_CLAIM: &str = "groups";
+
+static COUNT: AtomicU64 = AtomicU64::new(1);
 
 /// A running issuer; it ends when dropped.
 #[derive(Debug)]
@@ -136,6 +141,19 @@ impl Issuer {
         self.keys().signing.sign(&claims)
     }
 
+    /// A token with these claims besides the usual ones, or in place of them.
+    ///
+    /// # Panics
+    /// When it cannot be signed.
+    #[must_use]
+    pub fn token_with(&self, others: Value) -> String {
+        let mut claims = self.claims();
+        if let (Value::Object(claims), Value::Object(others)) = (&mut claims, others) {
+            claims.extend(others);
+        }
+        self.keys().signing.sign(&claims)
+    }
+
     /// A token with one thing wrong.
     ///
     /// # Panics
@@ -198,7 +216,7 @@ impl Issuer {
         let now = seconds();
         json!({
             "iss": self.url, "sub": SUBJECT, "aud": AUDIENCE, "iat": now, "nbf": now - 5, "exp": now + 300,
-            "jti": format!("run-{now}"), GROUPS_CLAIM: GROUPS, "repository": "example/shop", "run_id": 42,
+            "jti": format!("run-{}", COUNT.fetch_add(1, Ordering::Relaxed)), GROUPS_CLAIM: GROUPS, "repository": "example/shop", "run_id": 42,
         })
     }
 

@@ -2,6 +2,7 @@
 
 pub mod bpf;
 pub mod canary;
+pub mod ci;
 pub mod client;
 pub mod configuration;
 pub mod daemon;

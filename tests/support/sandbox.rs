@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::world::World;
+use crate::{files, world::World};
 
 /// `nobody`: in every system's user database, without rights anywhere.
 pub const AGENT_UID: u32 = 65534;
@@ -41,6 +41,7 @@ pub struct Sandbox<'w> {
     home: PathBuf,
     uid: u32,
     token: Option<String>,
+    service: Option<String>,
     environment: Vec<(OsString, OsString)>,
     limit: Duration,
 }
@@ -57,6 +58,7 @@ impl<'w> Sandbox<'w> {
             home,
             uid: AGENT_UID,
             token: Some(world.issuer.token()),
+            service: None,
             environment: Vec::new(),
             limit: LIMIT,
         }
@@ -66,6 +68,14 @@ impl<'w> Sandbox<'w> {
     #[must_use]
     pub fn token(mut self, token: Option<String>) -> Self {
         self.token = token;
+        self
+    }
+
+    /// As a service, without a token.
+    #[must_use]
+    pub fn service(mut self, name: &str) -> Self {
+        self.token = None;
+        self.service = Some(name.to_owned());
         self
     }
 
@@ -113,6 +123,20 @@ impl<'w> Sandbox<'w> {
         path
     }
 
+    /// Puts a program of this package's into its home.
+    ///
+    /// # Panics
+    /// When it was not built, or its path is not plain.
+    #[must_use]
+    pub fn program(&self, name: &str) -> String {
+        let place = self.home.join(name);
+        if !place.exists() {
+            let built = files::built(name).expect("cargo builds it with the tests");
+            files::install(&built, &place).expect("it can be copied");
+        }
+        place.into_os_string().into_string().expect("a plain path")
+    }
+
     /// `holdpoint run ... -- COMMAND`, not yet started.
     #[must_use]
     pub fn command(&self, command: &[&str]) -> Command {
@@ -120,6 +144,9 @@ impl<'w> Sandbox<'w> {
         run.arg("run").arg("--config").arg(self.world.config());
         if let Some(token) = &self.token {
             run.arg("--token-file").arg(self.token_file(token));
+        }
+        if let Some(service) = &self.service {
+            run.arg("--service").arg(service);
         }
         run.arg("--").args(command);
         run.env_clear()
@@ -183,9 +210,7 @@ impl<'w> Sandbox<'w> {
     /// As [`Self::start`] does.
     #[must_use]
     pub fn start_python(&self, client: &str, args: &[&str]) -> Running {
-        let source = crate::files::repository()
-            .join("tests/clients")
-            .join(client);
+        let source = files::repository().join("tests/clients").join(client);
         let text =
             fs::read(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
         let copy = self.file(client, text);

@@ -105,6 +105,8 @@ pub enum Trait {
     OpenToInternet,
     /// Grants something to `allUsers` or `allAuthenticatedUsers`, as a binding, an ACL or a predefined ACL.
     PublicAccess,
+    /// The host is one that the service in whose sandbox this happens needs for itself: a runner's way to its jobs.
+    OwnHost,
     /// Goes to a resolver that is asked over TLS or HTTPS: a well-known one, or port 853.
     PublicResolver,
 }
@@ -116,6 +118,7 @@ impl Trait {
         match self {
             Self::OpenToInternet => "open-to-internet",
             Self::PublicAccess => "public-access",
+            Self::OwnHost => "own-host",
             Self::PublicResolver => "public-resolver",
         }
     }

@@ -54,6 +54,7 @@ fn session(uid: u32, subject: &str) -> Arc<Session> {
         command: vec!["gcloud".into()],
         opened_at: Timestamp::now(),
         cgroup_id: 1,
+        standing: crate::service::Standing::Token,
     })
 }
 
@@ -119,6 +120,8 @@ impl Bench {
             user: self.session.user.clone(),
             command: self.session.command.iter().collect(),
             cgroup_id: 1,
+            service: None,
+            within: None,
         };
         self.record.append(opened).await.expect("recorded");
     }

@@ -5,5 +5,6 @@ pub mod doctor;
 pub mod policy;
 pub mod recognise;
 pub mod run;
+pub mod session;
 pub mod sessions;
 pub mod status;

@@ -19,7 +19,7 @@ use crate::{
 /// Exit code for Holdpoint's own failures and refusals.
 const OWN_FAILURE: u8 = 125;
 /// The variable a token is taken from when no file is named.
-const TOKEN_VARIABLE: &str = "HOLDPOINT_TOKEN";
+pub(super) const TOKEN_VARIABLE: &str = "HOLDPOINT_TOKEN";
 /// Where the daemon listens when there is no configuration to be read.
 const DEFAULT_SOCKET: &str = "/run/holdpoint/run.sock";
 /// The most bytes of a token file. GitHub's tokens have 2 KB.
@@ -33,6 +33,9 @@ pub struct Args {
     /// File with the OIDC token that says who the session acts for. Without it, HOLDPOINT_TOKEN is used.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Open the session of a service that the configuration names ([[service]]) instead: a CI runner's, which has no token.
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    service: Option<String>,
     /// The configuration file that tells where the daemon listens.
     #[arg(long, value_name = "PATH", conflicts_with = "socket")]
     config: Option<PathBuf>,
@@ -59,14 +62,17 @@ pub fn run(args: Args) -> ExitCode {
 
 fn try_run(args: Args) -> anyhow::Result<Ending> {
     client::run(Invocation {
-        token: Some(token(args.token_file.as_deref())?),
+        token: match args.service {
+            Some(_) => None,
+            None => Some(token(args.token_file.as_deref())?),
+        },
+        service: args.service,
         socket: socket(args.socket, args.config.as_deref())?,
         command: args.command,
     })
 }
 
-/// The token, from where it was named. CI systems that hand tokens out on request (GitHub's ACTIONS_ID_TOKEN_REQUEST_URL) are to
-/// be asked here, once they are supported.
+/// The token, from where it was named.
 fn token(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     let text = match file {
         Some(file) => read_token(file)
@@ -80,7 +86,7 @@ fn token(file: Option<&Path>) -> anyhow::Result<Zeroizing<String>> {
     Ok(token)
 }
 
-fn read_token(file: &Path) -> anyhow::Result<Zeroizing<String>> {
+pub(super) fn read_token(file: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(TOKEN_LIMIT as usize + 1));
     File::open(file)?
         .take(TOKEN_LIMIT + 1)

@@ -136,6 +136,11 @@ fn described(detail: &SessionDetail) -> String {
     let user = &summary.user;
     field("user", &format!("{} (uid {})", user.name, user.uid));
     field("command", &command_line(&summary.command));
+    if let Some(service) = &summary.service {
+        let job = summary.within.as_ref();
+        let job = job.map(|it| format!(", a job in the sandbox of {it}"));
+        field("service", &format!("{service}{}", job.unwrap_or_default()));
+    }
     field("opened", &summary.opened_at.to_string());
     if let (Some(at), Some(reason)) = (summary.closed_at, &summary.close_reason) {
         field("closed", &format!("{at}: {reason}"));

@@ -93,6 +93,7 @@ fn session(uid: u32) -> Arc<Session> {
         command: vec!["gcloud".into(), "sql".into()],
         opened_at: Timestamp::now(),
         cgroup_id: 1,
+        standing: crate::service::Standing::Token,
     })
 }
 
@@ -136,6 +137,8 @@ impl Bench {
             user: session.user.clone(),
             command: session.command.iter().collect(),
             cgroup_id: session.cgroup_id,
+            service: None,
+            within: None,
         };
         self.state.record.append(opened).await.expect("recorded");
     }

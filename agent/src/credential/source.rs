@@ -19,7 +19,7 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 const LONGEST_ANSWER: usize = 64 * 1024;
 const METADATA_FLAVOR: &str = "metadata-flavor";
-const DEFAULT_ACCOUNT: &str = "instance/service-accounts/default";
+pub(super) const DEFAULT_ACCOUNT: &str = "instance/service-accounts/default";
 
 pub(super) struct Source {
     upstream: Upstream,
@@ -69,7 +69,7 @@ impl Source {
             Kind::Metadata(address) => {
                 let scopes = escaped(&self.scopes.join(","));
                 let path = format!("{DEFAULT_ACCOUNT}/token?scopes={scopes}");
-                token_in(&self.metadata(*address, &path).await?)
+                token_in(&metadata(&self.upstream, *address, &path).await?)
             }
             Kind::Key(key) => self.exchange(key).await,
         }
@@ -78,8 +78,12 @@ impl Source {
     pub(super) async fn account(&self) -> Result<String, String> {
         match &self.kind {
             Kind::Metadata(address) => {
-                self.metadata_text(*address, &format!("{DEFAULT_ACCOUNT}/email"))
-                    .await
+                metadata_text(
+                    &self.upstream,
+                    *address,
+                    &format!("{DEFAULT_ACCOUNT}/email"),
+                )
+                .await
             }
             Kind::Key(key) => Ok(key.account.clone()),
         }
@@ -87,7 +91,9 @@ impl Source {
 
     pub(super) async fn project(&self) -> Result<String, String> {
         match &self.kind {
-            Kind::Metadata(address) => self.metadata_text(*address, "project/project-id").await,
+            Kind::Metadata(address) => {
+                metadata_text(&self.upstream, *address, "project/project-id").await
+            }
             Kind::Key(key) => key
                 .project
                 .clone()
@@ -106,7 +112,7 @@ impl Source {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Bytes::from(form))
             .map_err(|error| error.to_string())?;
-        let answer = self.fetch(request).await?;
+        let answer = fetch(&self.upstream, request).await?;
         match answer.status() {
             StatusCode::OK => token_in(answer.body()),
             status => Err(format!(
@@ -116,50 +122,57 @@ impl Source {
             )),
         }
     }
+}
 
-    async fn metadata(&self, address: SocketAddr, path: &str) -> Result<Bytes, String> {
-        let request = Request::get(metadata_uri(address, path))
-            .header(METADATA_FLAVOR, "Google")
-            .body(Bytes::new())
-            .map_err(|error| error.to_string())?;
-        let answer = self.fetch(request).await?;
-        // Every answer of a metadata server says so; one that does not is from somebody else.
-        if answer
-            .headers()
-            .get(METADATA_FLAVOR)
-            .is_none_or(|flavor| flavor != "Google")
-        {
-            return Err("what answers there is not a metadata server".to_owned());
-        }
-        let path = path.split('?').next().unwrap_or_default();
-        match answer.status() {
-            StatusCode::OK => Ok(answer.into_body()),
-            StatusCode::NOT_FOUND => Err(format!(
-                "it has no {path}: does this VM have a service account?"
-            )),
-            status => Err(format!("it answered {status} for {path}")),
-        }
+/// What the metadata server has at `path`.
+async fn metadata(upstream: &Upstream, address: SocketAddr, path: &str) -> Result<Bytes, String> {
+    let request = Request::get(metadata_uri(address, path))
+        .header(METADATA_FLAVOR, "Google")
+        .body(Bytes::new())
+        .map_err(|error| error.to_string())?;
+    let answer = fetch(upstream, request).await?;
+    // Every answer of a metadata server says so; one that does not is from somebody else.
+    if answer
+        .headers()
+        .get(METADATA_FLAVOR)
+        .is_none_or(|flavor| flavor != "Google")
+    {
+        return Err("what answers there is not a metadata server".to_owned());
     }
+    let path = path.split('?').next().unwrap_or_default();
+    match answer.status() {
+        StatusCode::OK => Ok(answer.into_body()),
+        StatusCode::NOT_FOUND => Err(format!(
+            "it has no {path}: does this VM have a service account?"
+        )),
+        status => Err(format!("it answered {status} for {path}")),
+    }
+}
 
-    async fn metadata_text(&self, address: SocketAddr, path: &str) -> Result<String, String> {
-        let text = self.metadata(address, path).await?;
-        match std::str::from_utf8(&text).map(str::trim) {
-            Ok(text) if !text.is_empty() && !text.contains(char::is_control) => Ok(text.to_owned()),
-            _ => Err(format!("{path} is not one line of text")),
-        }
+/// The same, when it is one line of text.
+pub(super) async fn metadata_text(
+    upstream: &Upstream,
+    address: SocketAddr,
+    path: &str,
+) -> Result<String, String> {
+    let text = metadata(upstream, address, path).await?;
+    let path = path.split('?').next().unwrap_or_default();
+    match std::str::from_utf8(&text).map(str::trim) {
+        Ok(text) if !text.is_empty() && !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err(format!("{path} is not one line of text")),
     }
+}
 
-    async fn fetch(&self, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
-        let answer = self.upstream.fetch(request, LONGEST_ANSWER, TIMEOUT).await;
-        answer.map_err(|error| error.to_string())
-    }
+async fn fetch(upstream: &Upstream, request: Request<Bytes>) -> Result<Response<Bytes>, String> {
+    let answer = upstream.fetch(request, LONGEST_ANSWER, TIMEOUT).await;
+    answer.map_err(|error| error.to_string())
 }
 
 fn metadata_uri(address: SocketAddr, path: &str) -> String {
     format!("http://{address}/computeMetadata/v1/{path}")
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 

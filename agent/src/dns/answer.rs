@@ -15,7 +15,7 @@ use super::{
     Names,
     book::{AddressBook, is_localhost},
 };
-use crate::{config::UnknownNames, metadata, metrics::Lookup};
+use crate::{binding, config::UnknownNames, metadata, metrics::Lookup};
 
 /// In seconds. Short, since a session's addresses mean nothing after it.
 const TTL: u32 = 60;
@@ -208,7 +208,7 @@ fn name_of_pointer(name: &Name, book: &AddressBook) -> Option<Name> {
 }
 
 fn is_local(name: &str) -> bool {
-    is_localhost(name) || metadata::NAMES.contains(&name)
+    is_localhost(name) || metadata::NAMES.contains(&name) || name == binding::NAME
 }
 
 /// The name in lower case and without the dot at its end, if hosts can have such a name.

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::metadata;
+use crate::{binding, metadata};
 
 /// 198.18.0.0/15 is for benchmarks (RFC 2544, RFC 6890) and not routed: nothing real has such an address.
 const NETWORK: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
@@ -39,6 +39,22 @@ impl Default for AddressBook {
 }
 
 impl AddressBook {
+    /// How many names there are.
+    pub fn mark(&self) -> usize {
+        self.entries
+            .lock()
+            .expect("no panic while locked")
+            .names
+            .len()
+    }
+
+    /// Forgets the names that came after the mark: those of a job that is over.
+    pub fn forget_after(&self, mark: usize) {
+        let mut entries = self.entries.lock().expect("no panic while locked");
+        entries.names.truncate(mark);
+        entries.indices.retain(|_, index| *index < mark);
+    }
+
     /// An empty book for a session that had so many before. It gives out other addresses than the seven before it: to a client that
     /// remembers one of theirs, it must not have come to mean another name.
     #[must_use]
@@ -58,6 +74,9 @@ impl AddressBook {
         if metadata::NAMES.contains(&name) {
             return Some(metadata::ADDRESS_V4);
         }
+        if name == binding::NAME {
+            return Some(binding::ADDRESS);
+        }
         let mut entries = self.entries.lock().expect("no panic while locked");
         let index = entries.index_of(name)?;
         Some(Ipv4Addr::from_bits(
@@ -69,6 +88,9 @@ impl AddressBook {
     pub fn name_of(&self, ip: IpAddr) -> Option<String> {
         if metadata::is_metadata_address(ip) {
             return Some(metadata::NAMES[0].to_owned());
+        }
+        if binding::is_address(ip) {
+            return Some(binding::NAME.to_owned());
         }
         let IpAddr::V4(ip) = ip.to_canonical() else {
             return None;
@@ -119,7 +141,6 @@ mod tests {
             Some("b.example")
         );
         for other in [
-            "198.18.0.0",
             "198.18.0.3",
             "0.0.0.0",
             "255.255.255.255",
@@ -142,6 +163,9 @@ mod tests {
             Some(metadata::ADDRESS_V4)
         );
         assert_eq!(book.address_of("metadata"), Some(metadata::ADDRESS_V4));
+        assert_eq!(book.address_of(binding::NAME), Some(binding::ADDRESS));
+        let own = book.name_of(binding::ADDRESS.into());
+        assert_eq!(own.as_deref(), Some(binding::NAME));
         assert_eq!(book.address_of("x.localhost"), Some(Ipv4Addr::LOCALHOST));
         for ip in [
             IpAddr::from(metadata::ADDRESS_V4),
@@ -156,6 +180,19 @@ mod tests {
     }
 
     #[test]
+    fn what_came_after_a_mark_is_forgotten() {
+        let book = AddressBook::default();
+        let a = book.address_of("a.example").expect("room");
+        let mark = book.mark();
+        let b = book.address_of("b.example").expect("room");
+        book.forget_after(mark);
+        assert_eq!(book.name_of(b.into()), None);
+        assert_eq!(book.address_of("a.example"), Some(a));
+        assert_eq!(book.address_of("c.example"), Some(b), "there is room again");
+        assert_eq!(book.name_of(b.into()).as_deref(), Some("c.example"));
+    }
+
+    #[test]
     fn eight_books_in_turn_have_no_address_in_common() {
         let network = u64::from(NETWORK.to_bits())..u64::from(NETWORK.to_bits()) + (1 << 17);
         let mut seen = std::collections::HashSet::new();
@@ -166,6 +203,7 @@ mod tests {
                 let address = book.address_of(&name).expect("room");
                 assert!(network.contains(&u64::from(address.to_bits())), "{address}");
                 assert!(seen.insert(address), "{address} twice");
+                assert_ne!(address, binding::ADDRESS);
                 assert_eq!(AddressBook::after(books + 1).name_of(address.into()), None);
             }
         }

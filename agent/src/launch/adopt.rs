@@ -93,6 +93,29 @@ async fn adopt(site: &Site, session: &str, path: &Path) -> anyhow::Result<Found>
     })
 }
 
+/// Has the shim of a session end what a job has left running in it, on behalf of the process `caller`, which asks from inside. When
+/// another job begins (`settle`), what is left may stay for good.
+///
+/// # Errors
+/// When some of it may go on running.
+pub async fn end_strays(
+    site: &Site,
+    session: &SessionId,
+    caller: u32,
+    settle: bool,
+) -> anyhow::Result<()> {
+    let shim = Shim {
+        socket: UnixStream::connect(door::path(&site.runtime_dir, session.as_str())).await?,
+        cgroup: site.agents_cgroup.join(session.as_str()),
+        launcher: site.launcher.clone(),
+    };
+    shim.demand(&Demand::EndStrays { caller, settle }).await?;
+    match shim.reply(MESSAGE_LIMIT).await?.0 {
+        Reply::StraysEnded => Ok(()),
+        _ => anyhow::bail!("its shim answered out of turn"),
+    }
+}
+
 impl Found {
     /// Has its listeners opened. They are to be served at once.
     ///

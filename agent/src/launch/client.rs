@@ -29,6 +29,7 @@ use super::{
     caller::ProcessState,
     environment,
     message::{self, Event, Octets, Order, Request, TerminalUse, Token},
+    piped::Piped,
     sys,
     terminal::{Relayed, Terminal},
     wire::{self, MESSAGE_LIMIT, REQUEST_LIMIT, WireError},
@@ -57,6 +58,8 @@ pub struct Invocation {
     pub socket: PathBuf,
     /// The OIDC token, if any.
     pub token: Option<Zeroizing<String>>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     /// The command and its arguments.
     pub command: Vec<OsString>,
 }
@@ -116,17 +119,19 @@ pub fn run(invocation: Invocation) -> anyhow::Result<Ending> {
     let foreground = terminal
         .as_ref()
         .is_some_and(|terminal| terminal.in_foreground() && !in_a_pipeline());
+    let mut piped = Piped::default();
     ask(
         &daemon,
         invocation,
         &state,
-        terminal.as_ref(),
-        far,
+        (terminal.as_ref(), far),
         foreground,
+        &mut piped,
     )?;
     Client {
         daemon,
         signals,
+        piped,
         terminal,
         foreground,
         started: false,
@@ -148,9 +153,9 @@ fn ask(
     daemon: &UnixStream,
     invocation: Invocation,
     state: &ProcessState,
-    terminal: Option<&Terminal>,
-    far: Option<OwnedFd>,
+    (terminal, far): (Option<&Terminal>, Option<OwnedFd>),
     foreground: bool,
+    piped: &mut Piped,
 ) -> anyhow::Result<()> {
     let request = Request {
         version: message::VERSION,
@@ -161,6 +166,7 @@ fn ask(
             .collect(),
         environment: environment(),
         token: invocation.token.map(Token::new),
+        service: invocation.service,
         umask: state.umask,
         ignored: state.ignored(),
         terminal: far.as_ref().map(|_| TerminalUse { foreground }),
@@ -171,7 +177,13 @@ fn ask(
         .open(".")
         .context("cannot open the working directory")?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    let mut fds: Vec<BorrowedFd<'_>> = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]
+    let (out_pipe, err_pipe) = (
+        piped.replace(stdout.as_fd())?,
+        piped.replace(stderr.as_fd())?,
+    );
+    let stdout = out_pipe.as_ref().map_or(stdout.as_fd(), AsFd::as_fd);
+    let stderr = err_pipe.as_ref().map_or(stderr.as_fd(), AsFd::as_fd);
+    let mut fds: Vec<BorrowedFd<'_>> = [stdin.as_fd(), stdout, stderr]
         .into_iter()
         .map(|fd| match (terminal, &far) {
             (Some(terminal), Some(far)) if terminal.is(fd) => far.as_fd(),
@@ -210,6 +222,7 @@ fn in_a_pipeline() -> bool {
 struct Client {
     daemon: UnixStream,
     signals: SignalFd,
+    piped: Piped,
     terminal: Option<Terminal>,
     /// Whether the command has the terminal, or gets it as soon as it has started.
     foreground: bool,
@@ -300,10 +313,12 @@ impl Client {
             Event::Stopped { signal } => self.stop_likewise(Signal::try_from(signal)?),
             Event::Exited { code } => {
                 self.flush();
+                self.piped.flush();
                 return Ok(Some(Ending::Exited(u8::try_from(code)?)));
             }
             Event::Killed { signal } => {
                 self.flush();
+                self.piped.flush();
                 return Ok(Some(Ending::Killed(Signal::try_from(signal)?)));
             }
         }

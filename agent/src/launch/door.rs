@@ -84,6 +84,13 @@ impl Door {
     }
 }
 
+/// Where the shim of a session is found.
+pub fn path(runtime_dir: &Path, session: &str) -> PathBuf {
+    runtime_dir
+        .join(DIRECTORY)
+        .join(format!("{session}{SUFFIX}"))
+}
+
 impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()

@@ -22,7 +22,9 @@ use super::{
     cgroup::SessionCgroup,
     door::Door,
     message::{Demand, Reply, Service},
-    network, sys,
+    network,
+    strays::Residents,
+    sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
 
@@ -38,6 +40,7 @@ pub struct Keeper {
     door: Door,
     state: String,
     adoptions: u32,
+    residents: Residents,
 }
 
 impl Keeper {
@@ -58,6 +61,7 @@ impl Keeper {
             door,
             state,
             adoptions: 0,
+            residents: Residents::default(),
         })
     }
 
@@ -114,7 +118,10 @@ impl Keeper {
     /// Whether the connection goes on.
     fn answer(&mut self, daemon: &UnixStream) -> bool {
         match wire::receive::<Demand>(daemon, MESSAGE_LIMIT) {
-            Ok((demand, _)) => self.obey(&demand, daemon).is_ok(),
+            Ok((demand, _)) => {
+                let once = matches!(demand, Demand::EndStrays { .. });
+                self.obey(&demand, daemon).is_ok() && !once
+            }
             Err(_) => false,
         }
     }
@@ -140,6 +147,16 @@ impl Keeper {
                 }
                 Err(error) => wire::send(daemon, &failed(&error), MESSAGE_LIMIT, &[]),
             },
+            Demand::EndStrays { caller, settle } => {
+                let ended = self
+                    .residents
+                    .end_strays(self.cgroup.path(), *caller, *settle);
+                let reply = match ended {
+                    Ok(()) => Reply::StraysEnded,
+                    Err(error) => failed(&error),
+                };
+                wire::send(daemon, &reply, MESSAGE_LIMIT, &[])
+            }
             Demand::End => match self.cgroup.end() {
                 Ok(()) => Ok(()),
                 Err(error) => wire::send(daemon, &failed(&error), MESSAGE_LIMIT, &[]),

@@ -13,7 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{sandbox::Rules, sys::Limit};
 
 /// The version of the messages; client and daemon must be of the same.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The version of [`Prepare`] and [`Start`]; daemon and launcher must be of the same.
 pub const LAUNCHER_VERSION: u32 = 1;
 
@@ -108,6 +108,8 @@ pub struct Request {
     pub environment: Vec<Octets>,
     /// The token.
     pub token: Option<Token>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     /// The file mode creation mask.
     pub umask: u32,
     /// Signals the caller ignores (nohup).
@@ -149,7 +151,7 @@ pub enum Order {
 #[serde(tag = "errand", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Errand {
     /// To make a session, and to stay with it.
-    Prepare(Prepare),
+    Prepare(Box<Prepare>),
     /// To end what lives in a cgroup whose shim is gone, and to remove it.
     Clear {
         /// The cgroup's directory.
@@ -219,6 +221,14 @@ pub enum Demand {
     Listen,
     /// End the session. Answered by the end of the connection.
     End,
+    /// End what a job has left running, as [`super::strays::Residents::end_strays`] does. On a connection of its own, which ends with
+    /// the answer, [`Reply::StraysEnded`].
+    EndStrays {
+        /// The process that asks for it, on the host.
+        caller: u32,
+        /// Whether another job begins.
+        settle: bool,
+    },
 }
 
 /// A directory by name and by what it is, because the name is looked up again in another mount namespace.
@@ -267,6 +277,8 @@ pub enum Reply {
         /// What they serve.
         listeners: Vec<Service>,
     },
+    /// What a job has left running is killed.
+    StraysEnded,
     /// What was to go is gone.
     Cleared,
     /// It did not work.

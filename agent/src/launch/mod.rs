@@ -36,6 +36,7 @@ mod message;
 mod mountinfo;
 mod mounts;
 mod network;
+mod piped;
 mod private;
 mod remove;
 mod request;
@@ -44,6 +45,7 @@ mod sandbox;
 pub mod shim;
 mod spawn;
 mod stdio;
+mod strays;
 pub(crate) mod sys;
 mod terminal;
 mod trust;
@@ -51,7 +53,7 @@ mod wire;
 
 use std::path::PathBuf;
 
-pub use adopt::{Found, find};
+pub use adopt::{Found, end_strays, find};
 pub use cgroup::{end_leftovers, kill_sessions};
 pub use controllers::enable as enable_controllers;
 pub use door::close_doors;

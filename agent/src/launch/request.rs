@@ -43,6 +43,8 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// The OIDC token, if one was sent. Take it out.
     pub token: Option<Zeroizing<String>>,
+    /// The service whose session it shall be, instead of a token.
+    pub service: Option<String>,
     wish: Wish,
     pub(super) stream: UnixStream,
 }
@@ -63,7 +65,7 @@ impl RunRequest {
     /// Reads one from a client that has just connected. What is wrong with it the client is told, too.
     pub(super) async fn read(stream: UnixStream) -> anyhow::Result<Self> {
         match Self::parse(&stream).await {
-            Ok((user, pid, token, wish)) => Ok(Self {
+            Ok((user, pid, token, service, wish)) => Ok(Self {
                 user,
                 pid,
                 command: wish
@@ -72,6 +74,7 @@ impl RunRequest {
                     .map(|part| String::from_utf8_lossy(&part.0).into_owned())
                     .collect(),
                 token,
+                service,
                 wish,
                 stream,
             }),
@@ -84,7 +87,7 @@ impl RunRequest {
 
     async fn parse(
         stream: &UnixStream,
-    ) -> anyhow::Result<(User, u32, Option<Zeroizing<String>>, Wish)> {
+    ) -> anyhow::Result<(User, u32, Option<Zeroizing<String>>, Option<String>, Wish)> {
         let peer = stream.peer_cred().context("cannot tell who asks")?;
         anyhow::ensure!(peer.uid() != 0, ROOT_REFUSED);
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
@@ -117,7 +120,7 @@ impl RunRequest {
         // The user database may be a directory service far away.
         let name = tokio::task::spawn_blocking(move || name_of(uid)).await?;
         let token = request.token.map(message::Token::reveal);
-        Ok((User { uid, gid, name }, pid, token, wish))
+        Ok((User { uid, gid, name }, pid, token, request.service, wish))
     }
 
     /// One of the daemon's own, as a user without rights. What the command prints goes to `output`; it ends with what is returned
@@ -158,6 +161,7 @@ impl RunRequest {
             pid,
             command: command.iter().map(|part| (*part).to_owned()).collect(),
             token: None,
+            service: None,
             wish,
             stream,
         };

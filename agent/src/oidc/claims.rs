@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::error::TokenError;
 
 /// How far the clocks of this host and the issuer may be apart.
-const LEEWAY: SignedDuration = SignedDuration::from_secs(30);
+pub(super) const LEEWAY: SignedDuration = SignedDuration::from_secs(30);
 
 /// What an issuer's tokens have to say.
 #[derive(Debug)]
@@ -79,8 +79,12 @@ impl Claims {
             issuer: self.iss,
             subject: self.sub,
             groups,
-            claims: scalars(self.other),
+            claims: scalars(self.other)?,
         })
+    }
+
+    pub(super) fn issued_and_expires(&self) -> (Option<Timestamp>, Timestamp) {
+        (self.iat.map(|at| at.0), self.exp.0)
     }
 
     fn check_times(&self, now: Timestamp) -> Result<(), TokenError> {
@@ -137,15 +141,35 @@ fn printable(claim: &str, text: &str) -> Result<(), TokenError> {
     }
 }
 
-fn scalars(claims: Map<String, Value>) -> BTreeMap<String, String> {
-    let text = |value| match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(truth) => Some(truth.to_string()),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
-    };
-    claims
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, text(value)?)))
-        .collect()
+/// The scalar claims as text. One inside of another goes by the path to it, `google.compute_engine.zone`; a token in which
+/// two claims come to the same name is refused, since rules would see only one of them.
+fn scalars(claims: Map<String, Value>) -> Result<BTreeMap<String, String>, TokenError> {
+    let mut found = BTreeMap::new();
+    collect("", claims, &mut found)?;
+    Ok(found)
+}
+
+fn collect(
+    path: &str,
+    claims: Map<String, Value>,
+    found: &mut BTreeMap<String, String>,
+) -> Result<(), TokenError> {
+    for (name, value) in claims {
+        let name = format!("{path}{name}");
+        let text = match value {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Null | Value::Array(_) => continue,
+            Value::Object(inner) => {
+                collect(&format!("{name}."), inner, found)?;
+                continue;
+            }
+        };
+        if found.contains_key(&name) {
+            return Err(TokenError::claim(&name, "is there twice"));
+        }
+        found.insert(name, text);
+    }
+    Ok(())
 }

@@ -64,6 +64,9 @@ pub enum TokenError {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// It was shown before, or that cannot be told.
+    #[error("the token cannot be used for this: {0}. Get a new one for every job")]
+    Used(&'static str),
     /// The issuer's keys are not to be had.
     #[error(
         "the keys of the issuer {issuer} cannot be had, so no token of it can be verified: {cause}"

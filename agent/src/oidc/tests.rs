@@ -45,7 +45,12 @@ async fn a_good_token_names_its_principal() {
         let principal = verify(&verifier, &token).await.expect("valid");
         assert_eq!(principal.name(), format!("{URL}#repo:acme/shop"));
         assert_eq!(principal.groups, ["dev", "ops"].map(str::to_owned).into());
-        let claims = [("protected", "true"), ("ref", "main"), ("run_id", "42")];
+        let claims = [
+            ("nested.a", "1"),
+            ("protected", "true"),
+            ("ref", "main"),
+            ("run_id", "42"),
+        ];
         assert_eq!(
             principal.claims,
             claims.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
@@ -212,6 +217,36 @@ async fn odd_headers_are_refused() {
     let header = json!({"kid": "mine", "jwk": mine.jwk, "jku": "https://evil.example/jwks"});
     let text = refusal(&verifier, &mine.sign_as(&header, &claims(json!({})))).await;
     assert!(text.contains("publishes no ES256 key \"mine\""), "{text}");
+}
+
+#[tokio::test]
+async fn claims_that_come_to_one_name_are_refused() {
+    let key = Key::new("a", Algorithm::RS256);
+    let issuer = FakeIssuer::with(&[&key]).await;
+    for change in [
+        json!({"google.zone": "a", "google": {"zone": "b"}}),
+        json!({"a": {"b.c": 1, "b": {"c": 2}}}),
+    ] {
+        let text = refusal(&issuer.verifier(), &key.sign(&claims(change))).await;
+        assert!(text.contains("is there twice"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_used_up_by_its_content() {
+    let key = Key::new("a", Algorithm::ES256);
+    let issuer = FakeIssuer::with(&[&key]).await;
+    let verifier = issuer.verifier();
+    let now = Timestamp::now().as_second();
+    let claims = claims(json!({"iat": now, "nbf": now, "exp": now + 300}));
+    let (first, again) = (key.sign(&claims), key.sign(&claims));
+    assert_ne!(first, again, "ES256 has many signatures of one content");
+    verifier.verify_once(&first).await.expect("not used yet");
+    for token in [&first, &again] {
+        let error = verifier.verify_once(token).await.expect_err("used");
+        assert!(error.to_string().contains("used already"), "{error}");
+    }
+    verifier.verify(&first).await.expect("still valid");
 }
 
 #[tokio::test]

@@ -5,10 +5,12 @@ use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     claims::{Claims, Rules},
     error::{TokenError, shown},
+    used::Use,
 };
 
 /// CI tokens have 1-2 KiB; this is what HTTP servers take as one header.
@@ -99,18 +101,35 @@ impl<'a> Unverified<'a> {
     ) -> Result<Verified, TokenError> {
         let message = self.message.as_bytes();
         match jsonwebtoken::crypto::verify(self.signature, message, key, algorithm) {
-            Ok(true) => Ok(Verified(self.claims)),
+            Ok(true) => Ok(Verified {
+                content: Sha256::digest(message).into(),
+                claims: self.claims,
+            }),
             Ok(false) | Err(_) => Err(TokenError::Signature),
         }
     }
 }
 
 /// A token that its issuer signed. Whether it counts here and now is still open.
-pub(super) struct Verified(Claims);
+pub(super) struct Verified {
+    /// The SHA-256 of what is signed. The signature is not in it: some algorithms have several for the same content.
+    content: [u8; 32],
+    claims: Claims,
+}
 
 impl Verified {
-    pub(super) fn accept(self, rules: &Rules, now: Timestamp) -> Result<Principal, TokenError> {
-        self.0.accept(rules, now)
+    pub(super) fn accept(
+        self,
+        rules: &Rules,
+        now: Timestamp,
+    ) -> Result<(Principal, Use), TokenError> {
+        let (issued, expires) = self.claims.issued_and_expires();
+        let usage = Use {
+            content: self.content,
+            issued,
+            expires,
+        };
+        Ok((self.claims.accept(rules, now)?, usage))
     }
 }
 

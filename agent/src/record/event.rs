@@ -74,6 +74,12 @@ pub enum Event {
         command: Texts,
         /// The id of the session's cgroup.
         cgroup_id: u64,
+        /// The service in whose sandbox it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<Text>,
+        /// For a job in that sandbox: the service's own session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within: Option<SessionId>,
     },
     /// A daemon that was started anew has taken over a session of the one before.
     SessionAdopted {

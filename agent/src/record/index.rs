@@ -25,6 +25,12 @@ pub struct SessionSummary {
     pub user: User,
     /// The command line.
     pub command: Texts,
+    /// The service in whose sandbox it is.
+    #[serde(default)]
+    pub service: Option<Text>,
+    /// For a job in that sandbox: the service's own session.
+    #[serde(default)]
+    pub within: Option<SessionId>,
     /// When it was opened.
     pub opened_at: Timestamp,
     /// When it was closed.
@@ -78,6 +84,8 @@ impl Index {
             principal,
             user,
             command,
+            service,
+            within,
             ..
         } = &stored.event
         else {
@@ -91,6 +99,8 @@ impl Index {
             principal: format!("{}#{}", principal.issuer, principal.subject),
             user: user.clone(),
             command: command.clone(),
+            service: service.clone(),
+            within: within.clone(),
             opened_at: stored.time,
             closed_at: None,
             close_reason: None,

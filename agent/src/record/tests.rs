@@ -44,6 +44,8 @@ fn opened(session: &SessionId) -> Event {
         },
         command: ["gcloud", "sql"].into_iter().collect(),
         cgroup_id: 7,
+        service: None,
+        within: None,
     }
 }
 

@@ -174,7 +174,7 @@ fn garbage(world: &World) {
         assert!(answer.contains(why), "{bytes:?}: {answer}");
     }
     // Well-formed, but without descriptors.
-    let request = br#"{"version":1,"command":["true"],"environment":[],"token":null,"umask":18,"ignored":[],"terminal":null}"#;
+    let request = br#"{"version":2,"command":["true"],"environment":[],"token":null,"service":null,"umask":18,"ignored":[],"terminal":null}"#;
     let frame = [&(request.len() as u32).to_be_bytes(), &request[..]].concat();
     let said = answer(world, &frame, true);
     assert!(

@@ -31,7 +31,7 @@ use tokio_rustls::TlsAcceptor;
 pub use authority::Authority;
 pub use call::{Answer, Call, form};
 pub use journal::{Arrival, Journal, now};
-pub use server::{Service, serve_plain};
+pub use server::{Service, serve_plain, serve_tls};
 
 /// The project that everything lies in.
 pub const PROJECT: &str = "lab-project";
@@ -104,7 +104,7 @@ impl StandIn {
         std::fs::write(dir.join("metadata-address"), metadata.to_string())?;
 
         let service = Arc::new(Google::new(oauth));
-        runtime.spawn(server::serve_tls(google, tls, journal.clone(), service));
+        runtime.spawn(serve_tls(google, tls, journal.clone(), service));
         let service = Arc::new(metadata::MetadataServer::new(&token));
         runtime.spawn(serve_plain(plain, service));
         Ok(Self {

@@ -13,7 +13,7 @@ use super::{done, file_names, stdout_of};
 use crate::setup::repository;
 
 /// From the repository, as they are.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 12] = [
     ("systemd/holdpoint.service", "usr/lib/systemd/system"),
     (
         "systemd/holdpoint-launcher.service",
@@ -23,20 +23,44 @@ const FILES: [(&str, &str); 8] = [
         "systemd/holdpoint-launcher.socket",
         "usr/lib/systemd/system",
     ),
+    ("systemd/holdpoint-agents.slice", "usr/lib/systemd/system"),
     ("systemd/holdpoint.toml", "usr/share/holdpoint"),
+    (
+        "systemd/dropins/github-actions-runner.conf",
+        "usr/share/holdpoint/dropins",
+    ),
+    (
+        "systemd/dropins/gitlab-runner.conf",
+        "usr/share/holdpoint/dropins",
+    ),
+    (
+        "systemd/dropins/plain-unit.conf",
+        "usr/share/holdpoint/dropins",
+    ),
     ("README.md", "usr/share/doc/holdpoint"),
     ("SECURITY.md", "usr/share/doc/holdpoint"),
     ("ARCHITECTURE.md", "usr/share/doc/holdpoint"),
     ("systemd/debian/copyright", "usr/share/doc/holdpoint"),
 ];
 
+/// From the repository, to be executed.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("systemd/hooks/job-started.sh", "usr/share/holdpoint/hooks"),
+    (
+        "systemd/hooks/job-completed.sh",
+        "usr/share/holdpoint/hooks",
+    ),
+    ("systemd/gce-startup.sh", "usr/share/holdpoint"),
+];
+
 /// From the repository, under another name.
-const RENAMED: [(&str, &str); 4] = [
+const RENAMED: [(&str, &str); 5] = [
     (
         "systemd/holdpoint.sysusers",
         "usr/lib/sysusers.d/holdpoint.conf",
     ),
     ("policies/README.md", "usr/share/doc/holdpoint/policies.md"),
+    ("systemd/README.md", "usr/share/doc/holdpoint/runners.md"),
     ("CHANGELOG.md", "usr/share/doc/holdpoint/changelog"),
     (
         "systemd/debian/lintian-overrides",
@@ -63,9 +87,11 @@ pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
     fs::set_permissions(root, Permissions::from_mode(0o755))?;
     program(binary, root)?;
     for (source, dir) in FILES {
-        let source = repository().join(source);
-        let name = source.file_name().context("a file")?.to_owned();
-        put(&source, &root.join(dir).join(name))?;
+        put_into(source, &root.join(dir))?;
+    }
+    for (source, dir) in SCRIPTS {
+        let script = put_into(source, &root.join(dir))?;
+        fs::set_permissions(&script, Permissions::from_mode(0o755))?;
     }
     for (source, target) in RENAMED {
         put(&repository().join(source), &root.join(target))?;
@@ -107,6 +133,14 @@ fn manual(binary: &Path, dir: &Path) -> anyhow::Result<()> {
         compress(&page)?;
     }
     Ok(())
+}
+
+/// Copies a file of the repository into a directory.
+fn put_into(source: &str, dir: &Path) -> anyhow::Result<PathBuf> {
+    let source = repository().join(source);
+    let target = dir.join(source.file_name().context("a file")?);
+    put(&source, &target)?;
+    Ok(target)
 }
 
 /// Copies a file, readable by all.

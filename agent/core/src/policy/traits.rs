@@ -6,10 +6,11 @@ use serde_json::Value;
 use crate::operation::Trait;
 
 /// Every trait.
-pub(super) const ALL: [Trait; 3] = [
+pub(super) const ALL: [Trait; 4] = [
     Trait::OpenToInternet,
     Trait::PublicAccess,
     Trait::PublicResolver,
+    Trait::OwnHost,
 ];
 
 /// The strings that `context.traits` is asked for in a policy and that name no trait.

@@ -18,6 +18,8 @@ fn view(command: &str) -> SessionView {
                 name: "ci".into(),
             },
             command: command.split(' ').collect(),
+            service: None,
+            within: None,
             opened_at: Timestamp::UNIX_EPOCH,
             closed_at: None,
             close_reason: None,
