@@ -151,7 +151,7 @@ pub enum Order {
 #[serde(tag = "errand", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Errand {
     /// To make a session, and to stay with it.
-    Prepare(Prepare),
+    Prepare(Box<Prepare>),
     /// To end what lives in a cgroup whose shim is gone, and to remove it.
     Clear {
         /// The cgroup's directory.

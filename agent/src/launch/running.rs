@@ -80,14 +80,14 @@ impl Made {
             cgroup: site.agents_cgroup.join(id.as_str()),
             launcher: site.launcher.clone(),
         };
-        let order = Errand::Prepare(Prepare {
+        let order = Errand::Prepare(Box::new(Prepare {
             version: message::LAUNCHER_VERSION,
             session: id.to_string(),
             agents_cgroup: Octets::from(site.agents_cgroup.as_path()),
             ca_bundle: Octets::from(site.ca_bundle.as_path()),
             runtime_dir: Octets::from(site.runtime_dir.as_path()),
             sandbox,
-        });
+        }));
         nonblocking::send(&shim.socket, &order, MESSAGE_LIMIT, &[], PATIENCE)
             .await
             .context(NO_SHIM)?;
