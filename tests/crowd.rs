@@ -66,17 +66,13 @@ fn a_crowd_of_sessions_leaves_nothing_behind() {
 
 /// Opens [`AT_ONCE`] sessions, each of which is served, and has them end when all are there.
 fn crowd(world: &World) {
-    let agent = world.sandbox().file("go", "");
-    let go = agent.with_file_name("all-are-there");
-    let script = "curl -sS --fail -o /dev/null \"$1\" && echo served; while [ ! -e \"$2\" ]; do sleep 0.2; done";
-    let go_path = go.to_str().expect("a plain path");
+    let script =
+        "curl -sS --fail -o /dev/null \"$1\" && echo served; while [ ! -e go ]; do sleep 0.2; done";
+    let agents: Vec<_> = (0..AT_ONCE).map(|_| world.sandbox()).collect();
     let begin = Instant::now();
-    let mut running: Vec<Running> = (0..AT_ONCE)
-        .map(|_| {
-            world
-                .sandbox()
-                .start(&["sh", "-c", script, "sh", INSTANCES_URL, go_path])
-        })
+    let mut running: Vec<Running> = agents
+        .iter()
+        .map(|agent| agent.start(&["sh", "-c", script, "sh", INSTANCES_URL]))
         .collect();
     let sessions = || {
         let status = world
@@ -98,7 +94,9 @@ fn crowd(world: &World) {
         sleep(Duration::from_millis(50));
     }
     let open = begin.elapsed();
-    fs::write(&go, "").expect("our own");
+    for agent in &agents {
+        fs::write(agent.home().join("go"), "").expect("our own");
+    }
     let ran: Vec<Ran> = running.into_iter().map(Running::finish).collect();
     assert!(ran.iter().all(|ran| ran.stdout == "served\n"), "{}", ran[0]);
     println!(
@@ -144,21 +142,18 @@ fn a_storm_of_connections_leaves_nothing_behind() {
 
 /// Connects from a session, as often as it can, up to [`RATE`] times a second.
 fn storm(world: &World, kind: &str, seconds: u64) -> Value {
-    let (program, seconds) = (world.program("storm"), seconds.to_string());
-    let program = program.to_str().expect("a plain path");
-    let rate = RATE.to_string();
-    let command = [program, kind, "--rate", &rate, "--seconds", &seconds];
-    let ran = world.sandbox().run(&command).succeeded();
+    let (agent, seconds, rate) = (world.sandbox(), seconds.to_string(), RATE.to_string());
+    let program = agent.program("storm");
+    let command = [&program, kind, "--rate", &rate, "--seconds", &seconds];
+    let ran = agent.run(&command).succeeded();
     serde_json::from_str(&ran.stdout).expect("a line of JSON")
 }
 
 /// A session that asks Google, one request after another, and measures.
 fn steady(world: &World, seconds: u64) -> Running {
-    let (program, seconds) = (world.program("load-generator"), seconds.to_string());
-    let program = program.to_str().expect("a plain path");
-    world
-        .sandbox()
-        .start(&[program, INSTANCES_URL, "--seconds", &seconds])
+    let (agent, seconds) = (world.sandbox(), seconds.to_string());
+    let program = agent.program("load-generator");
+    agent.start(&[&program, INSTANCES_URL, "--seconds", &seconds])
 }
 
 /// What is taken up once all that has ended is gone: what is wanted, or what there is after a while.

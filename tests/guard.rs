@@ -43,7 +43,7 @@ fn a_replaced_link_ends_the_sessions() {
 fn a_replaced_map_ends_the_sessions() {
     ends_the_sessions("is gone, or something else", |world| {
         let maps = world.pins().join("maps");
-        fs::rename(maps.join("ORIGINS"), maps.join("SESSIONS"))
+        fs::rename(maps.join("FLOWS"), maps.join("SESSIONS"))
     });
 }
 

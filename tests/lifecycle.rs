@@ -114,7 +114,11 @@ fn torment(torments: &[Torment], rounds: usize, with_launcher: bool) -> Report {
             let started =
                 happened.unwrap_or_else(|error| panic!("round {round}, {torment:?}: {error:#}"));
             report.starts.extend(started);
-            report.served_again.push(await_answers(&clients, &world));
+            let served = await_answers(&clients, &world);
+            if served > Duration::from_secs(5) {
+                println!("round {round}, {torment:?}: the last client was served after {served:?}");
+            }
+            report.served_again.push(served);
         }
     });
     report.sessions = clients.iter().map(Restless::sessions).sum();

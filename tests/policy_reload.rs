@@ -72,18 +72,15 @@ fn an_approval_does_not_outlive_the_policy_it_was_asked_under() {
 fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
     let world = World::start();
     reload(&world, NO_DELETES, "policies reloaded");
-    let (program, seconds) = (world.program("load-generator"), "6");
-    let program = program.to_str().expect("a plain path");
     // Ends with the first request that fails.
-    let asks = [
-        program,
-        INSTANCES_URL,
-        "--connections",
-        "4",
-        "--seconds",
-        seconds,
-    ];
-    let asking: Vec<_> = (0..3).map(|_| world.sandbox().start(&asks)).collect();
+    let ask = ["--connections", "4", "--seconds", "6", INSTANCES_URL];
+    let asking: Vec<_> = (0..3)
+        .map(|_| {
+            let agent = world.sandbox();
+            let program = agent.program("load-generator");
+            agent.start(&[&[program.as_str()][..], &ask].concat())
+        })
+        .collect();
     let agent = world.sandbox();
     let end = agent.home().join("end");
     let url = format!("https://sqladmin.googleapis.com{PROD_DB}");

@@ -1,6 +1,16 @@
 //! What was refused is shown to people with process and destination, and is in the record, whoever refused it.
 
-use holdpoint_tests::{sandbox::Ran, world::World};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use holdpoint_tests::{
+    sandbox::{AGENT_UID, Ran},
+    world::World,
+};
 use serde_json::Value;
 
 fn refused(world: &World) -> Vec<Value> {
@@ -102,24 +112,28 @@ fn who_may_not_even_ask_is_shown() {
         .args(["--token-file", "/dev/null", "--", "true"])
         .output();
     assert!(!root.expect("it runs").status.success());
-    let mut garbage = std::os::unix::net::UnixStream::connect(world.dir().join("run/run.sock"))
-        .expect("open to all");
-    std::io::Write::write_all(&mut garbage, b"garbage").expect("it reads");
-    drop(garbage);
-    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    let seen = loop {
-        let seen = refused(&world);
-        if seen.iter().filter(|it| it["by"] == "launcher").count() >= 1 {
-            break seen;
+    let socket = world.dir().join("run/run.sock");
+    let script = "import socket, sys\n\
+        it = socket.socket(socket.AF_UNIX)\n\
+        it.connect(sys.argv[1])\n\
+        it.sendall(b'garbage' * 9)\n\
+        it.recv(1)";
+    let garbage = Command::new("/usr/bin/python3")
+        .args(["-c", script])
+        .arg(socket)
+        .uid(AGENT_UID)
+        .status();
+    assert!(garbage.expect("it runs").success());
+    let until = Instant::now() + Duration::from_secs(10);
+    for user in ["uid 0".to_owned(), format!("uid {AGENT_UID}")] {
+        let is_it = |it: &Value| {
+            it["by"] == "launcher" && it["session"].is_null() && it["process"] == *user
+        };
+        while !refused(&world).iter().any(is_it) {
+            assert!(Instant::now() < until, "{user}: {:#?}", refused(&world));
+            sleep(Duration::from_millis(20));
         }
-        assert!(std::time::Instant::now() < until, "{seen:#?}");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
-    assert!(
-        seen.iter()
-            .any(|it| it["session"].is_null() && it["process"] == "uid 0"),
-        "{seen:#?}"
-    );
+    }
 }
 
 #[test]

@@ -90,6 +90,8 @@ pub const TESTS: &[Test] = &[
         use holdpoint::kernel::Kernel;
         use std::{net::TcpListener, time::Instant};
         let listener: &TcpListener = &world.listeners.proxy_v4;
+        // Nobody accepts while the programs are loaded, which takes a slow host seconds.
+        nix::sys::socket::listen(listener, nix::sys::socket::Backlog::new(4096)?)?;
         let (session, id) = (world.session.path.clone(), world.session.id);
         let sessions = [(id, RULES)];
         let (pins, root, agents) = (&world.pins, &world.cgroup2_root, &world.agents);

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    path::PathBuf,
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -26,7 +25,7 @@ pub struct Restless<'w> {
     world: &'w World,
     name: String,
     sandbox: Sandbox<'w>,
-    program: PathBuf,
+    program: String,
     follower: Mutex<Follower>,
     sessions: AtomicU64,
 }
@@ -53,7 +52,7 @@ impl<'w> Restless<'w> {
         Self {
             world,
             name: name.to_owned(),
-            program: world.program("restless"),
+            program: sandbox.program("restless"),
             follower: Mutex::new(Follower::of(sandbox.home())),
             sandbox,
             sessions: AtomicU64::new(0),
@@ -76,10 +75,9 @@ impl<'w> Restless<'w> {
         let announced = home.join(tally::SESSION);
         let _none = fs::remove_file(&announced);
         let sandbox = self.sandbox.clone().token(Some(self.world.issuer.token()));
-        let program = self.program.to_str().context("a plain path")?;
         let place = home.to_str().context("a plain path")?;
-        let mut running =
-            sandbox.start(&["env", "RES_OPTIONS=timeout:1 attempts:2", program, place]);
+        let patience = "RES_OPTIONS=timeout:1 attempts:2";
+        let mut running = sandbox.start(&["env", patience, &self.program, place]);
         while !announced.exists() {
             if !running.is_running() {
                 return Ok(None);

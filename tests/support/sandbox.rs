@@ -20,7 +20,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::world::World;
+use crate::{files, world::World};
 
 /// `nobody`: in every system's user database, without rights anywhere.
 pub const AGENT_UID: u32 = 65534;
@@ -123,6 +123,20 @@ impl<'w> Sandbox<'w> {
         path
     }
 
+    /// Puts a program of this package's into its home.
+    ///
+    /// # Panics
+    /// When it was not built, or its path is not plain.
+    #[must_use]
+    pub fn program(&self, name: &str) -> String {
+        let place = self.home.join(name);
+        if !place.exists() {
+            let built = files::built(name).expect("cargo builds it with the tests");
+            files::install(&built, &place).expect("it can be copied");
+        }
+        place.into_os_string().into_string().expect("a plain path")
+    }
+
     /// `holdpoint run ... -- COMMAND`, not yet started.
     #[must_use]
     pub fn command(&self, command: &[&str]) -> Command {
@@ -196,9 +210,7 @@ impl<'w> Sandbox<'w> {
     /// As [`Self::start`] does.
     #[must_use]
     pub fn start_python(&self, client: &str, args: &[&str]) -> Running {
-        let source = crate::files::repository()
-            .join("tests/clients")
-            .join(client);
+        let source = files::repository().join("tests/clients").join(client);
         let text =
             fs::read(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
         let copy = self.file(client, text);

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use crate::{
     configuration,
     daemon::Daemon,
-    files::{built, copy_policies, holdpoint_binary, install},
+    files::{copy_policies, holdpoint_binary, install},
     host,
     issuer::Issuer,
     sandbox::Sandbox,
@@ -350,20 +350,6 @@ impl World {
     #[must_use]
     pub fn binary(&self) -> PathBuf {
         self.dir.path().join("bin/holdpoint")
-    }
-
-    /// A program of this package's, where every user can run it.
-    ///
-    /// # Panics
-    /// When it was not built.
-    #[must_use]
-    pub fn program(&self, name: &str) -> PathBuf {
-        let place = self.dir.path().join("bin").join(name);
-        if !place.exists() {
-            let built = built(name).expect("cargo builds it with the tests");
-            install(&built, &place).expect("it can be copied");
-        }
-        place
     }
 
     /// The control API's socket.
