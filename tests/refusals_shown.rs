@@ -67,6 +67,7 @@ fn try_all(world: &World) -> Ran {
 fn names_and_connections_are_shown_and_recorded() {
     let world = World::start();
     let _ = try_all(&world);
+    let account = account(&world);
     let seen = refused(&world);
     let name = find(&seen, "dns", "leak.attacker.example");
     assert!(name["count"].as_u64() >= Some(3), "{name}");
@@ -95,7 +96,6 @@ fn names_and_connections_are_shown_and_recorded() {
         "{table}"
     );
 
-    let account = account(&world);
     let lines = |part: &str| account.lines().filter(|line| line.contains(part)).count();
     assert_eq!(
         lines("times to leak.attacker.example"),

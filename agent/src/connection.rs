@@ -43,7 +43,7 @@ use crate::{
     interim::InterimIo,
     kernel::Flow,
     metadata,
-    metrics::{Served, metrics},
+    metrics::{Lasting, Served},
     record::{Event, Process, Text},
     refusals::{self, RefusedBy},
     relay::{self, Visit},
@@ -74,17 +74,17 @@ pub async fn serve(
     static NEXT: AtomicU64 = AtomicU64::new(1);
     let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let room = sandbox.room();
-    let accepted = Instant::now();
+    let mut lasting = Lasting::new();
     let Some(flow) = flow else {
         let caller = Caller {
             house,
             room,
             id,
-            accepted,
             flow: None,
             name: None,
             outlasts: AtomicBool::new(false),
         };
+        lasting.served(Served::Refused);
         caller
             .refuse("nothing says where it was going: it was made to Holdpoint itself")
             .await;
@@ -95,7 +95,6 @@ pub async fn serve(
         house,
         room,
         id,
-        accepted,
         flow: Some(flow),
         name,
         outlasts: AtomicBool::new(false),
@@ -106,8 +105,11 @@ pub async fn serve(
         served = caller.is_over() => Ok(served),
     };
     match served {
-        Ok(served) => metrics().connection_ended(served, accepted.elapsed()),
-        Err(refusal) => caller.refuse(&refusal.0).await,
+        Ok(served) => lasting.served(served),
+        Err(refusal) => {
+            lasting.served(Served::Refused);
+            caller.refuse(&refusal.0).await;
+        }
     }
 }
 
@@ -132,7 +134,6 @@ struct Caller {
     house: Arc<House>,
     room: Arc<Room>,
     id: u64,
-    accepted: Instant,
     flow: Option<Flow>,
     /// The name its address was given out for.
     name: Option<String>,
@@ -443,7 +444,6 @@ impl Caller {
     }
 
     async fn refuse(&self, reason: &str) {
-        metrics().connection_ended(Served::Refused, self.accepted.elapsed());
         if !self.room.pace.allows(Instant::now()) {
             let refused = self.refused(reason, None);
             return self.house.refusals.note(refused, self.pid());

@@ -6,7 +6,7 @@ mod listener;
 
 use std::{
     sync::{Arc, LazyLock, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use holdpoint_core::{approval::State, operation::Operation, policy::Decision};
@@ -52,6 +52,42 @@ pub enum Served {
     PassedThrough,
     /// Not at all.
     Refused,
+    /// It was under way when its session ended.
+    CutOff,
+}
+
+/// A connection that lasts: counted when dropped, whatever ends it.
+pub struct Lasting {
+    since: Instant,
+    served: Served,
+}
+
+impl Lasting {
+    /// One that begins.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            served: Served::CutOff,
+        }
+    }
+
+    /// It has been served like this.
+    pub fn served(&mut self, served: Served) {
+        self.served = served;
+    }
+}
+
+impl Default for Lasting {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Lasting {
+    fn drop(&mut self) {
+        metrics().connection_ended(self.served, self.since.elapsed());
+    }
 }
 
 /// How a name was looked up.
@@ -270,13 +306,14 @@ impl Metrics {
     }
 
     /// A connection has ended.
-    pub fn connection_ended(&self, served: Served, lasted: Duration) {
+    fn connection_ended(&self, served: Served, lasted: Duration) {
         let kind = match served {
             Served::Google => "google",
             Served::Metadata => "metadata",
             Served::Sandbox => "sandbox",
             Served::PassedThrough => "passed_through",
             Served::Refused => "refused",
+            Served::CutOff => "cut_off",
         };
         let of = self.connections.get_or_create(&Kind { kind });
         of.observe(lasted.as_secs_f64());
