@@ -20,8 +20,6 @@ const AT_ONCE: usize = 100;
 const CROWDS: usize = 5;
 /// What the daemon may have grown by, after a first crowd has shown how much it wants. Its allocator and its store's cache keep some.
 const GROWTH: usize = 24 << 20;
-/// What each recorded request adds: the record keeps in memory which events belong to a session.
-const OF_A_REQUEST: usize = 128;
 /// How long what has ended may take to be gone.
 const SETTLE: Duration = Duration::from_secs(20);
 
@@ -120,15 +118,14 @@ fn a_storm_of_connections_leaves_nothing_behind() {
     println!("another session, before: {}", quiet.stdout.trim());
     let before = settled(&world, None);
     let memory_before = memory(&world).expect("it lives");
-    let mut requests = 0;
     for kind in ["tcp", "udp", "refused"] {
         let beside = steady(&world, seconds);
         let said = storm(&world, kind, seconds);
         println!("{kind}: {said}");
-        let meanwhile = beside.finish().succeeded().stdout;
-        println!("another session meanwhile: {}", meanwhile.trim());
-        let meanwhile: Value = serde_json::from_str(&meanwhile).expect("a line of JSON");
-        requests += meanwhile["requests"].as_u64().expect("a count") as usize;
+        println!(
+            "another session meanwhile: {}",
+            beside.finish().succeeded().stdout.trim()
+        );
         println!("memory: {} KiB", memory(&world).expect("it lives") >> 10);
     }
     let after = settled(&world, Some(&before));
@@ -141,8 +138,7 @@ fn a_storm_of_connections_leaves_nothing_behind() {
         memory_before >> 10
     );
     assert_eq!(after, before);
-    let most = GROWTH + requests * OF_A_REQUEST;
-    assert!(grown < most, "grown by {} KiB", grown >> 10);
+    assert!(grown < GROWTH, "grown by {} KiB", grown >> 10);
     world.assert_daemon_works("a storm");
 }
 
