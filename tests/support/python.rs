@@ -19,9 +19,7 @@ pub const PYTHON: &str = "/usr/bin/python3";
 /// When they cannot be installed.
 pub fn packages(name: &str, packages: &[&str], place: &Path) -> anyhow::Result<PathBuf> {
     let cache = repository().join("target/test-cache").join(name);
-    if !cache.join("complete").exists() {
-        install(packages, &cache)?;
-    }
+    install_once(packages, &cache)?;
     // The build directory may be closed to other users.
     let copy = place.join("python");
     let status = Command::new("cp")
@@ -35,6 +33,17 @@ pub fn packages(name: &str, packages: &[&str], place: &Path) -> anyhow::Result<P
         copy.display()
     );
     Ok(copy)
+}
+
+/// Tests run side by side, and want the same.
+fn install_once(packages: &[&str], cache: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(cache.parent().context("a directory of its own")?)?;
+    let lock = fs::File::create(cache.with_extension("lock"))?;
+    lock.lock()?;
+    if cache.join("complete").exists() {
+        return Ok(());
+    }
+    install(packages, cache)
 }
 
 fn install(packages: &[&str], cache: &Path) -> anyhow::Result<()> {
