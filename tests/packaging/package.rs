@@ -90,7 +90,7 @@ fn it_comes_back_after_restart_crash_and_hang() {
         let old = pids.last().expect("one").clone();
         host.eventually(
             &format!(
-                "systemctl is-active --quiet holdpoint && [ \"$(systemctl show --value --property=MainPID holdpoint)\" != {old} ]"
+                "case $(systemctl show --value --property=MainPID holdpoint) in 0|{old}) false;; esac && systemctl is-active --quiet holdpoint"
             ),
             Duration::from_secs(20),
         );
