@@ -20,6 +20,8 @@ use nix::{
 
 /// Besides the essential packages: what the package depends on, and what the tests use.
 const PACKAGES: &str = "--include=systemd,systemd-sysv,ca-certificates,curl,passwd,procps";
+/// How long anything may take in a machine that is emulated, on a busy host.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
 /// Set where this host is nobody's, such as a virtual machine made for tests: they are run on it, one after the other.

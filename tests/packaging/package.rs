@@ -8,7 +8,10 @@ use std::{
 
 use holdpoint_tests::{host, world::INSTANCES_URL};
 
-use crate::service::{self, Service};
+use crate::{
+    container::PATIENCE,
+    service::{self, Service},
+};
 
 #[test]
 fn lintian_finds_nothing() {
@@ -92,7 +95,7 @@ fn it_comes_back_after_restart_crash_and_hang() {
             &format!(
                 "case $(systemctl show --value --property=MainPID holdpoint) in 0|{old}) false;; esac && systemctl is-active --quiet holdpoint"
             ),
-            Duration::from_secs(20),
+            PATIENCE,
         );
         service.assert_serves();
         let new = service.property("MainPID");
@@ -137,7 +140,7 @@ fn a_session_outlives_restart_crash_and_upgrade() {
     let id = "holdpoint sessions list --output json | grep -o '\"s-[a-z0-9]*\"'";
     host.eventually(
         &format!("{id} && systemctl is-active holdpoint-launcher"),
-        Duration::from_secs(20),
+        PATIENCE,
     );
     let id = host.ok(id);
     let mut arrived = service.arrivals();
@@ -145,7 +148,7 @@ fn a_session_outlives_restart_crash_and_upgrade() {
         let started = Instant::now();
         while service.arrivals() < arrived + 5 {
             assert!(
-                started.elapsed() < Duration::from_secs(20),
+                started.elapsed() < PATIENCE,
                 "after {after} nothing arrives:\n{}",
                 host.ok("journalctl --no-pager --unit='holdpoint*' --lines=80")
             );
@@ -179,7 +182,7 @@ fn a_session_outlives_restart_crash_and_upgrade() {
     let said = session.wait_with_output().expect("our own child");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
     assert_eq!(Some(id.trim_matches('"')), said.lines().last(), "{said}");
-    host.eventually("! pgrep holdpoint-shim", Duration::from_secs(10));
+    host.eventually("! pgrep holdpoint-shim", PATIENCE);
 }
 
 #[test]
@@ -197,7 +200,7 @@ fn reload_reads_the_policies_again() {
     host.ok("systemctl reload holdpoint");
     host.eventually(
         "journalctl --unit=holdpoint | grep -q 'policies reloaded'",
-        Duration::from_secs(10),
+        PATIENCE,
     );
     assert_eq!(service.in_session(denied), "403");
     assert_eq!(service.property("MainPID"), pid);
@@ -213,7 +216,7 @@ fn removed_it_leaves_no_session_and_purged_nothing() {
         .stderr(Stdio::null())
         .spawn()
         .expect("nsenter can be run");
-    host.eventually("test -e /home/agent/running", Duration::from_secs(20));
+    host.eventually("test -e /home/agent/running", PATIENCE);
     // The daemon dies and may not come back: its session stays, and its programs.
     host.write(
         "/etc/systemd/system/holdpoint.service.d/once.conf",
@@ -221,10 +224,7 @@ fn removed_it_leaves_no_session_and_purged_nothing() {
     );
     host.ok("systemctl daemon-reload");
     host.ok("systemctl kill --kill-whom=main --signal=KILL holdpoint");
-    host.eventually(
-        "! systemctl is-active --quiet holdpoint",
-        Duration::from_secs(10),
-    );
+    host.eventually("! systemctl is-active --quiet holdpoint", PATIENCE);
     host.ok("pgrep -u agent sleep && test -n \"$(ls /sys/fs/bpf/holdpoint/links)\"");
 
     host.ok("dpkg --remove holdpoint 2>&1");

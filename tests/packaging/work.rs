@@ -13,12 +13,10 @@ use holdpoint_tests::{
 };
 use serde_json::Value;
 
-use crate::service::Service;
+use crate::{container::PATIENCE, service::Service};
 
 const PROD_DB: &str = "/sql/v1beta4/projects/lab-project/instances/prod-db";
 const FIREWALLS: &str = "/compute/v1/projects/lab-project/global/firewalls";
-/// Virtual machines without hardware's help are slow.
-const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Service {
     /// What Google was asked for since, by the clock of all of us.
