@@ -49,8 +49,6 @@ pub struct Kernel {
     pub name: &'static str,
     /// Whose kernel it is.
     pub from: Release,
-    /// Whether CI, which has little time, tries it.
-    pub in_ci: bool,
 }
 
 /// All of them, oldest first.
@@ -58,22 +56,18 @@ pub const KERNELS: [Kernel; 4] = [
     Kernel {
         name: "5.10",
         from: Release::Bullseye,
-        in_ci: false,
     },
     Kernel {
         name: "6.1",
         from: Release::Bookworm,
-        in_ci: true,
     },
     Kernel {
         name: "6.12",
         from: Release::Trixie,
-        in_ci: false,
     },
     Kernel {
         name: "newest",
         from: Release::Sid,
-        in_ci: true,
     },
 ];
 
