@@ -2,7 +2,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use holdpoint_tests::{canary::Canary, stand_in::now, world::World};
+use holdpoint_tests::{canary::Canary, sandbox::Running, stand_in::now, world::World};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -51,23 +51,11 @@ fn no_way_out_goes_round_the_proxy() {
 #[test]
 fn nothing_leaves_from_the_moment_the_daemon_is_killed() {
     let world = World::start();
-    let mut loop_client = world
-        .sandbox()
-        .start_python("loop.py", &["sqladmin.googleapis.com", LOOP_PATH]);
-    while world.count("GET", LOOP_PATH) < 10 {
-        assert!(loop_client.is_running(), "{}", loop_client.finish());
-        sleep(Duration::from_millis(50));
-    }
+    let loop_client = asking_again_and_again(&world, 10);
     world.kill_daemon().expect("it was running");
     let killed = now();
     sleep(Duration::from_secs(3));
-    // What was on its way into the stand-in when the daemon died may still be written down.
-    let late: Vec<_> = world
-        .arrivals()
-        .into_iter()
-        .filter(|it| it.t > killed + 50)
-        .collect();
-    assert!(late.is_empty(), "{late:?}");
+    assert_silent_since(&world, killed);
     drop(loop_client);
     world.start_daemon().expect("it starts again");
     world.assert_daemon_works("kill -9");
@@ -76,13 +64,7 @@ fn nothing_leaves_from_the_moment_the_daemon_is_killed() {
 #[test]
 fn a_frozen_daemon_opens_nothing() {
     let world = World::start();
-    let mut loop_client = world
-        .sandbox()
-        .start_python("loop.py", &["sqladmin.googleapis.com", LOOP_PATH]);
-    while world.count("GET", LOOP_PATH) < 10 {
-        assert!(loop_client.is_running(), "{}", loop_client.finish());
-        sleep(Duration::from_millis(50));
-    }
+    let mut loop_client = asking_again_and_again(&world, 10);
     let canary = Canary::start().unwrap_or_else(|error| panic!("{error:#}"));
     let ip = canary.address().ip().to_string();
     let port = canary.address().port().to_string();
@@ -91,19 +73,11 @@ fn a_frozen_daemon_opens_nothing() {
     kill(daemon, Signal::SIGSTOP).expect("it was running");
     let frozen = now();
     sleep(Duration::from_secs(5));
-    let late: Vec<_> = world
-        .arrivals()
-        .into_iter()
-        .filter(|it| it.t > frozen + 50)
-        .collect();
-    assert!(late.is_empty(), "{late:?}");
+    assert_silent_since(&world, frozen);
     assert!(loop_client.is_running(), "{}", loop_client.finish());
     let before = world.count("GET", LOOP_PATH);
     kill(daemon, Signal::SIGCONT).expect("it was running");
-    while world.count("GET", LOOP_PATH) < before + 5 {
-        assert!(loop_client.is_running(), "{}", loop_client.finish());
-        sleep(Duration::from_millis(50));
-    }
+    let loop_client = await_requests(&world, loop_client, before + 5);
     let _ = escaping.finish();
     assert_eq!(canary.visits(), 0);
     drop(loop_client);
@@ -130,23 +104,38 @@ fn a_held_operation_does_not_outlive_the_daemon() {
 #[test]
 fn a_stopped_daemon_closes_the_way_too() {
     let world = World::start();
-    let mut loop_client = world
-        .sandbox()
-        .start_python("loop.py", &["sqladmin.googleapis.com", LOOP_PATH]);
-    while world.count("GET", LOOP_PATH) < 3 {
-        assert!(loop_client.is_running(), "{}", loop_client.finish());
-        sleep(Duration::from_millis(50));
-    }
+    let loop_client = asking_again_and_again(&world, 3);
     world.stop_daemon().expect("it ends on SIGTERM");
     let stopped = now();
     sleep(Duration::from_secs(2));
-    let late: Vec<_> = world
-        .arrivals()
-        .into_iter()
-        .filter(|it| it.t > stopped + 50)
-        .collect();
-    assert!(late.is_empty(), "{late:?}");
+    assert_silent_since(&world, stopped);
     drop(loop_client);
     world.start_daemon().expect("it starts again");
     world.assert_daemon_works("SIGTERM");
+}
+
+/// A client of a session that asks again and again, and has been answered so often.
+fn asking_again_and_again(world: &World, answered: usize) -> Running {
+    let client = world
+        .sandbox()
+        .start_python("loop.py", &["sqladmin.googleapis.com", LOOP_PATH]);
+    await_requests(world, client, answered)
+}
+
+fn await_requests(world: &World, mut client: Running, count: usize) -> Running {
+    while world.count("GET", LOOP_PATH) < count {
+        assert!(client.is_running(), "{}", client.finish());
+        sleep(Duration::from_millis(50));
+    }
+    client
+}
+
+/// What was on its way into the stand-in at that moment may still be written down.
+fn assert_silent_since(world: &World, moment: u64) {
+    let late: Vec<_> = world
+        .arrivals()
+        .into_iter()
+        .filter(|it| it.t > moment + 50)
+        .collect();
+    assert!(late.is_empty(), "{late:?}");
 }

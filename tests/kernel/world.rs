@@ -9,7 +9,7 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
-    process::{self, Command},
+    process,
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use holdpoint::kernel::{
     AgentsCgroup, Flow, Kernel, Network, Refusal, SessionPorts, SessionRules, cgroup2_root,
 };
+use holdpoint_tests::network;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -144,13 +145,7 @@ impl World {
         probe: impl FnOnce() -> anyhow::Result<()>,
         beside: impl FnOnce(Pid) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        in_process(
-            || {
-                enter(&self.session.path)?;
-                probe()
-            },
-            beside,
-        )
+        in_cgroup(&self.session, probe, beside)
     }
 
     /// Runs `probe` in a process of the session.
@@ -167,13 +162,7 @@ impl World {
         probe: impl FnOnce() -> anyhow::Result<()>,
         beside: impl FnOnce(Pid) -> anyhow::Result<T>,
     ) -> anyhow::Result<T> {
-        in_process(
-            || {
-                enter(&self.service.path)?;
-                probe()
-            },
-            beside,
-        )
+        in_cgroup(&self.service, probe, beside)
     }
 
     /// Runs `probe` in a process of the service.
@@ -298,10 +287,24 @@ pub fn enter(cgroup: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot enter {}", cgroup.display()))
 }
 
+fn in_cgroup<T>(
+    cgroup: &Cgroup,
+    probe: impl FnOnce() -> anyhow::Result<()>,
+    beside: impl FnOnce(Pid) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    in_process(
+        || {
+            enter(&cgroup.path)?;
+            probe()
+        },
+        beside,
+    )
+}
+
 /// A network namespace for this process, with loopback.
 pub fn own_network() -> anyhow::Result<()> {
     unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-    ip("link set lo up")
+    network::ip("link set lo up")
 }
 
 /// connect(2) with AF_UNSPEC.
@@ -423,30 +426,7 @@ pub fn is_eperm<T>(what: &str, result: Result<T, impl Into<std::io::Error>>) -> 
 
 /// A namespace with loopback and an interface behind which everything disappears.
 fn network() -> anyhow::Result<()> {
-    unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace")?;
-    for arguments in [
-        "link set lo up",
-        "link add out type veth peer name away",
-        "address add 198.51.100.2/24 dev out",
-        "address add 2001:db8:1::2/64 dev out nodad",
-        "link set out up",
-        "link set away up",
-        "neighbour add 198.51.100.1 lladdr 02:00:00:00:00:01 dev out",
-        "neighbour add 2001:db8:1::1 lladdr 02:00:00:00:00:01 dev out",
-        "route add default via 198.51.100.1 dev out",
-        "-6 route add default via 2001:db8:1::1 dev out",
-    ] {
-        ip(arguments)?;
-    }
+    network::enter_own()?;
     // Whoever may make ping sockets is set per namespace; nobody, at first.
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 0").context("cannot allow ping sockets")
-}
-
-fn ip(arguments: &str) -> anyhow::Result<()> {
-    let status = Command::new("ip")
-        .args(arguments.split(' '))
-        .status()
-        .context("cannot run `ip`: install iproute2")?;
-    anyhow::ensure!(status.success(), "`ip {arguments}` failed");
-    Ok(())
 }

@@ -35,12 +35,21 @@ pub fn enter_own() -> anyhow::Result<()> {
         "route add default via 198.51.100.1 dev out",
         "-6 route add default via 2001:db8:1::1 dev out",
     ] {
-        let status = Command::new("ip")
-            .args(arguments.split(' '))
-            .status()
-            .context("cannot run `ip`: install iproute2")?;
-        ensure!(status.success(), "`ip {arguments}` failed");
+        ip(arguments)?;
     }
+    Ok(())
+}
+
+/// Runs ip(8).
+///
+/// # Errors
+/// When it fails, or is not installed.
+pub fn ip(arguments: &str) -> anyhow::Result<()> {
+    let status = Command::new("ip")
+        .args(arguments.split(' '))
+        .status()
+        .context("cannot run `ip`: install iproute2")?;
+    ensure!(status.success(), "`ip {arguments}` failed");
     Ok(())
 }
 
