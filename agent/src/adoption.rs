@@ -3,7 +3,7 @@
 //! A session outlives its daemon without a network: nothing listens in it any more, so every connect is refused. Its shim keeps
 //! what the daemon knew of it.
 
-use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -114,8 +114,13 @@ pub async fn take_over(site: &Site, record: &Record) -> anyhow::Result<Vec<Adopt
         }
     }
     let known: HashSet<_> = adopted.iter().map(|it| it.found.id.clone()).collect();
-    for id in leftovers(&site.agents_cgroup, &known)? {
-        launch::clear(&site.launcher, &site.agents_cgroup.join(id.as_str())).await?;
+    for cgroup in launch::sessions(&site.agents_cgroup)? {
+        let name = cgroup.file_name().unwrap_or_default().to_string_lossy();
+        let id = SessionId::from_cgroup(&name);
+        if known.contains(&id) {
+            continue;
+        }
+        launch::clear(&site.launcher, &cgroup).await?;
         close(
             record,
             id,
@@ -134,21 +139,6 @@ pub async fn take_over(site: &Site, record: &Record) -> anyhow::Result<Vec<Adopt
         }
     }
     Ok(adopted)
-}
-
-/// The cgroups of no adopted session.
-fn leftovers(agents_cgroup: &Path, known: &HashSet<SessionId>) -> anyhow::Result<Vec<SessionId>> {
-    let entries = fs::read_dir(agents_cgroup)
-        .with_context(|| format!("cannot read the cgroup {}", agents_cgroup.display()))?;
-    let mut found = Vec::new();
-    for entry in entries {
-        let entry = entry?;
-        let id = SessionId::from_cgroup(&entry.file_name().to_string_lossy());
-        if entry.file_type()?.is_dir() && !known.contains(&id) {
-            found.push(id);
-        }
-    }
-    Ok(found)
 }
 
 /// Records the end of a session that was opened and not closed.

@@ -172,7 +172,7 @@ impl Sandbox {
         }
         self.release(house, &changes, "another job was bound").await;
         let principal = job(house, issuer, token).await?;
-        if house.sessions.list().len() >= house.limits.max_sessions {
+        if house.is_full() {
             return Err(BindError::Full(house.limits.max_sessions));
         }
         self.end_strays(house, caller, true).await?;

@@ -100,6 +100,11 @@ impl House {
         self.stopping.send_replace(true);
     }
 
+    /// Whether there is no place for one more session.
+    pub fn is_full(&self) -> bool {
+        self.sessions.count() >= self.limits.max_sessions
+    }
+
     /// Tells the record what was refused so far and what it does not know of yet.
     pub async fn record_refusals(&self) {
         while let Some(refused) = self.kernel.refused_already() {
@@ -476,7 +481,7 @@ fn status(house: &House) -> serde_json::Value {
         .collect();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "sessions": house.sessions.list().len(),
+        "sessions": house.sessions.count(),
         "links": house.kernel.links(),
         "refusals": refusals,
         "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),

@@ -367,7 +367,7 @@ impl Scrape {
     /// Everything as OpenMetrics text.
     pub async fn text(&self) -> String {
         let metrics = metrics();
-        metrics.sessions_open.set(count(self.sessions.list().len()));
+        metrics.sessions_open.set(count(self.sessions.count()));
         let holds = self.approvals.list().await;
         let pending = holds.iter().filter(|hold| hold.state == State::Pending);
         metrics.holds_pending.set(count(pending.count()));

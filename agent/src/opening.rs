@@ -71,7 +71,7 @@ async fn identify(
     house: &House,
     request: &mut RunRequest,
 ) -> Result<(Principal, Standing), String> {
-    if house.sessions.list().len() >= house.limits.max_sessions {
+    if house.is_full() {
         return Err(format!(
             "{} sessions are open, and no more are allowed at once; wait for one to end",
             house.limits.max_sessions

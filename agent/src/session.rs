@@ -114,6 +114,12 @@ impl Sessions {
         Some(session.id.clone())
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.read().expect("no panic while locked").len()
+    }
+
     /// The sessions, oldest first.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<Session>> {

@@ -76,44 +76,54 @@ impl SessionCgroup {
 
 impl Drop for SessionCgroup {
     fn drop(&mut self) {
-        // What does not die keeps it; the daemon, or the next one, has it cleared.
-        let _ = self.end();
+        if self.path.exists() {
+            // What does not die keeps it; the daemon, or the next one, has it cleared.
+            let _ = self.end();
+        }
     }
 }
 
-/// Kills and removes the sessions a dead daemon left behind, with their files. Returns their ids. Blocks.
+/// The cgroups of the sessions there are, in order.
+///
+/// # Errors
+/// When they cannot be listed.
+pub fn sessions(agents_cgroup: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let list = || -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(agents_cgroup)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                found.push(entry.path());
+            }
+        }
+        found.sort();
+        Ok(found)
+    };
+    list().with_context(|| format!("cannot read the cgroup {}", agents_cgroup.display()))
+}
+
+/// Kills and removes the sessions a dead daemon left behind, with their files. Blocks.
 ///
 /// # Errors
 /// When the kernel refuses, or processes do not go away for 10 seconds.
-pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<Vec<String>> {
-    let mut ended = Vec::new();
-    let entries = fs::read_dir(agents_cgroup)
-        .with_context(|| format!("cannot read the cgroup {}", agents_cgroup.display()))?;
-    for entry in entries {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            end(&entry.path())?;
-            ended.push(entry.file_name().to_string_lossy().into_owned());
-        }
+pub fn end_leftovers(agents_cgroup: &Path) -> anyhow::Result<()> {
+    for session in sessions(agents_cgroup)? {
+        end(&session)?;
     }
     private::remove_leftovers(agents_cgroup);
-    ended.sort();
-    Ok(ended)
+    Ok(())
 }
 
 /// Kills every process of every session at once, and waits for nothing.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn kill_sessions(agents_cgroup: &Path) -> io::Result<()> {
+pub fn kill_sessions(agents_cgroup: &Path) -> anyhow::Result<()> {
     if agents_cgroup.join("cgroup.kill").exists() {
-        return kill_all(agents_cgroup);
+        return Ok(kill_all(agents_cgroup)?);
     }
-    for entry in fs::read_dir(agents_cgroup)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            kill_all(&entry.path())?;
-        }
+    for session in sessions(agents_cgroup)? {
+        kill_all(&session)?;
     }
     Ok(())
 }

@@ -54,7 +54,7 @@ mod wire;
 use std::path::PathBuf;
 
 pub use adopt::{Found, end_strays, find};
-pub use cgroup::{end_leftovers, kill_sessions};
+pub use cgroup::{end_leftovers, kill_sessions, sessions};
 pub use controllers::enable as enable_controllers;
 pub use door::close_doors;
 pub use listener::{RunListener, TurnedAway};
