@@ -5,18 +5,26 @@
 mod annotations;
 mod decide;
 mod entities;
+mod index;
 mod load;
+mod people;
+mod reads;
 mod schema;
-mod slice;
 pub mod suite;
 mod traits;
 mod vocabulary;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
+use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
 
 use crate::{catalog::Catalog, identity::Principal, operation::Operation};
+use entities::{Question, Represented};
+use index::{Index, Slice};
+use load::Rule;
+use people::People;
+use reads::Reads;
 
 pub use vocabulary::KnownActions;
 
@@ -132,8 +140,10 @@ impl fmt::Display for Problem {
 
 /// A set of policies that was read, checked and indexed.
 pub struct Policies {
-    rules: Vec<load::Rule>,
-    slices: slice::Slices,
+    rules: Vec<Rule>,
+    index: Index,
+    people: People,
+    all: OnceLock<Slice>,
 }
 
 impl Policies {
@@ -153,28 +163,57 @@ impl Policies {
         Ok(Self::of(load::rules(sources, known)?))
     }
 
-    fn of(rules: Vec<load::Rule>) -> Self {
+    fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let numbered = rules.into_iter().enumerate();
+        let rules: Vec<_> = numbered.map(|(place, rule)| rule.at(place)).collect();
         Self {
+            index: Index::new(&rules),
+            people: People::default(),
+            all: OnceLock::new(),
             rules,
-            slices: slice::Slices::default(),
         }
     }
 
     /// Decides about one operation. Never fails: what goes wrong is a Deny.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        let candidates = slice::candidates(&self.rules, principal, operation);
-        self.decide_among(&candidates, principal, operation)
+        self.decide_with(principal, operation, |who, what, whom| {
+            let [who, what, whom] = [who, what, whom].map(|uids| self.index.names(uids));
+            self.index.slices(&who, &what, &whom)
+        })
     }
 
-    fn decide_among(
+    /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
+    /// measured against.
+    #[must_use]
+    pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
+        let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
+        self.decide_with(principal, operation, |_, _, _| vec![all])
+    }
+
+    fn decide_with<'a>(
         &self,
-        candidates: &[usize],
         principal: &Principal,
         operation: &Operation,
+        slices: impl Fn(&[EntityUid], &[EntityUid], &[EntityUid]) -> Vec<&'a Slice>,
     ) -> Decision {
-        let slice = self.slices.of(candidates, &self.rules);
-        decide::decide(&self.rules, &slice, principal, operation)
+        let decide = || -> Represented<Decision> {
+            let who = self.people.find(principal)?;
+            let what = entities::action_uids(&operation.action);
+            let whom = entities::resource_uids(operation);
+            let slices = slices(&who.uids, &what, &whom);
+            let reads = slices.iter().map(|slice| slice.reads);
+            let reads = reads.fold(Reads::default(), Reads::and);
+            let question = Question::new(&who, &what, &whom, operation, reads, None)?;
+            Ok(decide::decide(
+                &self.rules,
+                &slices,
+                &question,
+                principal,
+                operation,
+            ))
+        };
+        decide().unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
     }
 
     /// Every policy, in the order read.
@@ -194,7 +233,7 @@ impl Policies {
     #[must_use]
     pub fn without(&self, policy: &PolicyRef) -> Self {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
-        Self::of(rest.cloned().collect())
+        Self::of(rest.cloned())
     }
 }
 

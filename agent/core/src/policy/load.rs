@@ -10,7 +10,6 @@ use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
     schema::Named,
-    slice::Scope,
     traits,
     vocabulary::{self, KnownActions, Name},
 };
@@ -18,11 +17,10 @@ use super::{
 /// One policy, ready to be asked.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    /// With an id of its own among all rules that were loaded together.
+    /// Its id is its place among all rules that were loaded together.
     pub(super) policy: Policy,
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
-    pub(super) scope: Scope,
 }
 
 /// Reads and checks every file.
@@ -126,7 +124,6 @@ fn rule(
             line,
         },
         role,
-        scope: Scope::of(policy),
     })
 }
 
@@ -216,7 +213,7 @@ fn invalid(rules: &[Rule], sources: &[Source], named: &Named) -> Vec<Problem> {
     errors
         .chain(warnings)
         .map(|(id, error)| {
-            let rule = rule_of(rules, id);
+            let rule = &rules[place_of(id)];
             let prefix = format!("policy `{id}`");
             let shown = format!("policy {}", rule.reference.id);
             let mut problem = rule.source(sources).complaint(&error, "");
@@ -229,18 +226,26 @@ fn invalid(rules: &[Rule], sources: &[Source], named: &Named) -> Vec<Problem> {
         .collect()
 }
 
-/// The rule that Cedar means by an id.
+/// The place of the rule that Cedar means by an id.
 ///
 /// # Panics
-/// When the id was not given by [`rule`].
-pub(super) fn rule_of<'a>(rules: &'a [Rule], id: &PolicyId) -> &'a Rule {
-    rules
-        .iter()
-        .find(|rule| rule.policy.id() == id)
-        .expect("Cedar knows only ids of rules")
+/// When the id was not given by [`Rule::at`].
+pub(super) fn place_of(id: &PolicyId) -> usize {
+    let id: &str = id.as_ref();
+    id.parse().expect("Cedar knows only ids of rules")
 }
 
 impl Rule {
+    /// The same rule in another place.
+    pub(super) fn at(self, place: usize) -> Self {
+        let policy = self.policy.new_id(PolicyId::new(place.to_string()));
+        Self { policy, ..self }
+    }
+
+    pub(super) fn forbids(&self) -> bool {
+        !matches!(self.role, Role::Permit { .. })
+    }
+
     fn source<'a>(&self, sources: &'a [Source]) -> &'a Source {
         sources
             .iter()
