@@ -6,24 +6,28 @@ mod annotations;
 mod decide;
 mod entities;
 mod index;
+mod kept;
 mod load;
-mod people;
 mod reads;
 mod schema;
 pub mod suite;
 mod traits;
+mod validate;
 mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
-use cedar_policy::EntityUid;
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, identity::Principal, operation::Operation};
-use entities::{Question, Represented};
-use index::{Index, Slice};
+use crate::{
+    catalog::Catalog,
+    identity::Principal,
+    operation::{Action, Operation},
+};
+use entities::{Person, Question, Represented};
+use index::{Index, Party, Slice};
+use kept::Kept;
 use load::Rule;
-use people::People;
 use reads::Reads;
 
 pub use vocabulary::KnownActions;
@@ -142,7 +146,8 @@ impl fmt::Display for Problem {
 pub struct Policies {
     rules: Vec<Rule>,
     index: Index,
-    people: People,
+    people: Kept<Principal, Person>,
+    actions: Kept<Action, Party>,
     all: OnceLock<Slice>,
 }
 
@@ -168,7 +173,8 @@ impl Policies {
         let rules: Vec<_> = numbered.map(|(place, rule)| rule.at(place)).collect();
         Self {
             index: Index::new(&rules),
-            people: People::default(),
+            people: Kept::default(),
+            actions: Kept::default(),
             all: OnceLock::new(),
             rules,
         }
@@ -177,10 +183,28 @@ impl Policies {
     /// Decides about one operation. Never fails: what goes wrong is a Deny.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        self.decide_with(principal, operation, |who, what, whom| {
-            let [who, what, whom] = [who, what, whom].map(|uids| self.index.names(uids));
-            self.index.slices(&who, &what, &whom)
-        })
+        self.decided(principal, operation)
+            .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
+    }
+
+    fn decided(&self, principal: &Principal, operation: &Operation) -> Represented<Decision> {
+        let index = &self.index;
+        let who = self.people.find(principal, |principal| {
+            let party = index.party(entities::principal_uids(principal));
+            Person::new(party, principal, None)
+        })?;
+        let what = self.actions.find(&operation.action, |action| {
+            Represented::Ok(index.party(entities::action_uids(action)))
+        })?;
+        let whom = index.party(entities::resource_uids(operation));
+        let slices = index.slices(&who.party, &what, &whom);
+        let reads = slices.iter().map(|slice| slice.reads);
+        let reads = reads.fold(Reads::default(), Reads::and);
+        let question = Question::new(&who, &what, &whom, operation, reads, None)?;
+        let rules = &self.rules;
+        Ok(decide::decide(
+            rules, &slices, &question, principal, operation,
+        ))
     }
 
     /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
@@ -188,32 +212,10 @@ impl Policies {
     #[must_use]
     pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
         let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
-        self.decide_with(principal, operation, |_, _, _| vec![all])
-    }
-
-    fn decide_with<'a>(
-        &self,
-        principal: &Principal,
-        operation: &Operation,
-        slices: impl Fn(&[EntityUid], &[EntityUid], &[EntityUid]) -> Vec<&'a Slice>,
-    ) -> Decision {
-        let decide = || -> Represented<Decision> {
-            let who = self.people.find(principal)?;
-            let what = entities::action_uids(&operation.action);
-            let whom = entities::resource_uids(operation);
-            let slices = slices(&who.uids, &what, &whom);
-            let reads = slices.iter().map(|slice| slice.reads);
-            let reads = reads.fold(Reads::default(), Reads::and);
-            let question = Question::new(&who, &what, &whom, operation, reads, None)?;
-            Ok(decide::decide(
-                &self.rules,
-                &slices,
-                &question,
-                principal,
-                operation,
-            ))
-        };
-        decide().unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
+        match Question::whole(principal, operation, None) {
+            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
+            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
+        }
     }
 
     /// Every policy, in the order read.

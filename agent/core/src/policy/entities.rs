@@ -11,7 +11,7 @@ use cedar_policy::{
     Schema,
 };
 
-use super::{reads::Reads, vocabulary};
+use super::{index::Party, reads::Reads, vocabulary};
 use crate::{
     identity::Principal,
     operation::{Action, Content, Operation},
@@ -30,66 +30,84 @@ impl Question {
     /// When Cedar cannot represent it.
     pub(super) fn new(
         who: &Person,
-        what: &[EntityUid],
-        whom: &[EntityUid],
+        what: &Party,
+        whom: &Party,
         operation: &Operation,
         reads: Reads,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let mut entities = vec![action(what), resource(whom, operation, reads)?];
         let context = context(operation, reads, &mut entities)?;
-        let [what, whom] = [what, whom].map(|names| names[0].clone());
+        let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
         Ok(Self {
-            request: Request::new(who.uid().clone(), what, whom, context, schema)?,
+            request: Request::new(own, what, whom, context, schema)?,
             entities: who.entities.clone().add_entities(entities, schema)?,
         })
+    }
+
+    /// The same, with everything there is to it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn whole(
+        principal: &Principal,
+        operation: &Operation,
+        schema: Option<&Schema>,
+    ) -> Represented<Self> {
+        let who = Person::new(Party::whole(principal_uids(principal)), principal, schema)?;
+        let what = Party::whole(action_uids(&operation.action));
+        let whom = Party::whole(resource_uids(operation));
+        Self::new(&who, &what, &whom, operation, Reads::EVERYTHING, schema)
     }
 }
 
 /// A principal, as Cedar sees it.
 pub(super) struct Person {
-    /// Itself, then its groups.
-    pub(super) uids: Vec<EntityUid>,
+    pub(super) party: Party,
     entities: Entities,
 }
 
 impl Person {
-    /// Checked against `schema`, if there is one.
+    /// `principal`, whose [`principal_uids`] are `party`; checked against `schema`, if there is one.
     ///
     /// # Errors
     /// When Cedar cannot represent it.
-    pub(super) fn new(principal: &Principal, schema: Option<&Schema>) -> Represented<Self> {
-        let groups = principal.groups.iter().map(|group| uid(&GROUP, group));
-        let own = uid(&PRINCIPAL, &principal.name());
-        let uids: Vec<_> = std::iter::once(own).chain(groups).collect();
+    pub(super) fn new(
+        party: Party,
+        principal: &Principal,
+        schema: Option<&Schema>,
+    ) -> Represented<Self> {
         let claims = principal.claims.iter();
         let entity = Entity::new_with_tags(
-            uids[0].clone(),
+            party.uids[0].clone(),
             [
                 ("issuer".to_owned(), text(&principal.issuer)),
                 ("subject".to_owned(), text(&principal.subject)),
             ],
-            uids[1..].iter().cloned(),
+            party.uids[1..].iter().cloned(),
             claims.map(|(claim, value)| (claim.clone(), text(value))),
         )?;
         Ok(Self {
-            uids,
+            party,
             entities: Entities::from_entities([entity], schema)?,
         })
     }
-
-    fn uid(&self) -> &EntityUid {
-        &self.uids[0]
-    }
 }
 
-/// An action, then all it is in.
+/// A principal, then its groups.
+pub(super) fn principal_uids(principal: &Principal) -> Vec<EntityUid> {
+    let groups = principal.groups.iter().map(|group| uid(&GROUP, group));
+    let own = uid(&PRINCIPAL, &principal.name());
+    std::iter::once(own).chain(groups).collect()
+}
+
+/// An action, then the groups it is in.
 pub(super) fn action_uids(action: &Action) -> Vec<EntityUid> {
     let names = vocabulary::names_of(action);
     names.iter().map(|name| uid(&ACTION, name)).collect()
 }
 
-/// A resource, then all it is in.
+/// A resource, then its project, its host and the domains of that.
 pub(super) fn resource_uids(operation: &Operation) -> Vec<EntityUid> {
     let resource = &operation.resource;
     let project = resource.project.iter().map(|id| uid(&PROJECT, id));
@@ -132,11 +150,13 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> RestrictedExpression 
 /// Boxed: Cedar's errors are some hundred bytes.
 pub(super) type Represented<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn action(uids: &[EntityUid]) -> Entity {
+fn action(party: &Party) -> Entity {
+    let uids = &party.uids;
     Entity::new_no_attrs(uids[0].clone(), uids[1..].iter().cloned().collect())
 }
 
-fn resource(uids: &[EntityUid], operation: &Operation, reads: Reads) -> Represented<Entity> {
+fn resource(party: &Party, operation: &Operation, reads: Reads) -> Represented<Entity> {
+    let uids = &party.uids;
     let resource = &operation.resource;
     let attributes = [
         ("name", Some(resource.name.as_str())),

@@ -22,13 +22,27 @@ struct Head {
 /// All rules, by their heads.
 #[derive(Default)]
 pub(super) struct Index {
-    /// The entities that some head names.
+    /// The entities that some rule names, in its head or anywhere else.
     numbers: HashMap<EntityUid, u32>,
     slices: HashMap<Head, Slice>,
 }
 
-/// Everything that heads can call one entity.
-pub(super) struct Names(Vec<Named>);
+/// A principal, an action or a resource: itself, then what it is in.
+pub(super) struct Party {
+    pub(super) uids: Vec<EntityUid>,
+    /// Whatever heads can call it.
+    names: Vec<Named>,
+}
+
+impl Party {
+    /// For those who do not go by heads.
+    pub(super) fn whole(uids: Vec<EntityUid>) -> Self {
+        Self {
+            uids,
+            names: Vec::new(),
+        }
+    }
+}
 
 /// Some of the rules, made ready for Cedar.
 #[derive(Default)]
@@ -45,6 +59,9 @@ impl Index {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let mut index = Self::default();
         for rule in rules {
+            for literal in rule.policy.entity_literals() {
+                index.number(literal);
+            }
             for head in index.heads(&rule.policy) {
                 index.slices.entry(head).or_default().add(rule);
             }
@@ -88,18 +105,26 @@ impl Index {
         *self.numbers.entry(uid).or_insert(next)
     }
 
-    /// Whatever heads can call an entity: itself, and everything it is in.
-    pub(super) fn names(&self, uids: &[EntityUid]) -> Names {
-        let known = uids.iter().filter_map(|uid| self.numbers.get(uid));
-        Names(known.map(|number| Some(*number)).chain([None]).collect())
+    /// An entity as the rules know it. What it is in and no rule names makes no difference: `in` asks for what is named, and
+    /// no attribute holds a principal, an action or a resource.
+    pub(super) fn party(&self, mut uids: Vec<EntityUid>) -> Party {
+        let mut names = vec![None];
+        let mut place = 0;
+        uids.retain(|uid| {
+            let number = self.numbers.get(uid).copied();
+            names.extend(number.map(Some));
+            place += 1;
+            place == 1 || number.is_some()
+        });
+        Party { uids, names }
     }
 
     /// The rules whose heads may match, in slices.
-    pub(super) fn slices(&self, who: &Names, what: &Names, whom: &Names) -> Vec<&Slice> {
+    pub(super) fn slices(&self, who: &Party, what: &Party, whom: &Party) -> Vec<&Slice> {
         let mut slices = Vec::new();
-        for &principal in &who.0 {
-            for &action in &what.0 {
-                for &resource in &whom.0 {
+        for &principal in &who.names {
+            for &action in &what.names {
+                for &resource in &whom.names {
                     let head = Head {
                         principal,
                         action,

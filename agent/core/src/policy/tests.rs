@@ -605,10 +605,8 @@ proptest! {
             let service = id.split('.').next().expect("there is a first part");
             named.services.insert(service.into());
         }
-        let schema: cedar_policy::Schema = named.schema().parse().expect("it is a schema");
-        let who = entities::Person::new(&who, Some(&schema)).expect("Cedar can represent it");
-        let (what, whom) = (entities::action_uids(&operation.action), entities::resource_uids(&operation));
-        let question = Question::new(&who, &what, &whom, &operation, Reads::EVERYTHING, Some(&schema));
+        let schema: cedar_policy::Schema = named.schema(&schema::Scope::Everything).parse().expect("it is a schema");
+        let question = Question::whole(&who, &operation, Some(&schema));
         prop_assert!(question.is_ok(), "{}", question.err().expect("it is an error"));
     }
 
