@@ -9,6 +9,7 @@ mod entities;
 mod index;
 mod kept;
 mod load;
+mod plain;
 mod reads;
 mod schema;
 pub mod suite;
@@ -29,6 +30,7 @@ use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
 use kept::Kept;
 use load::Rule;
+use plain::Plain;
 use reads::Reads;
 
 pub use vocabulary::KnownActions;
@@ -207,7 +209,7 @@ impl Policies {
             Represented::Ok(index.party(entities::action_uids(action)))
         })?;
         let whom = index.party(entities::resource_uids(operation));
-        let slices = index.slices(&who.party, &what, &whom);
+        let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
         let reads = slices.iter().map(|slice| slice.reads);
         let reads = reads.fold(Reads::default(), Reads::and);
         let question = Question::new(&who, &what, &whom, operation, reads, None)?;

@@ -6,17 +6,18 @@ use cedar_policy::{
     ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
-use super::{annotations::Role, load::Rule, reads::Reads};
+use super::{annotations::Role, load::Rule, plain::Plain, reads::Reads};
 
 /// What one part of a head names; `None` is everybody, every action or everything.
 type Named = Option<u32>;
 
-/// What a policy's head names.
+/// What a policy's head names, and what an operation plainly has to be besides.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Head {
     principal: Named,
     action: Named,
     resource: Named,
+    plain: Option<Plain>,
 }
 
 /// All rules, by their heads.
@@ -83,6 +84,7 @@ impl Index {
             | ResourceConstraint::In(uid)
             | ResourceConstraint::IsIn(_, uid) => Some(self.number(uid)),
         };
+        let plain = Plain::needed_by(policy);
         let mut actions = match policy.action_constraint() {
             ActionConstraint::Any => vec![None],
             ActionConstraint::Eq(uid) => vec![Some(self.number(uid))],
@@ -96,6 +98,7 @@ impl Index {
             principal,
             action,
             resource,
+            plain,
         };
         actions.into_iter().map(head).collect()
     }
@@ -120,17 +123,26 @@ impl Index {
     }
 
     /// The rules whose heads may match, in slices.
-    pub(super) fn slices(&self, who: &Party, what: &Party, whom: &Party) -> Vec<&Slice> {
+    pub(super) fn slices(
+        &self,
+        who: &Party,
+        what: &Party,
+        whom: &Party,
+        plain: impl Iterator<Item = Plain>,
+    ) -> Vec<&Slice> {
+        let plain: Vec<_> = std::iter::once(None).chain(plain.map(Some)).collect();
         let mut slices = Vec::new();
         for &principal in &who.names {
             for &action in &what.names {
                 for &resource in &whom.names {
-                    let head = Head {
-                        principal,
-                        action,
-                        resource,
-                    };
-                    slices.extend(self.slices.get(&head));
+                    for &plain in &plain {
+                        slices.extend(self.slices.get(&Head {
+                            principal,
+                            action,
+                            resource,
+                            plain,
+                        }));
+                    }
                 }
             }
         }

@@ -71,3 +71,41 @@ impl Reads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_condition_can_look_at_is_read() {
+        for (condition, attributes) in [
+            ("when { true }", &[][..]),
+            (
+                "when { context.method == \"GET\" } unless { context has port }",
+                &["method", "port"],
+            ),
+            (
+                "when { context.body.getTag(\"name\").contains(\"path\") }",
+                &["body"],
+            ),
+            (
+                "when { resource has project && [resource.location].contains(\"x\") }",
+                &["project", "location"],
+            ),
+            (
+                "when { if context.readable then true else resource.name like \"*\" }",
+                &["readable", "name"],
+            ),
+            ("when { {\"x\": context}.x.path == \"\" }", &LEFT_OUT),
+            ("when { context == context }", &LEFT_OUT),
+        ] {
+            let text = format!("forbid(principal, action, resource) {condition};");
+            let reads = Reads::of(&text.parse().expect("a policy"));
+            let read: Vec<_> = LEFT_OUT.into_iter().filter(|it| reads.has(it)).collect();
+            let mut expected = attributes.to_vec();
+            expected.sort_by_key(|it| LEFT_OUT.iter().position(|known| known == it));
+            assert_eq!(read, expected, "{condition}");
+            assert!(reads.has("something new"));
+        }
+    }
+}

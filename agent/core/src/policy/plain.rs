@@ -1,0 +1,114 @@
+//! Conditions that can be told without Cedar, because few operations meet them and many policies begin with one.
+
+use cedar_policy::{
+    Policy,
+    pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var},
+};
+
+use super::traits;
+use crate::operation::{Content, Operation, Trait};
+
+/// What an operation plainly is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Plain {
+    /// `context.traits.contains("...")`
+    Has(Trait),
+    /// `!context.readable`
+    Unreadable,
+}
+
+impl Plain {
+    /// All that this operation is.
+    pub(super) fn of(operation: &Operation) -> impl Iterator<Item = Self> {
+        let unreadable = matches!(operation.content, Content::Unreadable(_));
+        let traits = operation.traits.iter().copied().map(Self::Has);
+        traits.chain(unreadable.then_some(Self::Unreadable))
+    }
+
+    /// What an operation has to be for the only condition of `policy` to get past its first part. What is behind that is not even
+    /// evaluated of others, so that it cannot fail either.
+    pub(super) fn needed_by(policy: &Policy) -> Option<Self> {
+        let policy = policy.to_pst().ok()?;
+        match policy.body().clauses().as_slice() {
+            [Clause::When(condition)] => Self::begins(condition),
+            _ => None,
+        }
+    }
+
+    fn begins(condition: &Expr) -> Option<Self> {
+        match condition {
+            Expr::BinaryOp {
+                op: BinaryOp::And,
+                left,
+                ..
+            } => Self::begins(left),
+            Expr::BinaryOp {
+                op: BinaryOp::Contains,
+                left,
+                right,
+            } if is_context(left, "traits") => match right.as_ref() {
+                Expr::Literal(Literal::String(name)) => {
+                    let known = traits::ALL.into_iter().find(|known| known.name() == name);
+                    known.map(Self::Has)
+                }
+                _ => None,
+            },
+            Expr::UnaryOp {
+                op: UnaryOp::Not,
+                expr,
+            } if is_context(expr, "readable") => Some(Self::Unreadable),
+            _ => None,
+        }
+    }
+}
+
+fn is_context(expression: &Expr, attribute: &str) -> bool {
+    matches!(expression, Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Context) && attr == attribute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_first_part_that_has_to_hold_counts() {
+        let needed = |conditions: &str| {
+            let text = format!("forbid(principal, action, resource) {conditions};");
+            Plain::needed_by(&text.parse().expect("a policy"))
+        };
+        let public = Some(Plain::Has(Trait::PublicAccess));
+        for (conditions, expected) in [
+            ("", None),
+            (
+                "when { context.traits.contains(\"public-access\") }",
+                public,
+            ),
+            (
+                "when { context.traits.contains(\"public-access\") && context.port > 1 && true }",
+                public,
+            ),
+            ("when { !context.readable }", Some(Plain::Unreadable)),
+            ("when { context.readable }", None),
+            ("when { context.traits.contains(\"nothing\") }", None),
+            (
+                "when { context.port > 1 && context.traits.contains(\"public-access\") }",
+                None,
+            ),
+            (
+                "when { context.traits.contains(\"public-access\") || true }",
+                None,
+            ),
+            ("when { !context.traits.contains(\"public-access\") }", None),
+            (
+                "unless { context.traits.contains(\"public-access\") }",
+                None,
+            ),
+            (
+                "when { context.traits.contains(\"public-access\") } when { context.port > 1 }",
+                None,
+            ),
+        ] {
+            assert_eq!(needed(conditions), expected, "{conditions}");
+        }
+    }
+}
