@@ -30,7 +30,7 @@ pub use parts::{
 };
 pub use store::StoredEvent;
 pub use text::{Pairs, Text, Texts};
-pub(crate) use text::{names_a_secret, shown_value};
+pub(crate) use text::shown_value;
 
 use crate::session::SessionId;
 use index::Index;

@@ -4,9 +4,10 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     digest::Digest,
-    fields::Fields,
+    fields::{Fields, Json},
     groups::{Group, Groups},
     resolvers,
+    target::Target,
 };
 
 /// The name of what is done, in its field's own terms: a Google discovery method id such as
@@ -143,6 +144,10 @@ pub struct Operation {
     pub query: Vec<(String, String)>,
     /// The body.
     pub content: Content,
+    /// The body as it was read, where it has fields.
+    pub json: Option<Arc<Json>>,
+    /// What it is about, as that is now: not part of what is asked for, and not in the digest.
+    pub target: Target,
     /// What policy should know and no single field says.
     pub traits: BTreeSet<Trait>,
     /// The digest of the canonical operation: what an approval is bound to. The principal is not in it;
@@ -168,6 +173,8 @@ impl Operation {
             path: String::new(),
             query: Vec::new(),
             content: Content::Empty,
+            json: None,
+            target: Target::NotLookedUp,
             traits: resolver.into_iter().collect(),
             digest: Digest::of(&[action.as_bytes(), host.as_bytes(), port_text.as_bytes()]),
         }

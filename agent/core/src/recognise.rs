@@ -10,6 +10,7 @@ mod media_type;
 pub(crate) mod multipart;
 mod path;
 mod query;
+mod reading;
 mod resource;
 mod target;
 mod traits;
@@ -17,8 +18,11 @@ mod upload;
 mod verb;
 mod xml;
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
+pub use self::reading::Reading;
 use self::{
     content::Body,
     media_type::MediaType,
@@ -32,7 +36,8 @@ use crate::{
     catalog::{Catalog, normal_host},
     digest::Digest,
     groups,
-    operation::{Action, Operation, Resource},
+    operation::{Action, Content, Operation, Resource},
+    target::Target as Looked,
 };
 
 /// More header lines than this are refused.
@@ -251,7 +256,9 @@ impl<'a> Route<'a> {
             port: None,
             path: self.head.path.to_owned(),
             query: query.0,
+            json: body.json.filter(|_| matches!(body.content, Content::Fields(_))).map(Arc::new),
             content: body.content,
+            target: Looked::NotLookedUp,
             action,
             resource,
             traits,

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use holdpoint_core::{
     operation::{Content, Operation},
     recognise,
+    secrets::names_a_secret,
 };
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{names_a_secret, shown_value};
+use crate::record::shown_value;
 
 /// Bytes of a body that reviewers see at most.
 const BODY_LIMIT: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use holdpoint_core::secrets::{MASKED, names_a_secret};
 use serde::{Deserialize, Serialize};
 
 /// Bytes a [`Text`] takes in JSON at most, quotes not counted.
@@ -12,8 +13,6 @@ const LIST_LIMIT: usize = 8192;
 const LIST_ITEMS: usize = 256;
 /// What stands where something was left out.
 const MARKER: &str = "…[cut]";
-/// What stands for the value of a parameter that looks like a secret.
-pub(crate) const MASKED: &str = "[masked]";
 
 /// Text of at most 2048 bytes as JSON spells it; what was longer ends in `…[cut]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,37 +129,6 @@ impl<N: Into<Text>, V: Into<Text>> FromIterator<(N, V)> for Pairs {
 /// `value`, or what stands for it where `name` says that it is a secret.
 pub(crate) fn shown_value<'a>(name: &str, value: &'a str) -> &'a str {
     if names_a_secret(name) { MASKED } else { value }
-}
-
-/// Whether a query parameter or a header of this name carries something that lets its holder do things: tokens,
-/// keys, signatures, resumable upload ids.
-pub(crate) fn names_a_secret(name: &str) -> bool {
-    const PARTS: [&str; 9] = [
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "signature",
-        "credential",
-        "authorization",
-        "cookie",
-        "assertion",
-    ];
-    const WHOLE: [&str; 8] = [
-        "key",
-        "api_key",
-        "apikey",
-        "x-goog-api-key",
-        "x-goog-encryption-key",
-        "x-goog-copy-source-encryption-key",
-        "upload_id",
-        "code",
-    ];
-    // Page tokens name a place in a list, and reviewers of a listing want to see them go by.
-    const HARMLESS: [&str; 2] = ["pagetoken", "page_token"];
-    let name = name.to_ascii_lowercase();
-    !HARMLESS.contains(&name.as_str())
-        && (WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part)))
 }
 
 /// How much of a list's allowance is used.
