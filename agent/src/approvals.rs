@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use tokio::sync::{mpsc, oneshot};
 
-pub use request::{BodyView, RequestView};
+pub use request::{BodyView, ChangeView, RequestView};
 pub use view::{AnswerView, ApprovalDetail, ApprovalView, RuleView};
 
 use crate::{

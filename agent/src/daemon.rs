@@ -38,6 +38,7 @@ use crate::{
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
+    lookup::Lookups,
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
@@ -74,7 +75,7 @@ pub struct House {
     /// The way to Google.
     pub upstream: Upstream,
     /// What Google is shown.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// Who may open sessions.
     pub verifier: Verifier,
     /// After how long an HTTP/2 request that waits for people is answered "pending".
@@ -212,6 +213,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     // Those that proved that it enforces.
     while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
+    let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
+    let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
     let approvals = Approvals::new(record.clone());
     let house = Arc::new(House {
         kernel,
@@ -219,6 +222,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             policies,
             record.clone(),
             approvals.clone(),
+            lookups,
             config.hold.clone(),
         ),
         approvals,
@@ -226,7 +230,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
-        credentials: Credentials::new(&config.google, upstream.clone())?,
+        credentials,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
         upstream,
         http2_answer: config.hold.http2_answer(),

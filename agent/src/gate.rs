@@ -2,21 +2,23 @@
 
 mod outcome;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
     operation::Operation,
     policy::{Decision, Denial, Hold, Policies, Terms},
     refusal::{Kind, Refusal, describe},
+    target::Target,
 };
 use http::HeaderMap;
 use tokio::time::Instant;
 
 use crate::{
-    approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
+    approvals::{Approvals, ChangeView, HoldAsk, RequestView, Spent, Ticket, Verdict},
     config::HoldSettings,
     interim::{Interims, MOST_PER_REQUEST},
+    lookup::{Asking, Lookups},
     metrics::metrics,
     record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
@@ -29,6 +31,7 @@ pub struct Gate {
     policies: ArcSwap<Policies>,
     record: Record,
     approvals: Approvals,
+    lookups: Lookups,
     settings: HoldSettings,
 }
 
@@ -44,6 +47,15 @@ pub struct Asker<'a> {
     pub headers: &'a HeaderMap,
     /// As much of its body as was read, for reviewers.
     pub body: &'a [u8],
+}
+
+impl Asker<'_> {
+    fn asking(&self) -> Asking {
+        Asking {
+            session: self.session.id.clone(),
+            connection: self.connection,
+        }
+    }
 }
 
 /// How a client is kept waiting.
@@ -80,12 +92,15 @@ pub struct Permit {
 pub struct Permits {
     permits: Vec<Permit>,
     outcome: Outcome,
+    /// Where something that is permitted may change something: from when it is sent on, nothing that was read before counts.
+    changes: Option<Lookups>,
 }
 
 impl Permits {
     /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
     #[must_use]
-    pub fn spend(self) -> Outcome {
+    pub fn spend(mut self) -> Outcome {
+        self.outcome.changes(self.changes.map(|it| it.changing()));
         self.outcome
     }
 
@@ -98,14 +113,19 @@ impl Permits {
 /// An operation, named and judged.
 struct Judged<'a> {
     id: OperationId,
-    operation: &'a Operation,
+    /// With its target, where that was looked up.
+    operation: Cow<'a, Operation>,
     decision: Decision,
 }
 
 impl Judged<'_> {
     /// Before anything goes on: the intent to change something, and what people are asked about.
     fn must_be_on_disk(&self) -> bool {
-        self.operation.action.mutates() || matches!(self.decision, Decision::Hold(_))
+        self.operation.action.mutates() || self.is_held()
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.decision, Decision::Hold(_))
     }
 }
 
@@ -116,12 +136,14 @@ impl Gate {
         policies: Policies,
         record: Record,
         approvals: Approvals,
+        lookups: Lookups,
         settings: HoldSettings,
     ) -> Self {
         Self {
             policies: ArcSwap::from_pointee(policies),
             record,
             approvals,
+            lookups,
             settings,
         }
     }
@@ -133,7 +155,7 @@ impl Gate {
 
     /// Lets pass what one request asks for, all of it or nothing.
     ///
-    /// In this order: decide, record the intent and the decision (on disk before anything that can change something
+    /// In this order: look up what policy asks about, decide, record the intent and the decision (on disk before anything that can change something
     /// goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
     /// opinion after that.
     ///
@@ -147,10 +169,17 @@ impl Gate {
         if operations.is_empty() {
             return Err(Refusal::malformed("it asks for nothing at all"));
         }
-        let judged: Vec<_> = operations.iter().map(|op| self.judge(asker, op)).collect();
+        let judged = self.judge(asker, operations).await;
         let outcome = self.record_intents(asker, &judged).await?;
         match self.pass(asker, &judged).await {
-            Ok(permits) => Ok(Permits { permits, outcome }),
+            Ok(permits) => Ok(Permits {
+                permits,
+                outcome,
+                changes: operations
+                    .iter()
+                    .any(|operation| operation.action.mutates())
+                    .then(|| self.lookups.clone()),
+            }),
             Err(refusal) => {
                 outcome.refused();
                 Err(refusal)
@@ -165,15 +194,20 @@ impl Gate {
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
         let permits = self.wait_for_people(asker, judged).await?;
-        self.refuse_overtaken(asker, judged)?;
+        self.refuse_overtaken(asker, judged).await?;
         Ok(permits)
     }
 
     /// Whether people would be asked about one of these, so that all of its content is needed.
-    #[must_use]
-    pub fn would_hold(&self, session: &Session, operations: &[Operation]) -> bool {
+    pub async fn would_hold(
+        &self,
+        session: &Session,
+        asking: &Asking,
+        operations: &[Operation],
+    ) -> bool {
+        let known = self.look_up(session, asking, operations).await;
         let policies = self.policies.load();
-        operations.iter().any(|operation| {
+        known.iter().any(|operation| {
             matches!(
                 policies.decide(&session.principal, operation),
                 Decision::Hold(_)
@@ -187,14 +221,48 @@ impl Gate {
         matches!(self.decide(session, operation), Decision::Allow(_))
     }
 
-    fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
-        let decision = self.decide(&asker.session, operation);
-        metrics().judged(operation, &decision);
-        Judged {
-            id: OperationId::random(),
-            operation,
-            decision,
+    async fn judge<'a>(&self, asker: &Asker<'_>, operations: &'a [Operation]) -> Vec<Judged<'a>> {
+        let asking = asker.asking();
+        let known = self.look_up(&asker.session, &asking, operations).await;
+        let judge = |operation: Cow<'a, Operation>| {
+            let decision = self.decide(&asker.session, &operation);
+            metrics().judged(&operation, &decision);
+            Judged {
+                id: OperationId::random(),
+                operation,
+                decision,
+            }
+        };
+        known.into_iter().map(judge).collect()
+    }
+
+    /// The operations, with their targets where policy asks for them.
+    async fn look_up<'a>(
+        &self,
+        session: &Session,
+        asking: &Asking,
+        operations: &'a [Operation],
+    ) -> Vec<Cow<'a, Operation>> {
+        let policies = self.policies.load_full();
+        let asked: Vec<&Operation> = operations
+            .iter()
+            .filter(|operation| policies.needs_target(&session.principal, operation))
+            .collect();
+        if asked.is_empty() {
+            return operations.iter().map(Cow::Borrowed).collect();
         }
+        let targets = self.lookups.targets(asking, &asked).await;
+        let mut found = asked.into_iter().zip(targets).peekable();
+        let with_target = |operation: &'a Operation| match found
+            .next_if(|(asked, _)| std::ptr::eq(*asked, operation))
+        {
+            None => Cow::Borrowed(operation),
+            Some((_, target)) => Cow::Owned(Operation {
+                target,
+                ..operation.clone()
+            }),
+        };
+        operations.iter().map(with_target).collect()
     }
 
     fn decide(&self, session: &Session, operation: &Operation) -> Decision {
@@ -255,21 +323,42 @@ impl Gate {
         Ok(outcome)
     }
 
-    /// Policies may have been replaced while people thought.
-    fn refuse_overtaken(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Result<(), Refusal> {
-        for Judged {
-            operation,
-            decision,
-            ..
-        } in judged
-        {
-            if matches!(decision, Decision::Hold(_))
-                && self.decide(&asker.session, operation) != *decision
-            {
+    /// Policies may have been replaced while people thought, and what the operations are about may have become something else.
+    async fn refuse_overtaken(
+        &self,
+        asker: &Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<(), Refusal> {
+        let held = judged.iter().filter(|judged| judged.is_held());
+        let (anew, decisions): (Vec<_>, Vec<_>) = held
+            .map(|judged| {
+                let mut operation = judged.operation.clone().into_owned();
+                operation.target = Target::NotLookedUp;
+                (operation, &judged.decision)
+            })
+            .unzip();
+        let now = self.look_up(&asker.session, &asker.asking(), &anew).await;
+        for (operation, decision) in now.iter().zip(decisions) {
+            if self.decide(&asker.session, operation) != *decision {
                 return Err(Refusal::overtaken(operation));
             }
         }
         Ok(())
+    }
+
+    /// What those change that people are asked about, for them to see; in the order of all of them.
+    async fn changes(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Vec<Option<ChangeView>> {
+        let held = judged.iter().filter(|judged| judged.is_held());
+        let held: Vec<&Operation> = held.map(|judged| judged.operation.as_ref()).collect();
+        let mut changes = self
+            .lookups
+            .changes(&asker.asking(), &held)
+            .await
+            .into_iter();
+        judged
+            .iter()
+            .map(|judged| judged.is_held().then(|| changes.next()).flatten().flatten())
+            .collect()
     }
 
     async fn wait_for_people(
@@ -278,15 +367,11 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Permit>, Refusal> {
         // All of them are asked about first, so that a reviewer sees everything the request asks for.
+        let changes = self.changes(asker, judged).await;
         let mut tickets = Vec::with_capacity(judged.len());
-        for Judged {
-            id,
-            operation,
-            decision,
-        } in judged
-        {
-            tickets.push(match decision {
-                Decision::Hold(hold) => Some(self.ask(asker, id, operation, hold).await?),
+        for (judged, change) in judged.iter().zip(changes) {
+            tickets.push(match &judged.decision {
+                Decision::Hold(hold) => Some(self.ask(asker, judged, hold, change).await?),
                 Decision::Allow(_) | Decision::Deny(_) => None,
             });
         }
@@ -321,14 +406,18 @@ impl Gate {
     async fn ask(
         &self,
         asker: &Asker<'_>,
-        id: &OperationId,
-        operation: &Operation,
+        judged: &Judged<'_>,
         hold: &Hold,
+        change: Option<ChangeView>,
     ) -> Result<Ticket, Refusal> {
+        let operation = &judged.operation;
         let ask = HoldAsk {
             session: asker.session.clone(),
-            operation: id.clone(),
-            request: RequestView::new(operation, asker.headers, asker.body),
+            operation: judged.id.clone(),
+            request: RequestView {
+                change,
+                ..RequestView::new(operation, asker.headers, asker.body)
+            },
             digest: operation.digest,
             hold: hold.clone(),
         };

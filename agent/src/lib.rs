@@ -23,6 +23,7 @@ pub mod head;
 pub mod interim;
 pub mod kernel;
 pub mod launch;
+pub mod lookup;
 pub mod metadata;
 pub mod metrics;
 pub mod notify;

@@ -29,8 +29,8 @@ pub use parts::{
     Process,
 };
 pub use store::StoredEvent;
-pub use text::{Pairs, Text, Texts};
 pub(crate) use text::shown_value;
+pub use text::{Pairs, Text, Texts};
 
 use crate::session::SessionId;
 use index::Index;

@@ -203,7 +203,9 @@ fn replaced(before: &Json, body: &Json) -> Json {
         return body.clone();
     };
     for (key, value) in before.entries() {
-        let known = entries.iter().position(|(known, _)| camel_case(known) == *key);
+        let known = entries
+            .iter()
+            .position(|(known, _)| camel_case(known) == *key);
         match known {
             Some(place) => entries[place].0.clone_from(key),
             None if OUTPUT_ONLY.contains(&key.as_str()) => {

@@ -3,6 +3,7 @@
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
 mod annotations;
+mod asked;
 mod decide;
 mod entities;
 mod load;
@@ -16,7 +17,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, identity::Principal, operation::Operation};
+use crate::{catalog::Catalog, identity::Principal, operation::Operation, target::Target};
 
 pub use vocabulary::KnownActions;
 
@@ -167,6 +168,18 @@ impl Policies {
         self.decide_among(&candidates, principal, operation)
     }
 
+    /// Whether [`Self::decide`] denies only because the operation's target was not looked up yet.
+    #[must_use]
+    pub fn needs_target(&self, principal: &Principal, operation: &Operation) -> bool {
+        let candidates = slice::candidates(&self.rules, principal, operation);
+        let ask = candidates.iter().any(|at| self.rules[*at].asks.target);
+        if !ask || !matches!(operation.target, Target::NotLookedUp) {
+            return false;
+        }
+        let slice = self.slices.of(&candidates, &self.rules);
+        decide::needs_target(&self.rules, &slice, principal, operation)
+    }
+
     fn decide_among(
         &self,
         candidates: &[usize],
@@ -198,5 +211,7 @@ impl Policies {
     }
 }
 
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 mod tests;

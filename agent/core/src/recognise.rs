@@ -256,7 +256,10 @@ impl<'a> Route<'a> {
             port: None,
             path: self.head.path.to_owned(),
             query: query.0,
-            json: body.json.filter(|_| matches!(body.content, Content::Fields(_))).map(Arc::new),
+            json: body
+                .json
+                .filter(|_| matches!(body.content, Content::Fields(_)))
+                .map(Arc::new),
             content: body.content,
             target: Looked::NotLookedUp,
             action,

@@ -54,8 +54,6 @@ pub struct Attributes {
     pub deletion_protection: bool,
     /// When it was created, where it says so.
     pub created: Option<Timestamp>,
-    /// When it was looked at.
-    pub seen: Timestamp,
     /// All of its fields.
     pub fields: Fields,
 }
@@ -63,28 +61,26 @@ pub struct Attributes {
 impl Attributes {
     /// Those of nothing.
     #[must_use]
-    pub fn absent(seen: Timestamp) -> Self {
+    pub fn absent() -> Self {
         Self {
             exists: false,
             labels: BTreeMap::new(),
             tags: BTreeSet::new(),
             deletion_protection: false,
             created: None,
-            seen,
             fields: Fields::default(),
         }
     }
 
     /// Those of a resource as its `get` method shows it.
     #[must_use]
-    pub fn of(resource: &Json, seen: Timestamp) -> Self {
+    pub fn of(resource: &Json) -> Self {
         Self {
             exists: true,
             labels: labels(resource),
             tags: tags(resource),
             deletion_protection: deletion_protection(resource),
             created: created(resource),
-            seen,
             fields: Fields::of(resource),
         }
     }
@@ -99,7 +95,8 @@ impl Attributes {
 
 /// What stands at a path of field names, whichever way they are spelled.
 pub(crate) fn at<'a>(json: &'a Json, path: &str) -> Option<&'a Json> {
-    path.split('.').try_fold(json, |json, name| json.field(name))
+    path.split('.')
+        .try_fold(json, |json, name| json.field(name))
 }
 
 /// Where APIs keep labels: most of them, GKE, Monitoring, Cloud SQL, Cloud Run v1.
@@ -183,7 +180,11 @@ impl fmt::Display for Attributes {
             "labels [{}], tags [{}], deletion protection {}",
             labels.join(", "),
             tags.join(", "),
-            if self.deletion_protection { "on" } else { "off" },
+            if self.deletion_protection {
+                "on"
+            } else {
+                "off"
+            },
         )?;
         match self.created {
             Some(created) => write!(f, ", created {created}"),
@@ -200,7 +201,7 @@ mod tests {
 
     fn read(text: &str) -> Attributes {
         let json = Json::parse(text.as_bytes()).expect("the test's JSON is good");
-        Attributes::of(&json, Timestamp::UNIX_EPOCH)
+        Attributes::of(&json)
     }
 
     #[test]
@@ -244,7 +245,7 @@ mod tests {
         #[test]
         fn any_answer_has_attributes(text in "\\{\"(labels|tags|createTime)\":[\\[\\]{}\":,a0-9]{0,40}\\}") {
             if let Ok(json) = Json::parse(text.as_bytes()) {
-                let _ = Attributes::of(&json, Timestamp::UNIX_EPOCH).to_string();
+                let _ = Attributes::of(&json).to_string();
             }
         }
     }

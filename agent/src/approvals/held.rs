@@ -142,6 +142,7 @@ impl Held {
             approval: self.view(),
             headers: self.ask.request.headers.clone(),
             body: self.ask.request.body.clone(),
+            change: self.ask.request.change.clone(),
         }
     }
 

@@ -10,7 +10,7 @@ use holdpoint_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, request::BodyView};
+use super::{ApprovalId, ChangeView, request::BodyView};
 use crate::session::{SessionId, User};
 
 /// One approval. Times are RFC 3339, and again in milliseconds since the epoch for programs.
@@ -70,6 +70,9 @@ pub struct ApprovalDetail {
     pub headers: Vec<(String, String)>,
     /// The request's body.
     pub body: BodyView,
+    /// What it changes, where that is a question of what is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeView>,
 }
 
 /// A rule that holds an operation.

@@ -1,5 +1,6 @@
 //! `holdpoint approvals`: list, show, approve and deny held operations.
 
+mod change;
 mod pretty;
 pub mod screen;
 
@@ -181,6 +182,9 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
             verb,
             &format!("{} at {}: {comment}", answer.reviewer, answer.at),
         );
+    }
+    if let Some(change) = &detail.change {
+        text.push_str(&change::described(change));
     }
     text.push_str("\nThe request:\n");
     text.push_str(&quoted(&request_text(detail)));

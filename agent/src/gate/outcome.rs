@@ -1,6 +1,7 @@
 //! How admitted operations end: recorded whatever happens to the code in between.
 
 use crate::{
+    lookup::Changing,
     record::{Event, OperationId, OutcomeResult, Record},
     session::SessionId,
 };
@@ -14,6 +15,7 @@ pub struct Outcome {
     operations: Vec<OperationId>,
     result: OutcomeResult,
     status: Option<u16>,
+    changing: Option<Changing>,
     /// Bytes of the request's body that were sent.
     pub request_bytes: u64,
     /// Bytes of the response's body that were passed on.
@@ -28,6 +30,7 @@ impl Outcome {
             operations: Vec::new(),
             result: OutcomeResult::NotSent,
             status: None,
+            changing: None,
             request_bytes: 0,
             response_bytes: 0,
         }
@@ -35,6 +38,11 @@ impl Outcome {
 
     pub(super) fn add(&mut self, operation: OperationId) {
         self.operations.push(operation);
+    }
+
+    /// What is sent may change something, from now until it has ended.
+    pub(super) fn changes(&mut self, changing: Option<Changing>) {
+        self.changing = changing;
     }
 
     /// From now on bytes may have left.

@@ -156,6 +156,21 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
+    /// Holdpoint itself read something at Google, for an operation that is about to be decided or asked about.
+    LookUp {
+        /// The session whose operation it was for.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The method that reads.
+        action: Text,
+        /// What was read.
+        resource: Text,
+        /// The HTTP status of the answer, if there was one.
+        status: Option<u16>,
+        /// Why it could not be read.
+        problem: Option<Text>,
+    },
     /// An operation is asked for, and this was decided about it.
     Intent {
         /// The session.
@@ -288,6 +303,7 @@ impl Event {
             | Self::Connection { session, .. }
             | Self::ConnectionRefused { session, .. }
             | Self::RequestRefused { session, .. }
+            | Self::LookUp { session, .. }
             | Self::Intent { session, .. }
             | Self::Hold { session, .. }
             | Self::ApprovalDecided { session, .. }

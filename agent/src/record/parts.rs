@@ -5,7 +5,9 @@ use holdpoint_core::{
     identity::Principal,
     operation::Operation,
     policy::{Decision, PolicyRef},
+    target::Target,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -69,6 +71,49 @@ pub struct OperationRecord {
     pub query: Pairs,
     /// The digest of the whole canonical operation.
     pub digest: Digest,
+    /// What it is about, where policy asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetRecord>,
+}
+
+/// What was known of an operation's target when it was decided about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetRecord {
+    /// It was read.
+    Known {
+        /// Whether there is such a thing.
+        exists: bool,
+        /// Its labels, as `key=value`.
+        labels: Texts,
+        /// Its tags.
+        tags: Texts,
+        /// Whether something protects it from being deleted.
+        deletion_protection: bool,
+        /// When it was created.
+        created: Option<Timestamp>,
+    },
+    /// It could not be read.
+    Unknown {
+        /// Why.
+        why: Text,
+    },
+}
+
+impl TargetRecord {
+    fn new(target: &Target) -> Option<Self> {
+        Some(match target {
+            Target::NotLookedUp => return None,
+            Target::Known(known) => Self::Known {
+                exists: known.exists,
+                labels: known.label_pairs().collect(),
+                tags: known.tags.iter().collect(),
+                deletion_protection: known.deletion_protection,
+                created: known.created,
+            },
+            Target::Unknown(why) => Self::Unknown { why: why.into() },
+        })
+    }
 }
 
 impl OperationRecord {
@@ -85,6 +130,7 @@ impl OperationRecord {
             path: (&operation.path).into(),
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
+            target: TargetRecord::new(&operation.target),
         }
     }
 }

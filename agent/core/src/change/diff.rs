@@ -68,8 +68,7 @@ impl Finder {
         keys.sort_unstable();
         keys.dedup();
         for key in keys {
-            let is_secret =
-                is_secret || holds_a_secret(before, key) || holds_a_secret(after, key);
+            let is_secret = is_secret || holds_a_secret(before, key) || holds_a_secret(after, key);
             self.path.push(Step::Field(key.to_owned()));
             match (entry(before, key), entry(after, key)) {
                 (Some(before), Some(after)) => self.compare(before, after, is_secret),
@@ -124,7 +123,12 @@ fn unmatched(before: &[Json], after: &[Json]) -> (Vec<usize>, Vec<usize>) {
     let same = |(a, b): &(&Json, &Json)| a == b;
     let start = before.iter().zip(after).take_while(same).count();
     let (old, new) = (&before[start..], &after[start..]);
-    let end = old.iter().rev().zip(new.iter().rev()).take_while(same).count();
+    let end = old
+        .iter()
+        .rev()
+        .zip(new.iter().rev())
+        .take_while(same)
+        .count();
     let (old, new) = (&old[..old.len() - end], &new[..new.len() - end]);
     let (mut gone, mut come) = (Vec::new(), Vec::new());
     if old.len().saturating_mul(new.len()) > MOST_COMPARISONS {

@@ -43,7 +43,10 @@ pub(super) fn unwrapped(body: &Json) -> &Json {
 
 impl Mask {
     fn parse(text: &str) -> Self {
-        let paths = text.split(',').map(str::trim).filter(|path| !path.is_empty());
+        let paths = text
+            .split(',')
+            .map(str::trim)
+            .filter(|path| !path.is_empty());
         Self(
             paths
                 .map(|path| path.split('.').map(camel_case).collect())
@@ -64,9 +67,9 @@ impl Mask {
     /// `before` with what the mask names taken from `body`; what `body` does not have is gone then.
     pub(super) fn applied(&self, before: &Json, body: &Json) -> Json {
         self.0.iter().fold(before.clone(), |after, path| {
-            let value = path
-                .iter()
-                .try_fold(body, |json, name| json.field(name).or_else(|| entry(json, name)));
+            let value = path.iter().try_fold(body, |json, name| {
+                json.field(name).or_else(|| entry(json, name))
+            });
             put(after, path, value)
         })
     }

@@ -25,7 +25,12 @@ pub(super) fn change(before: &Json, body: &Json) -> Change {
     if covers("auditConfigs") && (mask.is_some() || after.field("auditConfigs").is_some()) {
         let part = |policy: &Json| {
             let configs = policy.field("auditConfigs").cloned();
-            Json::Object(configs.map(|it| ("auditConfigs".to_owned(), it)).into_iter().collect())
+            Json::Object(
+                configs
+                    .map(|it| ("auditConfigs".to_owned(), it))
+                    .into_iter()
+                    .collect(),
+            )
         };
         change.extend(Change::between(&part(before), &part(after), false));
     }
@@ -38,7 +43,11 @@ fn edit((role, condition, member): &Grant, is_new: bool) -> Edit {
         condition => format!("{role} if {condition}"),
     };
     let member = Some(member.clone());
-    let (before, after) = if is_new { (None, member) } else { (member, None) };
+    let (before, after) = if is_new {
+        (None, member)
+    } else {
+        (member, None)
+    };
     Edit {
         path,
         before,
@@ -47,15 +56,29 @@ fn edit((role, condition, member): &Grant, is_new: bool) -> Edit {
 }
 
 fn grants(policy: &Json) -> BTreeSet<Grant> {
-    let bindings = policy.field("bindings").map(Json::items).unwrap_or_default();
+    let bindings = policy
+        .field("bindings")
+        .map(Json::items)
+        .unwrap_or_default();
     bindings.iter().flat_map(grants_of_binding).collect()
 }
 
 fn grants_of_binding(binding: &Json) -> impl Iterator<Item = Grant> {
-    let text = |field: &str| binding.field(field).and_then(Json::text).unwrap_or_default();
+    let text = |field: &str| {
+        binding
+            .field(field)
+            .and_then(Json::text)
+            .unwrap_or_default()
+    };
     let role = text("role").to_owned();
-    let condition = binding.field("condition").map(condition).unwrap_or_default();
-    let members = binding.field("members").map(Json::items).unwrap_or_default();
+    let condition = binding
+        .field("condition")
+        .map(condition)
+        .unwrap_or_default();
+    let members = binding
+        .field("members")
+        .map(Json::items)
+        .unwrap_or_default();
     members
         .iter()
         .filter_map(Json::text)
@@ -63,7 +86,12 @@ fn grants_of_binding(binding: &Json) -> impl Iterator<Item = Grant> {
 }
 
 fn condition(condition: &Json) -> String {
-    let text = |field: &str| condition.field(field).and_then(Json::text).unwrap_or_default();
+    let text = |field: &str| {
+        condition
+            .field(field)
+            .and_then(Json::text)
+            .unwrap_or_default()
+    };
     match (text("expression"), text("title"), text("description")) {
         ("", "", "") => String::new(),
         (expression, "", "") => expression.to_owned(),
@@ -99,7 +127,13 @@ mod tests {
         let lines: Vec<_> = change
             .edits
             .iter()
-            .map(|edit| (edit.path.as_str(), edit.before.as_deref(), edit.after.as_deref()))
+            .map(|edit| {
+                (
+                    edit.path.as_str(),
+                    edit.before.as_deref(),
+                    edit.after.as_deref(),
+                )
+            })
             .collect();
         assert_eq!(
             lines,
@@ -114,9 +148,8 @@ mod tests {
 
     #[test]
     fn a_mask_says_what_counts() {
-        let before = json(
-            r#"{"bindings":[{"role":"r","members":["a"]}],"auditConfigs":[{"service":"x"}]}"#,
-        );
+        let before =
+            json(r#"{"bindings":[{"role":"r","members":["a"]}],"auditConfigs":[{"service":"x"}]}"#);
         let body = json(r#"{"policy":{"bindings":[]},"updateMask":"auditConfigs,etag"}"#);
         let changed = change(&before, &body);
         assert_eq!(changed.edits.len(), 1);
@@ -131,15 +164,17 @@ mod tests {
         let text = |text: String| Json::Text(text);
         let members = prop::collection::vec("[a-d]".prop_map(text), 0..4).prop_map(Json::Array);
         let condition = prop::option::of("[xy]".prop_map(text));
-        let binding = ("[rs]".prop_map(text), members, condition).prop_map(
-            |(role, members, expression)| {
+        let binding =
+            ("[rs]".prop_map(text), members, condition).prop_map(|(role, members, expression)| {
                 let condition = expression.map(|expression| {
-                    ("condition".to_owned(), Json::Object(vec![("expression".into(), expression)]))
+                    (
+                        "condition".to_owned(),
+                        Json::Object(vec![("expression".into(), expression)]),
+                    )
                 });
                 let fixed = [("role".to_owned(), role), ("members".to_owned(), members)];
                 Json::Object(fixed.into_iter().chain(condition).collect())
-            },
-        );
+            });
         prop::collection::vec(binding, 0..4)
             .prop_map(|it| Json::Object(vec![("bindings".into(), Json::Array(it))]))
     }

@@ -33,7 +33,12 @@ fn json(text: &str) -> Json {
 fn lines(change: &Change) -> Vec<String> {
     let line = |edit: &Edit| {
         let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
-        format!("{}: {} > {}", edit.path, value(&edit.before), value(&edit.after))
+        format!(
+            "{}: {} > {}",
+            edit.path,
+            value(&edit.before),
+            value(&edit.after)
+        )
     };
     change.edits.iter().map(line).collect()
 }
@@ -50,7 +55,8 @@ const VM: &str = "compute.googleapis.com/compute/v1/projects/p/zones/z/instances
 #[test]
 fn a_patch_changes_what_it_says_and_nothing_else() {
     let before = r#"{"name":"i","settings":{"tier":"small","ipConfiguration":{"ipv4Enabled":true,"requireSsl":true}},"labels":{"a":"b"}}"#;
-    let body = r#"{"settings":{"tier":"large","ip_configuration":{"ipv4Enabled":false}},"labels":null}"#;
+    let body =
+        r#"{"settings":{"tier":"large","ip_configuration":{"ipv4Enabled":false}},"labels":null}"#;
     assert_eq!(
         told("PATCH", SQL, body, before),
         [
@@ -115,18 +121,37 @@ fn a_setter_changes_one_field() {
     let before = r#"{"labels":{"a":"b"},"tags":{"items":["x","y"],"fingerprint":"f"},"deletionProtection":true}"#;
     let url = |verb: &str| format!("{VM}/{verb}");
     assert_eq!(
-        told("POST", &url("setLabels"), r#"{"labels":{},"labelFingerprint":"f"}"#, before),
+        told(
+            "POST",
+            &url("setLabels"),
+            r#"{"labels":{},"labelFingerprint":"f"}"#,
+            before
+        ),
         ["labels.a: b > -"]
     );
     assert_eq!(
-        told("POST", &url("setTags"), r#"{"items":["y"],"fingerprint":"f"}"#, before),
+        told(
+            "POST",
+            &url("setTags"),
+            r#"{"items":["y"],"fingerprint":"f"}"#,
+            before
+        ),
         ["tags.items[0]: x > -"]
     );
     assert_eq!(
-        told("POST", &url("setDeletionProtection?deletionProtection=false"), "", before),
+        told(
+            "POST",
+            &url("setDeletionProtection?deletionProtection=false"),
+            "",
+            before
+        ),
         ["deletionProtection: true > false"]
     );
-    let odd = operation("POST", &url("setShieldedInstanceIntegrityPolicy"), r#"{"a":1}"#);
+    let odd = operation(
+        "POST",
+        &url("setShieldedInstanceIntegrityPolicy"),
+        r#"{"a":1}"#,
+    );
     assert!(of(&odd, Some(&json("{}"))).is_err());
 }
 
@@ -156,7 +181,10 @@ fn secrets_are_told_to_change_and_not_shown() {
 fn what_cannot_be_told_says_why() {
     let unreadable = operation("PATCH", SQL, r#"{"a":1,"a":2}"#);
     assert!(of(&unreadable, Some(&json("{}"))).is_err_and(|why| why.contains("unreadable")));
-    assert_eq!(Needs::of(&operation("POST", &format!("{VM}/stop"), "")), None);
+    assert_eq!(
+        Needs::of(&operation("POST", &format!("{VM}/stop"), "")),
+        None
+    );
     assert_eq!(Needs::of(&operation("GET", VM, "")), None);
     assert_eq!(Needs::of(&operation("DELETE", VM, "")), Some(Needs::Target));
     let policy = operation("POST", &format!("{VM}/setIamPolicy"), "{}");

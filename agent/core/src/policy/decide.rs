@@ -16,6 +16,19 @@ use crate::{
     operation::{Action, Content, Operation},
 };
 
+/// Whether the target has to be looked up before it can be decided: a policy has asked for it and nobody has looked.
+pub(super) fn needs_target(
+    rules: &[Rule],
+    slice: &Slice,
+    principal: &Principal,
+    operation: &Operation,
+) -> bool {
+    let Ok(question) = Question::new(principal, operation, None) else {
+        return false;
+    };
+    matches!(weigh(rules, slice, &question), Err(Stop::Failed(rule, _)) if rule.asks.target)
+}
+
 /// First what denies and what permits; only then what holds, because Cedar names no permits once something forbids.
 pub(super) fn decide(
     rules: &[Rule],
@@ -38,6 +51,9 @@ pub(super) fn decide(
     match weigh(rules, slice, &question) {
         Ok(Matches { permits, .. }) if permits.is_empty() => {
             Decision::Deny(not_permitted(principal, operation))
+        }
+        Ok(Matches { permits, .. }) if is_blind(&permits, operation) => {
+            Decision::Deny(unreadable(operation))
         }
         Ok(Matches { permits, holds }) if holds.is_empty() => Decision::Allow(terms(&permits)),
         Ok(Matches { permits, holds }) => Decision::Hold(Hold {
@@ -86,10 +102,15 @@ fn ask<'a>(
         return Ok((false, Vec::new()));
     }
     let response = Authorizer::new().is_authorized(&question.request, policies, &question.entities);
-    if let Some(AuthorizationError::PolicyEvaluationError(error)) =
-        response.diagnostics().errors().next()
-    {
+    let errors = response.diagnostics().errors();
+    let failed = errors.map(|AuthorizationError::PolicyEvaluationError(error)| {
         let rule = rule_of(rules, error.policy_id());
+        (rule, error)
+    });
+    // The one that a look-up may mend comes first; it is the same one each time.
+    if let Some((rule, error)) =
+        failed.min_by_key(|(rule, _)| (!rule.asks.target, place(&rule.reference)))
+    {
         return Err(Stop::Failed(rule, error.inner().to_string()));
     }
     let reasons = response.diagnostics().reason();
@@ -97,6 +118,15 @@ fn ask<'a>(
     matching.sort_by(|a, b| place(&a.reference).cmp(&place(&b.reference)));
     let allowed = response.decision() == cedar_policy::Decision::Allow;
     Ok((allowed, matching))
+}
+
+/// Whether a change would be let pass by nothing that knows that Holdpoint cannot read it. This is no policy, so that no
+/// operator can lose it: what the rules about fields would have forbidden may stand in what cannot be read.
+fn is_blind(permits: &[&Rule], operation: &Operation) -> bool {
+    matches!(operation.content, Content::Unreadable(_))
+        && operation.action.mutates()
+        && operation.action.id() != Action::UNKNOWN
+        && !permits.iter().any(|rule| rule.asks.unreadable)
 }
 
 fn place(policy: &PolicyRef) -> (&str, u32, &str) {
@@ -172,14 +202,37 @@ fn not_permitted(principal: &Principal, operation: &Operation) -> Denial {
     }
 }
 
-fn failed(rule: &Rule, error: &str, operation: &Operation) -> Denial {
+fn unreadable(operation: &Operation) -> Denial {
+    let why = match &operation.content {
+        Content::Unreadable(why) => why,
+        _ => "",
+    };
     Denial {
         reason: format!(
-            "{} is denied because policy {} could not be evaluated: {}",
+            "{} is denied because Holdpoint cannot read what it says: {} (only a policy that asks for context.unreadable \
+             permits such a change)",
             what(operation),
+            shown(why)
+        ),
+        policies: Vec::new(),
+    }
+}
+
+fn failed(rule: &Rule, error: &str, operation: &Operation) -> Denial {
+    let because = match operation.target.problem() {
+        Some(why) if rule.asks.target => format!(
+            "policy {} asks about its target, which could not be looked up: {}",
+            rule.reference,
+            shown(why)
+        ),
+        _ => format!(
+            "policy {} could not be evaluated: {}",
             rule.reference,
             shown(error)
         ),
+    };
+    Denial {
+        reason: format!("{} is denied because {because}", what(operation)),
         policies: vec![rule.reference.clone()],
     }
 }

@@ -10,10 +10,14 @@ use cedar_policy::{
     Schema,
 };
 
-use super::vocabulary;
+use super::{
+    asked::{TARGET, UNREADABLE},
+    vocabulary,
+};
 use crate::{
     identity::Principal,
     operation::{Content, Operation},
+    target::Attributes,
 };
 
 /// What Cedar is asked.
@@ -38,9 +42,11 @@ impl Question {
         let query = fields_entity("query", &query_fields(operation))?;
         let none = BTreeMap::new();
         let body = fields_entity("body", body_fields(operation).unwrap_or(&none))?;
-        let context = context(operation, query.uid(), body.uid())?;
+        let found = operation.target.attributes();
+        let target = fields_entity("target", found.map_or(&none, |found| &found.fields.0))?;
+        let context = context(operation, query.uid(), body.uid(), target.uid())?;
         let request = Request::new(who.uid(), what.uid(), whom.uid(), context, schema)?;
-        let entities = [who, what, whom, query, body];
+        let entities = [who, what, whom, query, body, target];
         let entities = Entities::from_entities(entities, schema)?;
         Ok(Self { request, entities })
     }
@@ -157,8 +163,13 @@ fn fields_entity(id: &str, fields: &BTreeMap<String, BTreeSet<String>>) -> Repre
     Ok(Entity::new_with_tags(uid(&FIELDS, id), [], [], tags)?)
 }
 
-fn context(operation: &Operation, query: EntityUid, body: EntityUid) -> Represented<Context> {
-    let readable = !matches!(operation.content, Content::Unreadable(_));
+fn context(
+    operation: &Operation,
+    query: EntityUid,
+    body: EntityUid,
+    target: EntityUid,
+) -> Represented<Context> {
+    let unreadable = matches!(operation.content, Content::Unreadable(_));
     let traits = operation.traits.iter().map(|known| known.name());
     let port = operation
         .port
@@ -169,12 +180,39 @@ fn context(operation: &Operation, query: EntityUid, body: EntityUid) -> Represen
         ("path", text(&operation.path)),
         ("query", RestrictedExpression::new_entity_uid(query)),
         ("body", RestrictedExpression::new_entity_uid(body)),
-        ("readable", RestrictedExpression::new_bool(readable)),
+        (UNREADABLE, RestrictedExpression::new_bool(unreadable)),
         ("traits", texts(traits)),
     ];
-    let pairs = pairs.into_iter().chain(port);
+    // Without it a policy that asks for it fails, and what fails denies.
+    let found = operation.target.attributes();
+    let found = found
+        .map(|found| Represented::Ok((TARGET, target_record(found, target)?)))
+        .transpose()?;
+    let pairs = pairs.into_iter().chain(port).chain(found);
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
     Ok(Context::from_pairs(pairs)?)
+}
+
+fn target_record(found: &Attributes, fields: EntityUid) -> Represented<RestrictedExpression> {
+    let labels: Vec<_> = found.label_pairs().collect();
+    let pairs = [
+        ("exists", RestrictedExpression::new_bool(found.exists)),
+        ("labels", texts(labels.iter().map(String::as_str))),
+        ("tags", texts(found.tags.iter().map(String::as_str))),
+        (
+            "deletion_protection",
+            RestrictedExpression::new_bool(found.deletion_protection),
+        ),
+        ("fields", RestrictedExpression::new_entity_uid(fields)),
+    ];
+    // Milliseconds: Cedar knows no finer time.
+    let created = found.created.map(|created| {
+        let text = created.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        ("created", RestrictedExpression::new_datetime(text))
+    });
+    let pairs = pairs.into_iter().chain(created);
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    Ok(RestrictedExpression::new_record(pairs)?)
 }
 
 #[cfg(test)]

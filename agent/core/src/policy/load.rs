@@ -9,6 +9,7 @@ use cedar_policy::{
 use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
+    asked::Asks,
     schema::Named,
     slice::Scope,
     traits,
@@ -23,6 +24,7 @@ pub(super) struct Rule {
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
     pub(super) scope: Scope,
+    pub(super) asks: Asks,
 }
 
 /// Reads and checks every file.
@@ -47,6 +49,7 @@ pub(super) fn rules(
     }
     problems.extend(repeated_ids(&rules));
     problems.extend(unknown_traits(&rules, sources));
+    problems.extend(evasive(&rules, sources));
     let named = named_actions(&rules, sources, known).unwrap_or_else(|found| {
         problems.extend(found);
         None
@@ -127,6 +130,7 @@ fn rule(
         },
         role,
         scope: Scope::of(policy),
+        asks: Asks::of(policy),
     })
 }
 
@@ -162,6 +166,17 @@ fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
             .collect::<Vec<_>>()
     };
     rules.iter().flat_map(of_rule).collect()
+}
+
+/// Policies that would do without the target where it cannot be looked up.
+fn evasive(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
+    let rules = rules.iter().filter(|rule| rule.asks.evades);
+    let problem = |rule: &Rule| {
+        let message = "context.target is looked up where a policy asks for it, and the operation is denied where that is not \
+            possible: do not ask whether it is there (`context has target`), nor for `context` as a whole";
+        rule.problem_near(sources, "context", message.to_owned())
+    };
+    rules.map(problem).collect()
 }
 
 /// The methods and services that the rules name. `None` where a name stands for nothing.

@@ -1,6 +1,7 @@
 //! Tests of policies: requests, what is expected of each, and whether every policy is needed by one.
 
 mod case;
+mod found;
 #[cfg(test)]
 mod tests;
 

@@ -266,7 +266,7 @@ fn conditions_see_the_operation_and_the_principal() {
         r#"context.method == "POST" && context.path == "/v1/x""#,
         r#"context.query.hasTag("force") && context.query.getTag("force").containsAll(["true", "1"])"#,
         r#"context.body.hasTag("sourceRanges") && context.body.getTag("sourceRanges").contains("0.0.0.0/0")"#,
-        r#"context.readable && context.traits.contains("open-to-internet")"#,
+        r#"!context.unreadable && context.traits.contains("open-to-internet")"#,
         r#"!(context has port)"#,
     ] {
         assert!(
@@ -283,7 +283,7 @@ fn conditions_see_the_operation_and_the_principal() {
 fn unreadable_content_is_visible_and_named_in_the_denial() {
     let policies = load(
         r#"permit(principal, action, resource);
-           @id("unreadable") forbid(principal, action, resource) when { !context.readable };"#,
+           @id("unreadable") forbid(principal, action, resource) when { context.unreadable };"#,
     );
     let mut operation = operation("storage.objects.insert");
     operation.content = Content::Unreadable("not JSON".into());
@@ -619,7 +619,7 @@ proptest! {
     #[test]
     fn loading_pieces_of_policies_never_panics(pieces in proptest::collection::vec(select(vec![
         "@hold(\"r\")", "@id(\"a\")", "@hold_for(\"1h\")", "@x", "permit", "forbid", "(principal, action, resource)",
-        "(principal, action == Action::\"read\", resource)", "when { context.", "readable", "}", ";", "\n", "// é\n", "\"", "Action::\"sql.*\"", "?principal",
+        "(principal, action == Action::\"read\", resource)", "when { context.", "unreadable", "}", ";", "\n", "// é\n", "\"", "Action::\"sql.*\"", "?principal",
     ]), 0..12)) {
         let _ = problems(&pieces.join(" "));
     }

@@ -100,7 +100,12 @@ impl Reading {
         };
         let asked = Asked {
             id: call.method.id,
-            ends_in_variable: call.method.template.rsplit('/').next().is_some_and(is_variable),
+            ends_in_variable: call
+                .method
+                .template
+                .rsplit('/')
+                .next()
+                .is_some_and(is_variable),
         };
         let Recognised::One(reads) = route.complete(Payload::Whole(&[])).ok()? else {
             return None;
@@ -169,7 +174,9 @@ struct Asked<'a> {
 /// `compute.instances.get`, and `sql.backups.GetBackup`; not `compute.instances.getSerialPortOutput`.
 fn is_get(asked: &Asked<'_>) -> bool {
     let name = asked.id.rsplit('.').next().unwrap_or_default();
-    let begins = name.get(..3).is_some_and(|it| it.eq_ignore_ascii_case("get"));
+    let begins = name
+        .get(..3)
+        .is_some_and(|it| it.eq_ignore_ascii_case("get"));
     begins && (name.len() == 3 || asked.ends_in_variable)
 }
 
@@ -265,8 +272,18 @@ mod tests {
         const VM: &str = "compute.googleapis.com/compute/v1/projects/p/zones/z/instances/i";
         for (method, url, id, at) in [
             ("DELETE", VM, "compute.instances.get", VM),
-            ("POST", &format!("{VM}/setLabels"), "compute.instances.get", VM),
-            ("POST", &format!("{VM}/stop?discardLocalSsd=true"), "compute.instances.get", VM),
+            (
+                "POST",
+                &format!("{VM}/setLabels"),
+                "compute.instances.get",
+                VM,
+            ),
+            (
+                "POST",
+                &format!("{VM}/stop?discardLocalSsd=true"),
+                "compute.instances.get",
+                VM,
+            ),
             (
                 "DELETE",
                 "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i",
@@ -311,16 +328,29 @@ mod tests {
             ),
         ] {
             let found = target(method, url);
-            assert_eq!(found, Some((id.to_owned(), at.to_owned())), "{method} {url}");
+            assert_eq!(
+                found,
+                Some((id.to_owned(), at.to_owned())),
+                "{method} {url}"
+            );
         }
     }
 
     #[test]
     fn what_has_no_get_of_its_own_is_not_guessed() {
         for (method, url) in [
-            ("POST", "compute.googleapis.com/compute/v1/projects/p/zones/z/instances"),
-            ("GET", "compute.googleapis.com/compute/v1/projects/p/zones/z/instances"),
-            ("DELETE", "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i/users?name=u"),
+            (
+                "POST",
+                "compute.googleapis.com/compute/v1/projects/p/zones/z/instances",
+            ),
+            (
+                "GET",
+                "compute.googleapis.com/compute/v1/projects/p/zones/z/instances",
+            ),
+            (
+                "DELETE",
+                "sqladmin.googleapis.com/sql/v1beta4/projects/p/instances/i/users?name=u",
+            ),
             ("POST", "unheard-of.googleapis.com/v1/x"),
         ] {
             assert_eq!(target(method, url), None, "{method} {url}");

@@ -61,6 +61,7 @@ fn detail() -> ApprovalDetail {
             length: 100_000,
             cut: true,
         },
+        change: None,
     }
 }
 

@@ -59,6 +59,15 @@ pub(super) fn described(event: &Event) -> String {
             decision,
             ..
         } => intent(operation, decision),
+        Event::LookUp {
+            action,
+            resource,
+            problem,
+            ..
+        } => {
+            let problem = within(": ", problem.as_ref());
+            format!("look-up     {action} {resource}{problem}")
+        }
         Event::Hold {
             operation,
             approval,

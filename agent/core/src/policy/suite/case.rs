@@ -8,7 +8,7 @@ use std::{
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Asked, Outcome, Recognise};
+use super::{Asked, Outcome, Recognise, found::LookUp};
 use crate::{
     fields::Fields,
     groups::{Groups, classify},
@@ -89,6 +89,7 @@ struct Written {
     principal: Who,
     request: Option<RawRequest>,
     operation: Option<Direct>,
+    target: Option<LookUp>,
     expect: Verdict,
     policy: Option<String>,
 }
@@ -223,6 +224,10 @@ impl Case {
             (Some(request), None) => recognise(request)?,
             (None, Some(direct)) => Ok(vec![direct.operation(known)?]),
             _ => return Err("write either `request` or `operation`".into()),
+        };
+        let operations = match &self.written.target {
+            Some(found) => found.look_up_all(operations)?,
+            None => operations,
         };
         Ok(Asked {
             principal: Principal {
