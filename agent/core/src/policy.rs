@@ -6,18 +6,31 @@ mod annotations;
 mod asked;
 mod decide;
 mod entities;
+mod index;
+mod kept;
 mod load;
+mod reads;
 mod schema;
-mod slice;
 pub mod suite;
 mod traits;
+mod validate;
 mod vocabulary;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, identity::Principal, operation::Operation, target::Target};
+use crate::{
+    catalog::Catalog,
+    identity::Principal,
+    operation::{Action, Operation},
+    target::Target,
+};
+use entities::{Person, Question, Represented};
+use index::{Index, Party, Slice};
+use kept::Kept;
+use load::Rule;
+use reads::Reads;
 
 pub use vocabulary::KnownActions;
 
@@ -133,8 +146,11 @@ impl fmt::Display for Problem {
 
 /// A set of policies that was read, checked and indexed.
 pub struct Policies {
-    rules: Vec<load::Rule>,
-    slices: slice::Slices,
+    rules: Vec<Rule>,
+    index: Index,
+    people: Kept<Principal, Person>,
+    actions: Kept<Action, Party>,
+    all: OnceLock<Slice>,
 }
 
 impl Policies {
@@ -154,40 +170,75 @@ impl Policies {
         Ok(Self::of(load::rules(sources, known)?))
     }
 
-    fn of(rules: Vec<load::Rule>) -> Self {
+    fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let numbered = rules.into_iter().enumerate();
+        let rules: Vec<_> = numbered.map(|(place, rule)| rule.at(place)).collect();
         Self {
+            index: Index::new(&rules),
+            people: Kept::default(),
+            actions: Kept::default(),
+            all: OnceLock::new(),
             rules,
-            slices: slice::Slices::default(),
         }
     }
 
     /// Decides about one operation. Never fails: what goes wrong is a Deny.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        let candidates = slice::candidates(&self.rules, principal, operation);
-        self.decide_among(&candidates, principal, operation)
+        self.decided(principal, operation)
+            .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
+    }
+
+    fn decided(&self, principal: &Principal, operation: &Operation) -> Represented<Decision> {
+        self.put(principal, operation, |slices, question| {
+            decide::decide(&self.rules, slices, question, principal, operation)
+        })
     }
 
     /// Whether [`Self::decide`] denies only because the operation's target was not looked up yet.
     #[must_use]
     pub fn needs_target(&self, principal: &Principal, operation: &Operation) -> bool {
-        let candidates = slice::candidates(&self.rules, principal, operation);
-        let ask = candidates.iter().any(|at| self.rules[*at].asks.target);
-        if !ask || !matches!(operation.target, Target::NotLookedUp) {
-            return false;
-        }
-        let slice = self.slices.of(&candidates, &self.rules);
-        decide::needs_target(&self.rules, &slice, principal, operation)
+        matches!(operation.target, Target::NotLookedUp)
+            && self.rules.iter().any(|rule| rule.asks.target)
+            && self
+                .put(principal, operation, |slices, question| {
+                    decide::needs_target(&self.rules, slices, question)
+                })
+                .unwrap_or(false)
     }
 
-    fn decide_among(
+    /// Puts an operation before those policies that may be about it.
+    fn put<T>(
         &self,
-        candidates: &[usize],
         principal: &Principal,
         operation: &Operation,
-    ) -> Decision {
-        let slice = self.slices.of(candidates, &self.rules);
-        decide::decide(&self.rules, &slice, principal, operation)
+        answer: impl FnOnce(&[&Slice], &Question) -> T,
+    ) -> Represented<T> {
+        let index = &self.index;
+        let who = self.people.find(principal, |principal| {
+            let party = index.party(entities::principal_uids(principal));
+            Person::new(party, principal, None)
+        })?;
+        let what = self.actions.find(&operation.action, |action| {
+            Represented::Ok(index.party(entities::action_uids(action)))
+        })?;
+        let whom = index.party(entities::resource_uids(operation));
+        let slices = index.slices(&who.party, &what, &whom);
+        let reads = slices.iter().map(|slice| slice.reads);
+        let reads = reads.fold(Reads::default(), Reads::and);
+        let question = Question::new(&who, &what, &whom, operation, reads, None)?;
+        Ok(answer(&slices, &question))
+    }
+
+    /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
+    /// measured against.
+    #[must_use]
+    pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
+        let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
+        match Question::whole(principal, operation, None) {
+            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
+            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
+        }
     }
 
     /// Every policy, in the order read.
@@ -207,7 +258,7 @@ impl Policies {
     #[must_use]
     pub fn without(&self, policy: &PolicyRef) -> Self {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
-        Self::of(rest.cloned().collect())
+        Self::of(rest.cloned())
     }
 }
 
