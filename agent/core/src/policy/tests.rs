@@ -4,9 +4,10 @@ use proptest::{collection::btree_set, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    fields::Fields,
+    fields::{Fields, Json},
     groups::classify,
     operation::{Action, Content, Trait},
+    target::Attributes,
 };
 
 /// A short list of methods instead of the real catalog.
@@ -598,7 +599,10 @@ proptest! {
     }
 
     #[test]
-    fn what_is_asked_fits_the_schema_policies_are_checked_against(who in any_principal(), operation in any_operation()) {
+    fn what_is_asked_fits_the_schema_policies_are_checked_against(who in any_principal(), mut operation in any_operation()) {
+        // Without one, a policy that asks for it fails; with one, it is as they were told.
+        let json = Json::parse(br#"{"labels":{"a":"b"},"createTime":"2026-01-01T00:00:00Z"}"#).expect("JSON");
+        operation.target = Target::Known(Box::new(Attributes::of(&json)));
         let mut named = schema::Named::default();
         for (id, verb) in METHODS {
             named.methods.insert((*id).into(), classify(id, verb));
