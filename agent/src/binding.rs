@@ -20,6 +20,7 @@ use crate::{
     allowance::Allowance,
     daemon::House,
     dns::AddressBook,
+    kernel::knows_all_processes,
     launch,
     metadata::{self, MetadataView},
     metrics::metrics,
@@ -217,6 +218,10 @@ impl Sandbox {
     }
 
     async fn end_strays(&self, house: &House, caller: u32, settle: bool) -> Result<(), BindError> {
+        if !knows_all_processes() {
+            let why = "the daemon is in a container with a PID namespace of its own and cannot tell which process asks; run it on the host";
+            return Err(BindError::Leftovers(why.to_owned()));
+        }
         let ended = launch::end_strays(&house.site, &self.own.id, caller, settle).await;
         ended.map_err(|error| BindError::Leftovers(format!("{error:#}")))
     }

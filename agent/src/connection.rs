@@ -41,7 +41,7 @@ use crate::{
     daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
-    kernel::Flow,
+    kernel::{Flow, knows_all_processes},
     metadata,
     metrics::{Lasting, Served},
     record::{Event, Process, Text},
@@ -594,6 +594,9 @@ fn read_process(pid: u32) -> Option<Process> {
     const ARGUMENTS: usize = 64;
     // A process can say that its arguments are all of its memory (PR_SET_MM_MAP in prctl(2)).
     const BYTES: u64 = 64 << 10;
+    if !knows_all_processes() {
+        return None;
+    }
     let mut arguments = Vec::new();
     let cmdline = std::fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
     cmdline.take(BYTES).read_to_end(&mut arguments).ok()?;

@@ -43,6 +43,7 @@ pub use cgroup::{AgentsCgroup, cgroup2_root};
 use drops::Drops;
 pub use drops::Refused;
 pub use holdpoint_ebpf_common::{Network, Refusal, SessionPorts, SessionRules};
+pub use sys::knows_all_processes;
 
 /// BPF_NOEXIST of linux/bpf.h.
 const NO_EXIST: u64 = 1;

@@ -207,6 +207,10 @@ pub struct Start {
     pub ignored: Vec<i32>,
     /// Set when a terminal comes along.
     pub terminal: Option<TerminalUse>,
+    /// Whether the session ends with its command. It is a service's then, which systemd has stopped or starts anew; else what the command
+    /// left running goes on.
+    #[serde(default)]
+    pub ends_with_command: bool,
     /// What the daemon wants to know when it is started anew. Nobody else reads it.
     pub state: String,
 }

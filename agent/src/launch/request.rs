@@ -184,7 +184,8 @@ impl RunRequest {
     ) -> Result<Prepared, (Box<Self>, anyhow::Error)> {
         match self.try_prepare(id, site).await {
             Ok(made) => {
-                let start = self.wish.start(id, &self.user, site);
+                let mut start = self.wish.start(id, &self.user, site);
+                start.0.ends_with_command = self.service.is_some();
                 Ok(made.into_prepared(self.stream, start))
             }
             Err(error) => Err((Box::new(self), error)),
@@ -254,6 +255,7 @@ impl Wish {
             limits: self.limits,
             ignored: self.ignored,
             terminal: self.terminal,
+            ends_with_command: false,
             state: String::new(),
         };
         (start, self.stdio.standard, self.stdio.terminal)
