@@ -106,12 +106,13 @@ impl Sessions {
         self.0.write().expect("no panic while locked").remove(id)
     }
 
-    /// The session of the cgroup with this id.
+    /// The session that processes of the cgroup with this id act for: where a job shares it with its service, the job's, which was
+    /// opened later.
     #[must_use]
     pub fn of_cgroup(&self, cgroup_id: u64) -> Option<SessionId> {
         let sessions = self.0.read().expect("no panic while locked");
-        let session = sessions.values().find(|it| it.cgroup_id == cgroup_id)?;
-        Some(session.id.clone())
+        let of_it = sessions.values().filter(|it| it.cgroup_id == cgroup_id);
+        Some(of_it.max_by_key(|it| it.opened_at)?.id.clone())
     }
 
     /// How many there are.
