@@ -280,6 +280,9 @@ fn a_frozen_daemon_is_an_error_at_once() {
     // One that is dead is a listener that is gone, as ever.
     world.kill_daemon().expect("it was running");
     sleep(Duration::from_millis(2500));
+    for (_, log) in &knocking {
+        await_line(log, lines(log).len(), "ECONNREFUSED");
+    }
     drop(knocking);
     world.start_daemon().expect("it starts again");
 }
