@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use holdpoint_core::identity::Principal;
 use serde::{Deserialize, Serialize};
 
+use crate::launch::Network;
+
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
 
@@ -30,6 +32,9 @@ pub struct Config {
     /// The cgroup, directly below the cgroup2 root, under which sessions get theirs.
     #[serde(default = "default_agents_cgroup")]
     pub agents_cgroup: String,
+    /// The cgroup below the cgroup2 root in which units run that open sessions. Whatever else is in it has no network.
+    #[serde(default = "default_agents_slice")]
+    pub agents_slice: PathBuf,
     /// The directory of Cedar policies.
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
@@ -249,6 +254,9 @@ pub struct Service {
     pub hosts: Vec<String>,
     /// The issuer whose tokens bind jobs in its sandbox, one of the [[issuer]]s. None: it has no jobs.
     pub job_issuer: Option<String>,
+    /// The network its processes are in.
+    #[serde(default)]
+    pub network: Network,
     /// Who it is.
     #[serde(default)]
     pub identity: Identity,
@@ -493,6 +501,11 @@ fn default_bpf_dir() -> PathBuf {
 
 fn default_agents_cgroup() -> String {
     "holdpoint".into()
+}
+
+/// Where systemd has `holdpoint-agents.slice` (systemd.slice(5)).
+fn default_agents_slice() -> PathBuf {
+    "holdpoint.slice/holdpoint-agents.slice".into()
 }
 
 fn default_policies() -> PathBuf {

@@ -5,6 +5,7 @@
 
 pub mod adoption;
 pub mod allowance;
+pub mod alone;
 pub mod approvals;
 pub mod binding;
 pub mod body;
@@ -37,6 +38,7 @@ pub mod replay;
 pub mod reply;
 pub mod service;
 pub mod session;
+pub mod slice;
 pub mod tls;
 pub mod uploads;
 pub mod upstream;

@@ -16,7 +16,7 @@ use crate::{
     config::{self, Identity},
     credential::instance,
     daemon::House,
-    launch::RunRequest,
+    launch::{Network, RunRequest},
     session::SessionId,
 };
 
@@ -59,6 +59,15 @@ impl Standing {
         }
     }
 
+    /// The network its processes are in.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        match self {
+            Self::Service(service) => service.network,
+            Self::Token | Self::Job { .. } => Network::Own,
+        }
+    }
+
     /// An operation on a host, told apart for policy when it is one of the service's own.
     #[must_use]
     pub fn on_host(&self, action: &'static str, host: &str, port: Option<u16>) -> Operation {
@@ -90,6 +99,8 @@ pub struct Service {
     pub name: String,
     /// The issuer whose tokens bind its jobs.
     pub job_issuer: Option<String>,
+    #[serde(default)]
+    network: Network,
     user: String,
     unit: Option<Pattern>,
     hosts: Vec<Pattern>,
@@ -115,6 +126,7 @@ impl Service {
         Ok(Self {
             name: name.clone(),
             job_issuer: settings.job_issuer.clone(),
+            network: settings.network,
             user: settings.user.clone(),
             unit: settings.unit.as_deref().map(Pattern::parse).transpose()?,
             hosts: hosts.collect::<anyhow::Result<_>>()?,
@@ -340,6 +352,7 @@ mod tests {
             unit: Some("actions.runner.*".into()),
             hosts: vec!["ci.example.com".into(), "*.logs.example.com".into()],
             job_issuer: None,
+            network: Network::Own,
             identity: Identity::Configured,
         }
     }

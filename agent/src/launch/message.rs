@@ -10,7 +10,11 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{sandbox::Rules, sys::Limit};
+use super::{
+    network::{Network, Place},
+    sandbox::Rules,
+    sys::Limit,
+};
 
 /// The version of the messages; client and daemon must be of the same.
 pub const VERSION: u32 = 2;
@@ -179,6 +183,9 @@ pub struct Prepare {
     pub runtime_dir: Octets,
     /// What the session sees.
     pub sandbox: Rules,
+    /// The network it is in.
+    #[serde(default)]
+    pub network: Network,
 }
 
 /// Daemon to shim, second. With it: the client's socket, stdin, stdout, stderr, and the terminal if any.
@@ -266,6 +273,9 @@ pub enum Reply {
         cgroup_id: u64,
         /// What the listeners serve.
         listeners: Vec<Service>,
+        /// Where they are.
+        #[serde(default)]
+        place: Place,
     },
     /// The init runs; what follows is between it and the client.
     Launched,

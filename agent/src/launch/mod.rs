@@ -58,14 +58,15 @@ pub use cgroup::{end_leftovers, kill_sessions, sessions};
 pub use controllers::enable as enable_controllers;
 pub use door::close_doors;
 pub use listener::{RunListener, TurnedAway};
+pub use network::{Network, Place};
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
 pub use sandbox::{Limits, Sandbox};
 pub use spawn::{LAUNCHER_SOCKET, Launcher, TEMPORARY_SOCKET, clear, sweep};
 
-/// Port of the proxy's listeners in every session.
+/// Port of the proxy's listeners in every session with a network of its own.
 pub const PROXY_PORT: u16 = 15001;
-/// Port of the resolver's listeners in every session.
+/// Port of the resolver's listeners in every session with a network of its own.
 pub const DNS_PORT: u16 = 53;
 
 /// What all sessions of this host share.

@@ -15,7 +15,9 @@ use zeroize::Zeroizing;
 use super::{
     Prepared, Site, environment, limits,
     message::{self, Event, Octets, Request, Start, TerminalUse},
-    mountinfo, running,
+    mountinfo,
+    network::Network,
+    running,
     sandbox::{Identity, Job},
     stdio::Stdio,
     sys::{self, Limit},
@@ -181,8 +183,9 @@ impl RunRequest {
         self,
         id: &SessionId,
         site: &Site,
+        network: Network,
     ) -> Result<Prepared, (Box<Self>, anyhow::Error)> {
-        match self.try_prepare(id, site).await {
+        match self.try_prepare(id, site, network).await {
             Ok(made) => {
                 let mut start = self.wish.start(id, &self.user, site);
                 start.0.ends_with_command = self.service.is_some();
@@ -192,14 +195,19 @@ impl RunRequest {
         }
     }
 
-    async fn try_prepare(&self, id: &SessionId, site: &Site) -> anyhow::Result<running::Made> {
+    async fn try_prepare(
+        &self,
+        id: &SessionId,
+        site: &Site,
+        network: Network,
+    ) -> anyhow::Result<running::Made> {
         anyhow::ensure!(
             !in_a_session(self.pid, &site.agents_cgroup)?,
             "this is already a session, and sessions do not nest: run the command directly"
         );
         let cgroup = site.agents_cgroup.join(id.as_str());
         let rules = site.sandbox.rules(&cgroup, self.wish.job(&self.user))?;
-        running::Made::make(id, site, rules).await
+        running::Made::make(id, site, rules, network).await
     }
 }
 

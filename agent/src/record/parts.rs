@@ -48,7 +48,7 @@ pub struct Process {
     pub pid: u32,
     /// The file it executes.
     pub executable: Option<Text>,
-    /// Its command line.
+    /// Its command line; of one that was gone already, the name of its thread.
     pub arguments: Texts,
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use holdpoint::{
     launch::{
-        Launcher, Limits, Listeners, RunListener, RunRequest, Running, Sandbox, Site,
+        Launcher, Limits, Listeners, Network, RunListener, RunRequest, Running, Sandbox, Site,
         enable_controllers, end_leftovers, find,
         launcher::{self, Term},
     },
@@ -272,7 +272,10 @@ async fn session(request: RunRequest, site: &Site) {
     {
         return request.refuse("the token is not valid").await;
     }
-    let mut prepared = match request.prepare(&SessionId::random(), site).await {
+    let mut prepared = match request
+        .prepare(&SessionId::random(), site, Network::Own)
+        .await
+    {
         Ok(prepared) => prepared,
         Err((request, error)) => return request.refuse(&format!("{error:#}")).await,
     };
