@@ -1,6 +1,6 @@
 //! Directories and files of a session that a container of its shows.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -146,7 +146,8 @@ fn plain(path: &str) -> Result<String, Refusal> {
             "{path:?} is no absolute path without ..: mounts have those"
         ));
     }
-    Ok(parts.as_path().to_string_lossy().into_owned())
+    let spelled: PathBuf = parts.collect();
+    Ok(spelled.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -293,7 +293,7 @@ fn networking(asked: Option<Value>) -> Result<(), Refusal> {
         Some(Value::Object(mut config)) => {
             let endpoints = config.remove("EndpointsConfig");
             let plain = |(name, endpoint): (&String, &Value)| {
-                ["default", "bridge"].contains(&name.as_str()) && is_nothing(endpoint)
+                ["default", "bridge"].contains(&name.as_str()) && is_blank(endpoint)
             };
             let fits = match endpoints {
                 None | Some(Value::Null) => true,
@@ -377,8 +377,14 @@ fn is_nothing(value: &Value) -> bool {
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::String(text) => text.is_empty(),
         Value::Array(items) => items.is_empty(),
-        Value::Object(fields) => fields.values().all(is_nothing),
+        Value::Object(fields) => fields.is_empty(),
     }
+}
+
+/// Nothing, or a structure with nothing in it. (Of a map, its names mean something.)
+fn is_blank(value: &Value) -> bool {
+    let inside = |fields: &Map<String, Value>| fields.values().all(is_nothing);
+    is_nothing(value) || value.as_object().is_some_and(inside)
 }
 
 /// What to say of a field that is set and must not be.
