@@ -75,7 +75,7 @@ fn a_container_acts_for_its_session_and_ends_with_it() {
              docker run -d --name kept -v /usr:/usr:ro {IMAGE} sleep 1000 > /dev/null
              docker exec kept sh -c 'echo exec-$(id -u)-$(grep -c CapEff:.0000000000000000 /proc/self/status)'
              echo names $(docker ps --format '{{{{.Names}}}}')
-             docker logs kept; docker run --name loud -v /usr:/usr:ro {IMAGE} echo loud; echo again $(docker logs loud)
+             docker logs kept; docker run --name loud -v /usr:/usr:ro {IMAGE} echo loud; echo logged-$(docker logs loud)
              docker run -t --rm -v /usr:/usr:ro {IMAGE} sh -c 'test -t 0 && echo a terminal'
              $run sh -c 'exit 7'; echo code $?"
         ))
@@ -87,7 +87,7 @@ fn a_container_acts_for_its_session_and_ends_with_it() {
     assert!(ran.stdout.contains("echoed-input"), "{ran}");
     assert_eq!(after(&ran, "exec-"), format!("{AGENT_UID}-1"), "{ran}");
     assert_eq!(after(&ran, "names "), "kept", "{ran}");
-    assert_eq!(after(&ran, "again "), "loud", "{ran}");
+    assert_eq!(after(&ran, "logged-"), "loud", "{ran}");
     assert!(ran.stdout.contains("a terminal"), "{ran}");
     assert_eq!(after(&ran, "code "), "7", "{ran}");
 
@@ -182,8 +182,7 @@ fn a_container_reaches_nothing_else() {
 
     let sandbox = scene.world.sandbox();
     let _ = sandbox.file("reach.py", fs::read(client).expect("a client"));
-    let script = format!("for how in '$run' 'docker exec kept'; do :; done
-        docker run -d --name kept -v /usr:/usr:ro -v $PWD:/work -w /work {IMAGE} sleep 1000 >/dev/null
+    let script = format!("        docker run -d --name kept -v /usr:/usr:ro -v $PWD:/work -w /work {IMAGE} sleep 1000 >/dev/null
         $run python3 reach.py {arguments}; docker exec kept python3 reach.py {arguments}");
     let ran = shell(&sandbox, &script).finish().succeeded();
     assert_eq!(ran.stdout.lines().count(), 2, "{ran}");
@@ -266,7 +265,11 @@ fn what_asks_for_more_is_refused_in_words() {
         ("run --volumes-from x", "no volumes"),
         ("run --tmpfs /x", "no volumes"),
         ("run -v ENGINE:/engine", "neither a directory nor a file"),
-        ("run -v /root:/r", ""),
+        ("run -v $PWD/to-root:/r", "not shown to containers"),
+        ("run -v $PWD/to-proc:/r", "not shown to containers"),
+        ("run -v $PWD/to-run:/r", "not shown to containers"),
+        ("run -v /root:/r", "cannot be shown"),
+        ("run -v $PWD/missing:/r", "it is not there"),
         ("run --restart always", "--restart"),
         ("run --sysctl net.ipv4.ip_forward=1", "--sysctl"),
         ("run --ulimit core=-1", "session's limits"),
@@ -299,7 +302,7 @@ fn what_asks_for_more_is_refused_in_words() {
     ];
     let engine = scene.engine.socket().display().to_string();
     let mut script = format!(
-        "docker run -d --name own -v /usr:/usr:ro {IMAGE} sleep 1000\nmkdir -p /tmp/x; echo > Dockerfile\n"
+        "docker run -d --name own -v /usr:/usr:ro {IMAGE} sleep 1000\nmkdir -p /tmp/x; echo > Dockerfile; for it in proc run; do ln -s /$it to-$it; done; ln -s / to-root\n"
     );
     let runs = attempts.map(|(options, says)| {
         (
@@ -313,7 +316,7 @@ fn what_asks_for_more_is_refused_in_words() {
         .chain(runs)
         .collect();
     for (index, (command, _)) in all.iter().enumerate() {
-        script += &format!("echo \"<{index}> $({command} 2>&1) code $?\"\n");
+        script += &format!("out=$({command} 2>&1); echo \"<{index}> $out code $?\"\n");
     }
     let ran = scene.run(&script).succeeded();
     for (index, (command, says)) in all.iter().enumerate() {
@@ -369,7 +372,7 @@ fn containers_of_others_are_out_of_reach() {
     let mut script = String::new();
     for name in ["hosts", "others", "made", &hosts, &hosts[..12]] {
         for command in [
-            "inspect NAME",
+            "container inspect NAME",
             "exec NAME true",
             "logs NAME",
             "stop NAME",

@@ -17,9 +17,9 @@ def tcp(address, port):
         it.settimeout(5)
         it.connect((address, port))
         it.sendall(b"GET / HTTP/1.0\r\n\r\n")
-        answer = it.recv(100)
-        # What cannot be connected to may be closed instead: both are no.
-        if not answer:
+        answer = it.recv(4000)
+        # What cannot be connected to may be closed instead, or answered by Holdpoint itself: all are no.
+        if not answer or b"Holdpoint" in answer:
             raise OSError(errno.ECONNRESET, "closed")
         return answer
 
@@ -91,6 +91,5 @@ facts = {
     "interfaces": sorted(name for _, name in socket.if_nameindex()),
     "processes": sum(it.isdigit() for it in os.listdir("/proc")),
     "devices": sorted(os.listdir("/dev")),
-    "cores": os.popen("ulimit -Hc").read().strip(),
 }
 print(json.dumps({"outcomes": outcomes, "facts": facts}))

@@ -260,6 +260,10 @@ async fn hear(reader: &mut (impl tokio::io::AsyncBufRead + Unpin)) -> anyhow::Re
     timeout(PATIENCE, reader.read_line(&mut line))
         .await
         .context("its runtime says nothing")??;
+    anyhow::ensure!(
+        !line.is_empty(),
+        "its runtime broke off (the engine has been told why)"
+    );
     serde_json::from_str(&line).context("its runtime is not understood")
 }
 

@@ -1,14 +1,16 @@
 //! The Engine API inside of a session.
 
+mod reply;
+
 use std::{convert::Infallible, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode,
-    header::{CONNECTION, CONTENT_TYPE, HOST, ORIGIN, UPGRADE},
+    HeaderMap, Method, Request, Response, StatusCode,
+    header::{CONTENT_TYPE, HOST, ORIGIN, UPGRADE},
     request::Parts,
 };
-use http_body_util::{BodyExt, Full, Limited, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     body::Incoming,
     server::conn::http1,
@@ -16,8 +18,10 @@ use hyper::{
     upgrade::{OnUpgrade, on},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::{io::copy_bidirectional, net::TcpStream};
+
+use reply::{Body, ask_upgrade, empty, json, told};
 
 use super::{
     Containers,
@@ -52,8 +56,6 @@ const INFO: [&str; 10] = [
     "ServerVersion",
     "Containers",
 ];
-
-type Body = UnsyncBoxBody<Bytes, hyper::Error>;
 
 /// Why a request is not answered as asked.
 enum Refusal {
@@ -440,36 +442,4 @@ async fn read(body: Incoming) -> Result<Bytes, Refusal> {
     let read =
         read.map_err(|_| "the request did not arrive, or is longer than 1 MiB".to_owned())?;
     Ok(read.to_bytes())
-}
-
-fn ask_upgrade(headers: &mut HeaderMap) {
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("tcp"));
-}
-
-/// The form of the engine's own errors.
-fn told(status: StatusCode, message: &str) -> Response<Body> {
-    json(status, &json!({ "message": message }))
-}
-
-fn json(status: StatusCode, value: &Value) -> Response<Body> {
-    let body = match value {
-        Value::Null => Bytes::new(),
-        value => value.to_string().into(),
-    };
-    let mut response = Response::new(
-        Full::new(body)
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    );
-    *response.status_mut() = status;
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(CONTENT_TYPE, json);
-    response
-}
-
-fn empty() -> Body {
-    Full::new(Bytes::new())
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }

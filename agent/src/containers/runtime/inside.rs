@@ -127,10 +127,21 @@ impl Inside {
             .context("cannot enter the session's mounts")?;
         let taken = self.take(Path::new(&bind.source));
         setns(&own, CloneFlags::CLONE_NEWNS).context("cannot leave the session's mounts")?;
-        taken.with_context(|| format!("{} cannot be shown to the container", bind.source))
+        let unshown = || format!("{} cannot be shown to the container", bind.source);
+        let (view, place) = taken.with_context(unshown)?;
+        // Links may have led anywhere.
+        let found = fs::read_link(format!("/proc/self/fd/{}", place.as_raw_fd()))?;
+        let found = found
+            .to_str()
+            .context("its path is not UTF-8")
+            .with_context(unshown)?;
+        Bind::new(found, &bind.destination, bind.read_only)
+            .map_err(anyhow::Error::msg)
+            .with_context(unshown)?;
+        Ok(view)
     }
 
-    fn take(&self, source: &Path) -> anyhow::Result<View> {
+    fn take(&self, source: &Path) -> anyhow::Result<(View, OwnedFd)> {
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
@@ -142,10 +153,11 @@ impl Inside {
             is_directory || kind == SFlag::S_IFREG,
             "it is neither a directory nor a file"
         );
-        Ok(View {
+        let view = View {
             mount: super::stage::copy_of(&place).context("its mount cannot be copied")?,
             is_directory,
-        })
+        };
+        Ok((view, place))
     }
 }
 
