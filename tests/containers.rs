@@ -385,7 +385,7 @@ fn containers_of_others_are_out_of_reach() {
             "wait NAME",
         ] {
             script += &format!(
-                "echo \"<$(docker {} 2>&1)>\"\n",
+                "echo \"<$(docker {} 2>&1 >/dev/null)>\"\n",
                 command.replace("NAME", name)
             );
         }

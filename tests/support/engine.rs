@@ -91,6 +91,7 @@ impl Place {
             .spawn()?;
         let engine = Engine {
             process,
+            cgroup: world.agents_cgroup(),
             place: self,
         };
         engine.wait()?;
@@ -105,6 +106,8 @@ impl Place {
 #[derive(Debug)]
 pub struct Engine {
     process: Child,
+    /// The world's.
+    cgroup: PathBuf,
     place: Place,
 }
 
@@ -228,6 +231,29 @@ impl Drop for Engine {
                 let _ = self.process.kill();
             }
             std::thread::sleep(Duration::from_millis(20));
+        }
+        self.remove_cgroups();
+    }
+}
+
+impl Engine {
+    /// Where version 1 hierarchies are beside cgroup2, runc makes the same cgroups in those, and leaves the sessions'.
+    fn remove_cgroups(&self) {
+        let (Some(name), Some(own)) = (self.cgroup.file_name(), self.cgroup.parent()) else {
+            return;
+        };
+        for hierarchy in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let agents = hierarchy.path().join(name);
+            if hierarchy.path() != own && agents.is_dir() {
+                for session in fs::read_dir(&agents).into_iter().flatten().flatten() {
+                    let _ = fs::remove_dir(session.path());
+                }
+                let _ = fs::remove_dir(agents);
+            }
         }
     }
 }

@@ -348,6 +348,11 @@ fn host_config(mut asked: Map<String, Value>, runtime: &str) -> Result<Value, Re
     {
         policy.remove("Name");
     }
+    for structure in ["RestartPolicy", "LogConfig"] {
+        if asked.get(structure).is_some_and(is_blank) {
+            asked.remove(structure);
+        }
+    }
     if let Some(Value::Array(options)) = asked.get_mut("SecurityOpt") {
         // So it is.
         options.retain(|option| {

@@ -2,7 +2,11 @@
 
 mod reply;
 
-use std::{convert::Infallible, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{
@@ -19,7 +23,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::Value;
-use tokio::{io::copy_bidirectional, net::TcpStream};
+use tokio::{io::copy_bidirectional, net::TcpStream, time::timeout};
 
 use reply::{Body, ask_upgrade, empty, json, told};
 
@@ -40,6 +44,10 @@ use crate::{
 
 /// Bytes of an order. Clients send some 2 KB, and what they put into the environment.
 const MOST_ORDER: usize = 1 << 20;
+/// Bytes that are read of what is refused, and for how long.
+const MOST_DRAINED: usize = 64 << 20;
+/// The same.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How many containers one session may have, running or not.
 const MOST_CONTAINERS: usize = 64;
 
@@ -158,7 +166,15 @@ impl Client {
         upgrade: Option<OnUpgrade>,
     ) -> Result<Response<Body>, Refusal> {
         is_meant(&head.headers)?;
-        match Ask::parse(&head.method, head.uri.path(), head.uri.query())? {
+        let ask = match Ask::parse(&head.method, head.uri.path(), head.uri.query()) {
+            Ok(ask) => ask,
+            Err(why) => {
+                // Clients that are still sending would not read the answer.
+                let _ = timeout(LAST_WORDS, drain(body)).await;
+                return Err(why.into());
+            }
+        };
+        match ask {
             Ask::Ping => self.passed(head.method.clone(), "/_ping").await,
             Ask::Version => self.passed(Method::GET, "/version").await,
             Ask::Info => self.info().await,
@@ -434,6 +450,17 @@ fn is_meant(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.contains_key(ORIGIN) {
         true => Err("web pages may not ask for containers".to_owned().into()),
         false => Ok(()),
+    }
+}
+
+async fn drain(mut body: Incoming) {
+    let mut left = MOST_DRAINED;
+    while let Some(Ok(frame)) = body.frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(size) {
+            Some(less) => left = less,
+            None => return,
+        }
     }
 }
 
