@@ -74,6 +74,11 @@ impl Room {
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 
+    /// Whether [`Self::closed`] has returned.
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
     /// A room for another session in the same sandbox.
     fn next(&self, house: &House, session: Arc<Session>) -> Self {
         let metadata = MetadataView {
@@ -301,5 +306,9 @@ pub async fn close(house: &House, session: &Session, reason: &str) {
     };
     if let Err(error) = house.record.append(closed).await {
         tracing::error!(%error, "the end of a session is missing in the record");
+    }
+    if let Some(containers) = house.containers.clone() {
+        let id = session.id.clone();
+        tokio::spawn(async move { containers.remove_all_of(&id).await });
     }
 }

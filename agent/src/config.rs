@@ -70,6 +70,23 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The container engine that works for sessions. None: containers are out of their reach.
+    pub containers: Option<Containers>,
+}
+
+/// A container engine of the host that speaks Docker's Engine API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Containers {
+    /// The engine's socket.
+    #[serde(default = "default_engine")]
+    pub engine: PathBuf,
+    /// What the engine calls Holdpoint's runtime.
+    #[serde(default = "default_runtime")]
+    pub runtime: String,
+    /// The OCI runtime that Holdpoint's hands containers on to.
+    #[serde(default = "default_oci_runtime")]
+    pub oci_runtime: PathBuf,
 }
 
 /// How sessions resolve names.
@@ -457,6 +474,12 @@ impl Config {
         self.runtime_dir.join("truststore.jks")
     }
 
+    /// Where Holdpoint's OCI runtime asks whose a container is.
+    #[must_use]
+    pub fn containers_socket(&self) -> PathBuf {
+        self.runtime_dir.join("containers.sock")
+    }
+
     /// The directory of the sled database.
     #[must_use]
     pub fn record_dir(&self) -> PathBuf {
@@ -506,6 +529,18 @@ fn default_agents_cgroup() -> String {
 /// Where systemd has `holdpoint-agents.slice` (systemd.slice(5)).
 fn default_agents_slice() -> PathBuf {
     "holdpoint.slice/holdpoint-agents.slice".into()
+}
+
+fn default_engine() -> PathBuf {
+    "/run/docker.sock".into()
+}
+
+fn default_runtime() -> String {
+    "holdpoint".into()
+}
+
+fn default_oci_runtime() -> PathBuf {
+    "runc".into()
 }
 
 fn default_policies() -> PathBuf {

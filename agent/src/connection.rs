@@ -38,6 +38,7 @@ use tokio::{
 
 use crate::{
     binding::{self, Room, Sandbox},
+    containers,
     daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
@@ -175,6 +176,11 @@ impl Caller {
                 .await?;
             self.serve_metadata(stream, to.port()).await?;
             return Ok(Served::Metadata);
+        }
+        if binding::is_address(to.ip()) && to.port() == containers::PORT {
+            self.record_connection(Some(binding::NAME)).await?;
+            self.serve_containers(stream).await?;
+            return Ok(Served::Sandbox);
         }
         if binding::is_address(to.ip()) {
             self.record_connection(Some(binding::NAME)).await?;
@@ -337,6 +343,19 @@ impl Caller {
         let (house, sandbox) = (self.house.clone(), sandbox.clone());
         let served = binding::serve(house, sandbox, stream, flow.pid).await;
         served.or_else(refused_by_hyper)
+    }
+
+    async fn serve_containers(&self, stream: TcpStream) -> Result<(), Refused> {
+        let Some(containers) = self.house.containers.clone() else {
+            return Err(
+                "sessions here have no containers: the configuration has no [containers]".into(),
+            );
+        };
+        let served = containers.serve(self.house.clone(), self.room.clone(), self.id, stream);
+        tokio::select! {
+            served = served => served.or_else(refused_by_hyper),
+            () = self.house.stopped() => Err(STOPPED.into()),
+        }
     }
 
     /// Joins the client to a host that policy allows, without looking inside.

@@ -33,6 +33,7 @@ use crate::{
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
+    containers::{self, Containers},
     control::{self, ControlState, Logins},
     credential::Credentials,
     dns, doctor,
@@ -92,6 +93,8 @@ pub struct House {
     pub google: config::Google,
     /// What resolvers say of names that policy does not know.
     pub unknown_names: config::UnknownNames,
+    /// The way to the container engine, where sessions have one.
+    pub containers: Option<Containers>,
     /// Whether sessions outlive this daemon when it is told to stop.
     pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
@@ -201,6 +204,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         launcher: launcher.socket().to_owned(),
         runtime_dir: config.runtime_dir.clone(),
         project: config.google.project.clone(),
+        containers: config.containers.is_some(),
         sandbox: sandbox(&config),
     };
     let adopted = adoption::take_over(&site, &record).await?;
@@ -252,6 +256,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         site,
         google: config.google.clone(),
         unknown_names: config.dns.unknown_names,
+        containers: config.containers.as_ref().map(Containers::new),
         sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
@@ -270,6 +275,10 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     if let Some(address) = config.metrics.listen {
         tokio::spawn(serve_metrics(address, scrape(&house)));
     }
+    if house.containers.is_some() {
+        let socket = containers::bind(&config.containers_socket())?;
+        tokio::spawn(containers::answer_runtimes(house.clone(), socket));
+    }
     let runs = RunListener::bind(&config.run_socket())?;
     house
         .record
@@ -281,6 +290,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     for session in adopted {
         sessions.spawn(adoption::serve(house.clone(), session));
     }
+    tokio::spawn(containers::remove_leftovers(house.clone()));
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
     let end = serve(

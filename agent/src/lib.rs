@@ -12,6 +12,7 @@ pub mod body;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod containers;
 pub mod control;
 pub mod credential;
 pub mod daemon;

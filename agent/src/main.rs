@@ -1,6 +1,7 @@
 //! The `holdpoint` program.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use holdpoint::{
     cli,
     config::Config,
-    daemon, detach, doctor, kernel,
+    containers, daemon, detach, doctor, kernel,
     launch::{
         self,
         launcher::{self, Term},
@@ -85,6 +86,16 @@ enum Command {
     /// One per session; the launcher starts it.
     #[command(hide = true)]
     Shim,
+    /// Starts the containers of sessions, for a container engine.
+    #[command(hide = true)]
+    OciRuntime {
+        /// The configuration file.
+        #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
+        config: PathBuf,
+        /// What the engine says.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// What the doctor runs, outside of a sandbox and inside.
     #[command(hide = true)]
     Attack {
@@ -120,6 +131,7 @@ fn main() -> ExitCode {
             told(Config::load(&config).and_then(|config| detach::run(&config)))
         }
         Command::Shim => launch::shim::main(),
+        Command::OciRuntime { config, arguments } => containers::runtime::main(&config, arguments),
         Command::Attack { plan } => doctor::attack::main(&plan),
     }
 }

@@ -120,7 +120,7 @@ impl Keeper {
     fn answer(&mut self, daemon: &UnixStream) -> bool {
         match wire::receive::<Demand>(daemon, MESSAGE_LIMIT) {
             Ok((demand, _)) => {
-                let once = matches!(demand, Demand::EndStrays { .. });
+                let once = matches!(demand, Demand::EndStrays { .. } | Demand::NameInit);
                 self.obey(&demand, daemon).is_ok() && !once
             }
             Err(_) => false,
@@ -157,6 +157,10 @@ impl Keeper {
                     Err(error) => failed(&error),
                 };
                 wire::send(daemon, &reply, MESSAGE_LIMIT, &[])
+            }
+            Demand::NameInit => {
+                let pid = self.init.as_raw().cast_unsigned();
+                wire::send(daemon, &Reply::Init { pid }, MESSAGE_LIMIT, &[])
             }
             Demand::End => match self.cgroup.end() {
                 Ok(()) => Ok(()),

@@ -240,6 +240,8 @@ pub enum Demand {
         /// Whether another job begins.
         settle: bool,
     },
+    /// Say which process is the session's init. On a connection of its own, which ends with the answer, [`Reply::Init`].
+    NameInit,
 }
 
 /// A directory by name and by what it is, because the name is looked up again in another mount namespace.
@@ -293,6 +295,11 @@ pub enum Reply {
     },
     /// What a job has left running is killed.
     StraysEnded,
+    /// The session's init: its number is its own for as long as the shim lives.
+    Init {
+        /// On the host.
+        pid: u32,
+    },
     /// What was to go is gone.
     Cleared,
     /// It did not work.

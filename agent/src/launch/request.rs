@@ -23,7 +23,10 @@ use super::{
     sys::{self, Limit},
     wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
 };
-use crate::session::{SessionId, User};
+use crate::{
+    containers,
+    session::{SessionId, User},
+};
 
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -244,13 +247,19 @@ impl Wish {
         site: &Site,
     ) -> (Start, [OwnedFd; 3], Option<OwnedFd>) {
         let bundle = site.runtime_dir.join(super::trust::BUNDLE_NAME);
-        let environment = environment::for_session(
+        let mut environment = environment::for_session(
             self.environment,
             user.uid,
             id.as_str(),
             &bundle,
             site.project.as_deref(),
         );
+        if site.containers {
+            environment.push(environment::entry(
+                "DOCKER_HOST",
+                containers::ADDRESS.as_bytes(),
+            ));
+        }
         let start = Start {
             session: id.to_string(),
             uid: user.uid,

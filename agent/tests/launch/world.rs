@@ -231,6 +231,7 @@ pub fn daemon(dir: &Path) -> ExitCode {
             launcher: launcher.socket().to_owned(),
             runtime_dir,
             project: Some("test-project".into()),
+            containers: false,
             sandbox: Sandbox {
                 shared: vec![dir.join("shared")],
                 sockets: vec![dir.join("allowed.sock")],

@@ -51,6 +51,18 @@ pub(super) fn described(event: &Event) -> String {
             count,
         } => refusal(refused, *pid, *count),
         Event::RefusedMore { count, .. } => format!("refused     {count} more, in other ways"),
+        Event::ContainerCreated {
+            container,
+            image,
+            command,
+            ..
+        } => {
+            let words: Vec<_> = command.as_slice().iter().map(Text::as_str).collect();
+            format!(
+                "container   {container} of {image} made: {}",
+                words.join(" ")
+            )
+        }
         Event::RequestRefused {
             request, reason, ..
         } => format!("request     {request} refused: {reason}"),
