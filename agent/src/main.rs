@@ -49,6 +49,8 @@ enum Command {
     Run(cli::run::Args),
     /// Lists, shows, approves and denies held operations.
     Approvals(cli::approvals::Args),
+    /// Shows what waits for a person, and takes answers, on one live screen.
+    Review(cli::review::Args),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
     /// Lists and shows what happened.
@@ -95,6 +97,7 @@ fn main() -> ExitCode {
         Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Review(args) => told(block_on(cli::review::run(args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),

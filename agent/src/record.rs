@@ -193,6 +193,29 @@ impl Record {
             let index = self.index.read().expect("no panic while locked");
             index.events_of(id, after, limit)
         };
+        self.read_all(seqs).await
+    }
+
+    /// The last `limit` synced events of a session, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn last_events_of(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> anyhow::Result<Vec<StoredEvent>> {
+        let seqs = {
+            let index = self.index.read().expect("no panic while locked");
+            index.last_events_of(id, limit)
+        };
+        self.read_all(seqs).await
+    }
+
+    async fn read_all(&self, seqs: Vec<u64>) -> anyhow::Result<Vec<StoredEvent>> {
         let store = Arc::clone(&self.store);
         let read = move || {
             seqs.into_iter()

@@ -4,6 +4,7 @@ pub mod approvals;
 pub mod doctor;
 pub mod policy;
 pub mod recognise;
+pub mod review;
 pub mod run;
 pub mod session;
 pub mod sessions;

@@ -1,0 +1,237 @@
+//! The screen's side of the control API: what waits, again and again, and what the screen asks for.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use holdpoint_core::approval::Answer;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::timeout};
+
+use super::state::{Ballot, Effect, Event};
+use crate::{
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView},
+    cli::{
+        approvals::word,
+        sessions::{command_line, events},
+    },
+    control::{ApprovalList, SessionDetail, client::Client},
+    record::{Event as Recorded, StoredEvent},
+    session::SessionId,
+};
+
+/// Between two looks at what waits.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// A daemon that takes longer to answer counts as gone.
+const WITHIN: Duration = Duration::from_secs(10);
+/// A session's last events that are looked through for operations, and operations that are shown.
+const EVENTS: usize = 200;
+const OPERATIONS: usize = 12;
+
+/// One approval, as the daemon tells it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Detail {
+    #[serde(flatten)]
+    pub(super) request: ApprovalDetail,
+    /// What it changes, where that could be read first.
+    #[serde(default)]
+    pub(super) change: Option<Change>,
+    /// What was looked up about the target.
+    #[serde(default)]
+    pub(super) target: Option<Value>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Change {
+    /// Why it could not be read.
+    Unreadable(String),
+    Known {
+        /// What should be known of it as a whole.
+        #[serde(default)]
+        note: Option<String>,
+        edits: Vec<Edit>,
+        /// How many more edits there are.
+        #[serde(default)]
+        left_out: usize,
+    },
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Edit {
+    pub(super) path: String,
+    /// Absent where something is added.
+    #[serde(default)]
+    pub(super) before: Option<String>,
+    /// Absent where something is removed.
+    #[serde(default)]
+    pub(super) after: Option<String>,
+}
+
+/// What is known of a session.
+#[derive(Clone, Debug, Default)]
+pub(super) struct About {
+    pub(super) standing: String,
+    pub(super) command: String,
+    pub(super) groups: String,
+    pub(super) claims: Vec<(String, String)>,
+    /// Its last operations in words, oldest first.
+    pub(super) recent: Vec<String>,
+}
+
+/// Which holds are shown at all.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Only {
+    pub(super) session: Option<String>,
+    pub(super) group: Option<String>,
+}
+
+impl Only {
+    fn takes(&self, view: &ApprovalView) -> bool {
+        let session = self.session.as_deref();
+        let group = self.group.as_ref();
+        session.is_none_or(|id| view.session.as_str() == id)
+            && group.is_none_or(|group| view.groups.contains(group))
+    }
+}
+
+/// Tells what waits, for ever.
+pub(super) async fn watch(client: Client, only: Only, events: mpsc::Sender<Event>) {
+    loop {
+        let event = match within(client.read::<ApprovalList>("/v1/approvals?state=pending")).await {
+            Ok(mut list) => {
+                list.approvals.retain(|view| only.takes(view));
+                Event::Listed(list.approvals)
+            }
+            Err(why) => Event::Lost(why),
+        };
+        if events.send(event).await.is_err() {
+            return;
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// Does what the screen asks for, without keeping it waiting.
+pub(super) fn start(effect: Effect, client: &Client, events: &mpsc::Sender<Event>) {
+    let (client, events) = (client.clone(), events.clone());
+    match effect {
+        Effect::Look(id) => {
+            tokio::spawn(async move {
+                let detail = within(look(&client, &id)).await.map(Box::new);
+                events.send(Event::Looked(id, detail)).await
+            });
+        }
+        Effect::Learn(id) => {
+            tokio::spawn(async move {
+                let about = within(learn(&client, &id)).await.map(Box::new);
+                events.send(Event::Learned(id, about)).await
+            });
+        }
+        Effect::Answer(ballot) => {
+            tokio::spawn(async move {
+                for id in &ballot.ids {
+                    let result = within(answer(&client, id, &ballot)).await.map(Box::new);
+                    let _ = events.send(Event::Answered(id.clone(), result)).await;
+                }
+            });
+        }
+        // The screen's own.
+        Effect::Bell | Effect::Quit => {}
+    }
+}
+
+async fn within<T>(call: impl Future<Output = anyhow::Result<T>>) -> Result<T, String> {
+    match timeout(WITHIN, call).await {
+        Ok(result) => result.map_err(|error| format!("{error:#}")),
+        Err(_) => Err(format!(
+            "the daemon has not answered for {} s",
+            WITHIN.as_secs()
+        )),
+    }
+}
+
+async fn look(client: &Client, id: &ApprovalId) -> anyhow::Result<Detail> {
+    let id = word(id.as_str())?;
+    client.read(&format!("/v1/approvals/{id}")).await
+}
+
+async fn answer(client: &Client, id: &ApprovalId, ballot: &Ballot) -> anyhow::Result<ApprovalView> {
+    let verb = match ballot.answer {
+        Answer::Approve => "approve",
+        Answer::Deny => "deny",
+    };
+    let path = format!("/v1/approvals/{}/{verb}", word(id.as_str())?);
+    client
+        .post(&path, &json!({ "comment": ballot.comment }))
+        .await
+}
+
+async fn learn(client: &Client, id: &SessionId) -> anyhow::Result<About> {
+    let id = word(id.as_str())?;
+    let last: SessionDetail = client
+        .read(&format!("/v1/sessions/{id}?last={EVENTS}"))
+        .await?;
+    let first: SessionDetail = client.read(&format!("/v1/sessions/{id}?limit=1")).await?;
+    let first = first.events.first().context("nothing is recorded of it")?;
+    Ok(about(&last, first))
+}
+
+fn about(session: &SessionDetail, first: &StoredEvent) -> About {
+    let summary = &session.session.summary;
+    let mut standing = match session.session.live {
+        true => "open".to_owned(),
+        false => "closed".to_owned(),
+    };
+    standing.push_str(&format!(
+        ": {} operations, {} held, {} denied",
+        summary.operations, summary.held, summary.denied
+    ));
+    if let Some(service) = &summary.service {
+        standing.push_str(&format!(", of the service {service}"));
+    }
+    let mut about = About {
+        standing,
+        command: command_line(&summary.command),
+        recent: recent(&session.events),
+        ..About::default()
+    };
+    if let Recorded::SessionOpened { principal, .. } = &first.event {
+        let groups: Vec<_> = principal
+            .groups
+            .as_slice()
+            .iter()
+            .map(|it| it.as_str())
+            .collect();
+        about.groups = groups.join(", ");
+        let claims = principal.claims.as_slice().iter();
+        about.claims = claims
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect();
+    }
+    about
+}
+
+fn recent(events: &[StoredEvent]) -> Vec<String> {
+    let tells = |stored: &&StoredEvent| {
+        matches!(
+            stored.event,
+            Recorded::Intent { .. }
+                | Recorded::Outcome { .. }
+                | Recorded::ApprovalDecided { .. }
+                | Recorded::RequestRefused { .. }
+                | Recorded::ConnectionRefused { .. }
+        )
+    };
+    let mut last: Vec<_> = events.iter().rev().filter(tells).take(OPERATIONS).collect();
+    last.reverse();
+    last.into_iter()
+        .map(|stored| {
+            format!(
+                "{}  {}",
+                stored.time.strftime("%H:%M:%SZ"),
+                events::described(&stored.event)
+            )
+        })
+        .collect()
+}
