@@ -12,9 +12,9 @@ use holdpoint_core::{
     digest::Digest,
     policy::Hold,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use request::{BodyView, RequestView};
 pub use view::{AnswerView, ApprovalDetail, ApprovalView, RuleView};
@@ -178,7 +178,10 @@ impl Ticket {
 
 /// All held operations of this host. Cheap to clone.
 #[derive(Clone)]
-pub struct Approvals(mpsc::Sender<Call>);
+pub struct Approvals {
+    calls: mpsc::Sender<Call>,
+    revision: watch::Receiver<u64>,
+}
 
 impl Approvals {
     /// Starts with none.
@@ -188,8 +191,24 @@ impl Approvals {
     #[must_use]
     pub fn new(record: Record) -> Self {
         let (calls, received) = mpsc::channel(QUEUE);
-        tokio::spawn(Desk::new(record).run(received));
-        Self(calls)
+        // Another number than any daemon before gave out.
+        let start = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or_default();
+        let (changes, revision) = watch::channel(start);
+        tokio::spawn(Desk::new(record, changes).run(received));
+        Self { calls, revision }
+    }
+
+    /// Counts up whenever [`Self::list`] changes.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        *self.revision.borrow()
+    }
+
+    /// Returns as soon as the revision is another than `since`.
+    pub async fn changed(&self, since: u64) {
+        let mut revision = self.revision.clone();
+        // An error means that the daemon is ending: nothing changes any more.
+        let _ = revision.wait_for(|now| *now != since).await;
     }
 
     /// Holds an operation: joins the pending or approved hold of the same principal, user, content and rules, or
@@ -247,7 +266,7 @@ impl Approvals {
     /// `None` when the daemon is ending.
     async fn call<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call) -> Option<T> {
         let (reply, answer) = oneshot::channel();
-        self.0.send(call(reply)).await.ok()?;
+        self.calls.send(call(reply)).await.ok()?;
         answer.await.ok()
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use holdpoint_core::approval::{Answer, Refused, Reviewer, State, Vote};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
@@ -50,15 +50,18 @@ pub(super) struct Opinion {
 
 pub(super) struct Desk {
     record: Record,
+    /// Counts what changed, for those who watch.
+    revision: watch::Sender<u64>,
     live: BTreeMap<ApprovalId, Held>,
     /// The newest last.
     over: VecDeque<ApprovalDetail>,
 }
 
 impl Desk {
-    pub(super) fn new(record: Record) -> Self {
+    pub(super) fn new(record: Record, revision: watch::Sender<u64>) -> Self {
         Self {
             record,
+            revision,
             live: BTreeMap::new(),
             over: VecDeque::new(),
         }
@@ -75,17 +78,27 @@ impl Desk {
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.pass_time().await;
+                    self.changed();
                 }
             }
         }
     }
 
+    fn changed(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
+    }
+
     /// A caller that has gone away does not want the reply.
     async fn serve(&mut self, call: Call) {
         match call {
-            Call::Hold(ask, reply) => self.hold(*ask, reply).await,
+            Call::Hold(ask, reply) => {
+                self.hold(*ask, reply).await;
+                self.changed();
+            }
             Call::Answer(id, opinion, reply) => {
-                let _ = reply.send(self.answer(&id, opinion).await);
+                let answered = self.answer(&id, opinion).await;
+                self.changed();
+                let _ = reply.send(answered);
             }
             Call::List(reply) => {
                 let live = self.live.values().map(Held::view);
@@ -100,6 +113,7 @@ impl Desk {
             }
             Call::Withdraw(reply) => {
                 self.withdraw().await;
+                self.changed();
                 let _ = reply.send(());
             }
         }

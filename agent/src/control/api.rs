@@ -1,5 +1,7 @@
 //! The routes.
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json, Router,
     body::Bytes,
@@ -25,6 +27,8 @@ use crate::{
 
 /// Bytes of a request's body at most.
 const BODY_LIMIT: usize = 64 * 1024;
+/// How long an answer may wait for news: less than a connection may take in all.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// Sessions and events in one answer, unless asked for fewer.
 const PAGE: usize = 500;
 
@@ -92,6 +96,8 @@ async fn other_method(method: Method, uri: Uri) -> ApiError {
 /// The answer of `GET /v1/approvals`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ApprovalList {
+    /// To ask for as `since`, with `wait`: the answer comes as soon as there is another.
+    pub revision: u64,
     /// Newest first.
     pub approvals: Vec<ApprovalView>,
 }
@@ -100,6 +106,11 @@ pub struct ApprovalList {
 #[serde(deny_unknown_fields)]
 struct ApprovalFilter {
     state: Option<String>,
+    /// The revision that the caller has.
+    since: Option<u64>,
+    /// Seconds to wait for another one, 25 at most.
+    #[serde(default)]
+    wait: u64,
 }
 
 impl ApprovalFilter {
@@ -120,11 +131,22 @@ async fn approvals(
     Extension(caller): Extension<Caller>,
     filter: Result<Query<ApprovalFilter>, axum::extract::rejection::QueryRejection>,
 ) -> Answered<ApprovalList> {
-    let wanted = query(filter)?.state()?;
+    let filter = query(filter)?;
+    let wanted = filter.state()?;
+    if let Some(since) = filter.since {
+        let wait = LONGEST_WAIT.min(Duration::from_secs(filter.wait));
+        // The list is the answer whether or not it changed.
+        let _ = tokio::time::timeout(wait, state.approvals.changed(since)).await;
+    }
+    // Read before the list: what changes in between is news to the caller the next time.
+    let revision = state.approvals.revision();
     let mut approvals = state.approvals.list().await;
     approvals
         .retain(|view| caller.sees(&view.user) && wanted.is_none_or(|wanted| view.state == wanted));
-    Ok(Json(ApprovalList { approvals }))
+    Ok(Json(ApprovalList {
+        revision,
+        approvals,
+    }))
 }
 
 async fn approval(

@@ -165,6 +165,29 @@ impl Bench {
 }
 
 #[tokio::test]
+async fn who_waits_for_news_learns_them_at_once() {
+    let bench = bench(&own_name(), nobody()).await;
+    let list: ApprovalList = bench.client.read("/v1/approvals").await.expect("a list");
+    let news = format!("/v1/approvals?wait=20&since={}", list.revision);
+    let (session, started) = (session(own_uid() + 1), std::time::Instant::now());
+    let opened = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bench.hold(&session).await
+    };
+    let (newer, _ticket) = tokio::join!(bench.client.read::<ApprovalList>(&news), opened);
+    let newer = newer.expect("a list");
+    assert_eq!(newer.approvals.len(), 1);
+    assert!(newer.revision > list.revision);
+    assert!((Duration::from_millis(150)..Duration::from_secs(10)).contains(&started.elapsed()));
+    // A revision of another daemon's is not waited for.
+    let strange = bench
+        .client
+        .read::<ApprovalList>("/v1/approvals?wait=20&since=1");
+    assert_eq!(strange.await.expect("a list").revision, newer.revision);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
 async fn a_reviewer_reads_and_approves() {
     let bench = bench(&own_name(), nobody()).await;
     let session = session(own_uid() + 1);
