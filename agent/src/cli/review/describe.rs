@@ -174,7 +174,10 @@ fn changes(page: &mut Page, detail: &Detail) {
 
 fn edit(page: &mut Page, edit: &Edit) {
     page.quoted_line(&edit.path, "  ", Tone::Plain);
-    for (sign, value, tone) in [("- ", &edit.before, Tone::Bad), ("+ ", &edit.after, Tone::Good)] {
+    for (sign, value, tone) in [
+        ("- ", &edit.before, Tone::Bad),
+        ("+ ", &edit.after, Tone::Good),
+    ] {
         for line in value.iter().flat_map(|value| value.lines()) {
             page.quoted_line(line, sign, tone);
         }

@@ -20,8 +20,12 @@ use crate::{
     session::SessionId,
 };
 
-/// Between two looks at what waits.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Seconds the daemon may wait for news before it says that there are none.
+const WAIT: u64 = 5;
+/// Between two lists, so that many changes at once are one list.
+const CALM: Duration = Duration::from_millis(200);
+/// Between two tries to reach the daemon.
+const RETRY: Duration = Duration::from_secs(1);
 /// A daemon that takes longer to answer counts as gone.
 const WITHIN: Duration = Duration::from_secs(10);
 /// A session's last events that are looked through for operations, and operations that are shown.
@@ -95,20 +99,29 @@ impl Only {
     }
 }
 
-/// Tells what waits, for ever.
+/// Tells what waits whenever that changes, for ever.
 pub(super) async fn watch(client: Client, only: Only, events: mpsc::Sender<Event>) {
+    let mut since = None;
     loop {
-        let event = match within(client.read::<ApprovalList>("/v1/approvals?state=pending")).await {
+        let path = match since {
+            None => "/v1/approvals?state=pending".to_owned(),
+            Some(revision) => format!("/v1/approvals?state=pending&wait={WAIT}&since={revision}"),
+        };
+        let (event, pause) = match within(client.read::<ApprovalList>(&path)).await {
             Ok(mut list) => {
+                since = Some(list.revision);
                 list.approvals.retain(|view| only.takes(view));
-                Event::Listed(list.approvals)
+                (Event::Listed(list.approvals), CALM)
             }
-            Err(why) => Event::Lost(why),
+            Err(why) => {
+                since = None;
+                (Event::Lost(why), RETRY)
+            }
         };
         if events.send(event).await.is_err() {
             return;
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
