@@ -3,7 +3,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, hash_map},
 };
 
 use jiff::Timestamp;
@@ -159,11 +159,10 @@ impl Inbox {
         let old = std::mem::take(&mut self.entries);
         let arrived = entries.keys().filter(|id| !old.contains_key(*id)).count();
         let mut left = Vec::new();
-        for (id, mut entry) in old {
-            if !entries.contains_key(&id) {
-                left.extend((!entry.gone).then(|| id.clone()));
-                entry.gone = true;
-                entries.insert(id, entry);
+        for (id, entry) in old {
+            if let hash_map::Entry::Vacant(place) = entries.entry(id) {
+                left.extend((!entry.gone).then(|| place.key().clone()));
+                place.insert(Entry { gone: true, ..entry });
             }
         }
         let was_empty = self.rows.is_empty();
