@@ -90,7 +90,11 @@ fn what_is_held_is_seen_and_approved_by_keys_in_80_by_24() {
     terminal.wait_for(&["operation", "sql.instances.delete", "held by hold-deletes"]);
 
     terminal.press(&["a"]);
-    terminal.wait_for(&["APPROVE 1 operation?", hold.id(), PROD_DB_URL]);
+    terminal.wait_for(&[
+        "APPROVE 1 operation?",
+        hold.id(),
+        "DELETE https://sqladmin.googleapis.com/",
+    ]);
     assert_eq!(world.count("DELETE", PROD_DB), 0);
     while !terminal.screen().contains("y yes") {
         terminal.press(&["Space"]);

@@ -60,7 +60,7 @@ pub(super) fn operation(known: Known, theme: Theme, width: u16) -> Vec<Line<'sta
         }
     }
     if let Some(Ok(about)) = known.about {
-        page.heading("BEFORE IT, IN THIS SESSION");
+        page.heading("THE SESSION'S LAST OPERATIONS");
         if about.recent.is_empty() {
             page.text("Nothing.", Tone::Faint);
         }
@@ -71,6 +71,7 @@ pub(super) fn operation(known: Known, theme: Theme, width: u16) -> Vec<Line<'sta
 
 fn what(page: &mut Page, view: &ApprovalView) {
     page.heading("WHAT");
+    page.field("approval", view.id.as_str());
     page.field(
         "action",
         &format!("{} ({})", in_words(&view.action), view.action),
@@ -137,7 +138,11 @@ fn why(page: &mut Page, view: &ApprovalView) {
     }
     page.field(
         "waiting",
-        &format!("{} connections, since {}", view.waiting, view.opened_at),
+        &format!(
+            "since {}, connections: {}",
+            view.opened_at.strftime("%H:%M:%SZ"),
+            view.waiting
+        ),
     );
     page.field("digest", &view.digest.to_string());
 }
@@ -211,11 +216,13 @@ pub(super) fn question(
             continue;
         }
         match details.get(&item.view.id) {
-            _ if item.read => page.field("request", "you have read it"),
-            None => page.toned_field("request", "is being fetched ...", Tone::Urgent),
-            Some(Err(why)) => {
-                page.toned_field("request", &format!("cannot be shown: {why}"), Tone::Bad)
-            }
+            _ if item.read => page.field("", "(you have read all of this request)"),
+            None => page.toned_field("", "(its content is being fetched ...)", Tone::Urgent),
+            Some(Err(why)) => page.toned_field(
+                "",
+                &format!("(its content cannot be shown: {why})"),
+                Tone::Bad,
+            ),
             Some(Ok(detail)) => {
                 changes(&mut page, detail);
                 request(&mut page, detail);

@@ -162,7 +162,10 @@ impl Inbox {
         for (id, entry) in old {
             if let hash_map::Entry::Vacant(place) = entries.entry(id) {
                 left.extend((!entry.gone).then(|| place.key().clone()));
-                place.insert(Entry { gone: true, ..entry });
+                place.insert(Entry {
+                    gone: true,
+                    ..entry
+                });
             }
         }
         let was_empty = self.rows.is_empty();

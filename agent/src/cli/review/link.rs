@@ -91,7 +91,7 @@ pub(super) struct Only {
 }
 
 impl Only {
-    fn takes(&self, view: &ApprovalView) -> bool {
+    pub(super) fn takes(&self, view: &ApprovalView) -> bool {
         let session = self.session.as_deref();
         let group = self.group.as_ref();
         session.is_none_or(|id| view.session.as_str() == id)
@@ -197,7 +197,7 @@ fn about(session: &SessionDetail, first: &StoredEvent) -> About {
         false => "closed".to_owned(),
     };
     standing.push_str(&format!(
-        ": {} operations, {} held, {} denied",
+        "; operations: {}, held: {}, denied: {}",
         summary.operations, summary.held, summary.denied
     ));
     if let Some(service) = &summary.service {

@@ -541,6 +541,19 @@ fn more_than_can_be_read_is_not_answered_at_once() {
 }
 
 #[test]
+fn a_session_or_a_group_may_be_all_that_is_wanted() {
+    let view = hold("ap-1", "s-one");
+    let only = |session: Option<&str>, group: Option<&str>| Only {
+        session: session.map(str::to_owned),
+        group: group.map(str::to_owned),
+    };
+    assert!(only(None, None).takes(&view));
+    assert!(only(Some("s-one"), Some("dba")).takes(&view));
+    assert!(!only(Some("s-two"), None).takes(&view));
+    assert!(!only(Some("s-one"), Some("admins")).takes(&view));
+}
+
+#[test]
 fn the_bell_rings_for_what_is_new() {
     let mut desk = Desk::with(&[hold("ap-1", "s-one")]);
     assert!(!desk.effects.contains(&Effect::Bell), "it was there before");
