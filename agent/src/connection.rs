@@ -380,6 +380,9 @@ impl Caller {
         let joined = tokio::select! {
             joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
             () = self.house.stopped() => return Err(STOPPED.into()),
+            () = outcome.grant_over() => {
+                return Err(Refused("the grant it was open by is over".to_owned()));
+            }
         };
         if let Ok((sent, received)) = joined {
             outcome.request_bytes = sent + first.len() as u64;

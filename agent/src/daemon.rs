@@ -31,7 +31,7 @@ use crate::{
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
-    control::{self, ControlState},
+    control::{self, ControlState, Logins},
     credential::Credentials,
     dns, doctor,
     gate::Gate,
@@ -212,7 +212,11 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     // Those that proved that it enforces.
     while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
-    let approvals = Approvals::new(record.clone());
+    let approvals = Approvals::open(record.clone(), config.approval_settings()).await?;
+    approvals
+        .policies_changed(policies.hold_rules().collect())
+        .await;
+    let logins = Logins::new(&config)?;
     let house = Arc::new(House {
         kernel,
         gate: Gate::new(
@@ -240,7 +244,10 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         record,
     });
 
-    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = control::open(
+        &config.control_socket(),
+        control_state(&house, &config, logins),
+    )?;
     let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
     tokio::spawn(note_kernel_refusals(house.clone()));
@@ -324,7 +331,7 @@ async fn serve(
             Some(_) = sessions.join_next() => {}
             Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
-            _ = reload.recv() => reload_policies(house, config),
+            _ = reload.recv() => reload_policies(house, config).await,
             loss = guard.lost() => return Ok(End::Lost(loss?)),
             _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
             _ = interrupt.recv() => return Ok(End::Told("SIGINT")),
@@ -383,10 +390,10 @@ async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
     }
 }
 
-fn reload_policies(house: &House, config: &Config) {
+async fn reload_policies(house: &House, config: &Config) {
     match load_policies(config) {
         Ok(policies) => {
-            house.gate.replace_policies(policies);
+            house.gate.replace_policies(policies).await;
             tracing::info!(dir = %config.policies.display(), "policies reloaded");
         }
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
@@ -442,7 +449,7 @@ fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
+fn control_state(house: &Arc<House>, config: &Config, logins: Logins) -> ControlState {
     let status = {
         let house = house.clone();
         move || status(&house)
@@ -453,6 +460,7 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         sessions: house.sessions.clone(),
         refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
+        logins: Arc::new(logins),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
         metrics: scrape(house),

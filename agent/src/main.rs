@@ -47,10 +47,14 @@ enum Command {
     },
     /// Runs a command in a new session.
     Run(cli::run::Args),
-    /// Lists, shows, approves and denies held operations.
+    /// Lists, shows and answers held operations.
     Approvals(cli::approvals::Args),
     /// Shows what waits for a person, and takes answers, on one live screen.
     Review(cli::review::Args),
+    /// Lists and revokes what reviewers have granted for a while.
+    Grants(cli::grants::Args),
+    /// Shows a reviewer's OIDC token, for groups of people whom an issuer knows.
+    Login(cli::login::Args),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
     /// Lists and shows what happened.
@@ -98,6 +102,8 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
         Command::Review(args) => told(block_on(cli::review::run(args))),
+        Command::Grants(args) => told(block_on(cli::grants::run(&args))),
+        Command::Login(args) => told(block_on(cli::login::run(&args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),

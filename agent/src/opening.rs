@@ -228,7 +228,7 @@ pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
     house.stop();
     while !sessions.is_empty() {
         // Again, because what was under way may have come to be held since.
-        house.approvals.withdraw_pending().await;
+        house.approvals.interrupt().await;
         let _ = tokio::time::timeout(Duration::from_millis(100), sessions.join_next()).await;
     }
 }

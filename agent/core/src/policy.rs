@@ -16,7 +16,7 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, identity::Principal, operation::Operation};
+use crate::{catalog::Catalog, grant::Scope, identity::Principal, operation::Operation};
 
 pub use vocabulary::KnownActions;
 
@@ -93,6 +93,22 @@ pub struct HoldRule {
     pub hold_for: Duration,
     /// `@reason`: why, in the author's words.
     pub reason: Option<String>,
+    /// `@grantable`: for how much at once a reviewer may grant what it holds. Empty: not at all.
+    #[serde(default)]
+    pub grantable: BTreeSet<Scope>,
+}
+
+impl HoldRule {
+    /// Whether both ask the same of the same people, wherever in its file the policy stands now.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.policy.id == other.policy.id
+            && self.policy.file == other.policy.file
+            && self.group == other.group
+            && self.min_approvals == other.min_approvals
+            && self.hold_for == other.hold_for
+            && self.grantable == other.grantable
+    }
 }
 
 /// Why an operation may not happen.
@@ -188,6 +204,11 @@ impl Policies {
             annotations::Role::Hold { group, .. } => Some((group.as_str(), &rule.reference)),
             _ => None,
         })
+    }
+
+    /// What `@hold` asks, of all policies that have it.
+    pub fn hold_rules(&self) -> impl Iterator<Item = HoldRule> {
+        self.rules.iter().filter_map(decide::hold_rule)
     }
 
     /// The same policies without one of them.

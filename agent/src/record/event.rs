@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
 
-use holdpoint_core::approval::Answer;
+use holdpoint_core::{approval::Answer, digest::Digest};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    parts::{DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process},
+    parts::{DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process, VoteRecord},
     text::{Text, Texts},
 };
 use crate::{
-    approvals::ApprovalId,
+    approvals::{ApprovalId, GrantId, GrantRecord},
     refusals::Refused,
     session::{SessionId, User, random_id},
 };
@@ -179,6 +180,9 @@ pub enum Event {
         groups: BTreeSet<String>,
         /// Whether the approval had been asked for before, by an operation with the same content.
         joined: bool,
+        /// Where it had not: the SHA-256 of all that is asked, which lies in a file while it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Digest>,
     },
     /// A person answered.
     ApprovalDecided {
@@ -186,14 +190,19 @@ pub enum Event {
         session: SessionId,
         /// The approval.
         approval: ApprovalId,
-        /// The person.
-        reviewer: Text,
-        /// The person's user id.
-        uid: u32,
-        /// The answer.
-        verdict: Answer,
-        /// What the person wrote.
-        comment: Option<Text>,
+        /// Who, and what.
+        #[serde(flatten)]
+        vote: VoteRecord,
+    },
+    /// A person approved alone what others would have had to approve, too.
+    BreakGlass {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+        /// Who, and why.
+        #[serde(flatten)]
+        vote: VoteRecord,
     },
     /// A person's answer was not accepted.
     ApprovalRefused {
@@ -242,6 +251,42 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
+    /// A reviewer let a principal do more of the same for a while.
+    GrantMade {
+        /// The session that asked first.
+        session: SessionId,
+        /// The grant.
+        made: GrantRecord,
+    },
+    /// A grant let an operation through.
+    GrantUsed {
+        /// The session of the operation.
+        session: SessionId,
+        /// The grant.
+        grant: GrantId,
+        /// The operation.
+        operation: OperationId,
+    },
+    /// A grant is over.
+    GrantEnded {
+        /// The session that asked first.
+        session: SessionId,
+        /// The grant.
+        grant: GrantId,
+        /// The person who revoked it.
+        by: Option<Text>,
+        /// Why.
+        reason: Text,
+    },
+    /// A person has shown a token that says who they are, for the reviewer groups that ask for one.
+    ReviewerLogin {
+        /// The user who may answer as that person.
+        user: User,
+        /// The person.
+        principal: PrincipalRecord,
+        /// When that ends.
+        until: Timestamp,
+    },
     /// How an operation ended.
     Outcome {
         /// The session.
@@ -279,6 +324,7 @@ impl Event {
             | Self::DaemonStopped { .. }
             | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
+            | Self::ReviewerLogin { .. }
             | Self::ControlRefused { .. } => None,
             Self::Refused { refused, .. } => refused.session.as_ref(),
             Self::RefusedMore { session, .. } => session.as_ref(),
@@ -296,6 +342,10 @@ impl Event {
             | Self::ApprovalExpired { session, .. }
             | Self::ApprovalLapsed { session, .. }
             | Self::ApprovalWithdrawn { session, .. }
+            | Self::BreakGlass { session, .. }
+            | Self::GrantMade { session, .. }
+            | Self::GrantUsed { session, .. }
+            | Self::GrantEnded { session, .. }
             | Self::Outcome { session, .. } => Some(session),
         }
     }

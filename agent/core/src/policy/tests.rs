@@ -182,6 +182,7 @@ fn a_hold_rule_holds_what_is_permitted_and_nothing_else() {
             min_approvals: 2,
             hold_for: Duration::from_secs(7200),
             reason: Some("it is gone then".into()),
+            grantable: BTreeSet::new(),
         }]
     );
     let alone = load(HOLD).decide(&principal(), &operation("sql.instances.delete"));

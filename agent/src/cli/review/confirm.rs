@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use holdpoint_core::approval::Answer;
 use ratatui::text::Line;
 
 use crate::approvals::{ApprovalId, ApprovalView};
@@ -13,6 +12,42 @@ use crate::approvals::{ApprovalId, ApprovalView};
 pub(super) const QUIET: Duration = Duration::from_millis(500);
 /// Operations that one question may be about.
 pub(super) const AT_ONCE: usize = 100;
+
+/// What a grant that is made here lasts.
+pub(super) const GRANT_SECONDS: u64 = 30 * 60;
+
+/// What a question is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Approve,
+    Deny,
+    /// Approve it, and more of the same for [`GRANT_SECONDS`].
+    Grant,
+    /// Approve alone what needs others, in an emergency.
+    BreakGlass,
+}
+
+impl Verdict {
+    /// As the question's title says it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Approve => "APPROVE",
+            Self::Deny => "DENY",
+            Self::Grant => "GRANT for 30 minutes",
+            Self::BreakGlass => "BREAK THE GLASS for",
+        }
+    }
+
+    /// Whether something may happen because of it.
+    pub(super) fn opens(self) -> bool {
+        self != Self::Deny
+    }
+
+    /// Whether words are asked for before the question.
+    pub(super) fn asks_why(self) -> bool {
+        matches!(self, Self::Deny | Self::BreakGlass)
+    }
+}
 
 /// One operation of a question.
 #[derive(Clone, Debug)]
@@ -30,7 +65,7 @@ pub(super) struct Item {
 /// A question to the reviewer: really?
 #[derive(Debug)]
 pub(super) struct Confirm {
-    pub(super) answer: Answer,
+    pub(super) verdict: Verdict,
     pub(super) items: Vec<Item>,
     pub(super) comment: String,
     pub(super) page: Vec<Line<'static>>,
@@ -51,12 +86,14 @@ pub(super) enum NotYet {
     TooSoon,
     /// There is nothing left to answer.
     AllGone,
+    /// Breaking the glass needs a reason.
+    NoReason,
 }
 
 impl Confirm {
-    pub(super) fn new(answer: Answer, items: Vec<Item>) -> Self {
+    pub(super) fn new(verdict: Verdict, items: Vec<Item>) -> Self {
         Self {
-            answer,
+            verdict,
             items,
             comment: String::new(),
             page: Vec::new(),
@@ -114,13 +151,16 @@ impl Confirm {
             return Err(NotYet::AllGone);
         }
         // A denial harms nothing that is not on the first screen.
-        if self.answer == Answer::Approve {
+        if self.verdict.opens() {
             if self.items.iter().any(|item| !item.gone && !item.shown) {
                 return Err(NotYet::Missing);
             }
             if !self.is_seen() {
                 return Err(NotYet::Unseen);
             }
+        }
+        if self.verdict == Verdict::BreakGlass && self.comment.trim().is_empty() {
+            return Err(NotYet::NoReason);
         }
         if !quiet {
             return Err(NotYet::TooSoon);

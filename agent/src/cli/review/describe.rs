@@ -6,7 +6,7 @@ use holdpoint_core::approval::Answer;
 use ratatui::text::Line;
 
 use super::{
-    confirm::{Confirm, Item},
+    confirm::{Confirm, Item, Verdict},
     link::{About, Change, Detail, Edit},
     page::Page,
     theme::{Theme, Tone},
@@ -40,15 +40,6 @@ pub(super) fn operation(known: Known, theme: Theme, width: u16) -> Vec<Line<'sta
         );
     }
     what(&mut page, view);
-    let target = known
-        .detail
-        .and_then(|it| it.as_ref().ok())
-        .and_then(|it| it.target.as_ref());
-    if let Some(target) = target {
-        for (name, value) in fields_of(target) {
-            page.field("  has", &format!("{name}: {value}"));
-        }
-    }
     who(&mut page, &known);
     why(&mut page, view);
     match known.detail {
@@ -127,9 +118,14 @@ fn why(page: &mut Page, view: &ApprovalView) {
             &format!("{} ({}:{}): {reason}", rule.id, rule.file, rule.line),
         );
         page.field("asks", &asked(rule));
+        if !rule.grantable.is_empty() {
+            let scopes: Vec<_> = rule.grantable.iter().map(|scope| scope.name()).collect();
+            page.field("grantable", &format!("by {}", scopes.join(" or ")));
+        }
     }
     for answer in &view.decisions {
         let verb = match answer.verdict {
+            Answer::Approve if answer.break_glass => "GLASS BROKEN",
             Answer::Approve => "approved by",
             Answer::Deny => "denied by",
         };
@@ -160,7 +156,7 @@ fn changes(page: &mut Page, detail: &Detail) {
     };
     page.heading("WHAT CHANGES");
     match change {
-        Change::Unreadable(why) => page.text(&format!("Not known: {why}"), Tone::Urgent),
+        Change::Unknown { why } => page.text(&format!("Not known: {why}"), Tone::Urgent),
         Change::Known {
             note,
             edits,
@@ -168,6 +164,12 @@ fn changes(page: &mut Page, detail: &Detail) {
         } => {
             if let Some(note) = note {
                 page.text(note, Tone::Urgent);
+            }
+            if edits.is_empty() {
+                page.text(
+                    "Nothing that can be seen: no field would differ from what is there now.",
+                    Tone::Plain,
+                );
             }
             edits.iter().for_each(|it| edit(page, it));
             if *left_out > 0 {
@@ -210,9 +212,21 @@ pub(super) fn question(
     width: u16,
 ) -> Vec<Line<'static>> {
     let mut page = Page::new(theme, width);
+    match confirm.verdict {
+        Verdict::Approve | Verdict::Deny => {}
+        Verdict::Grant => page.text(
+            "This approves the operation below, and for 30 minutes whatever else the same principal and user ask for with \
+             the same action on the same resource, whatever its content.",
+            Tone::Urgent,
+        ),
+        Verdict::BreakGlass => page.text(
+            "This approves alone what needs others, for those whom the configuration lets do so. It is recorded loudly.",
+            Tone::Bad,
+        ),
+    }
     for (at, item) in confirm.items.iter().enumerate() {
         one_of(&mut page, (at + 1, confirm.items.len()), item);
-        if confirm.answer == Answer::Deny || item.gone {
+        if !confirm.verdict.opens() || item.gone {
             continue;
         }
         match details.get(&item.view.id) {
@@ -289,22 +303,4 @@ fn spaced(word: &str) -> String {
         words.extend(letter.to_lowercase());
         words
     })
-}
-
-/// A JSON object's fields by their paths.
-fn fields_of(value: &serde_json::Value) -> Vec<(String, String)> {
-    match value {
-        serde_json::Value::Object(map) => map
-            .iter()
-            .flat_map(|(name, value)| match value {
-                serde_json::Value::Object(_) => fields_of(value)
-                    .into_iter()
-                    .map(|(inner, value)| (format!("{name}.{inner}"), value))
-                    .collect(),
-                _ => vec![(name.clone(), value.to_string())],
-            })
-            .collect(),
-        serde_json::Value::Null => Vec::new(),
-        other => vec![("value".into(), other.to_string())],
-    }
 }

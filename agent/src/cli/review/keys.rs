@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
-use holdpoint_core::approval::Answer;
+use holdpoint_core::grant::Scope;
 
 use super::{
-    confirm::{AT_ONCE, Confirm, NotYet},
+    confirm::{AT_ONCE, Confirm, NotYet, Verdict},
     inbox::Row,
     state::{Effect, Front, Link, Overlay, State},
     theme::Tone,
 };
+use crate::approvals::ApprovalId;
 
 /// Characters of a comment or a filter at most.
 const INPUT_LIMIT: usize = 500;
@@ -118,8 +119,10 @@ impl State {
 
     fn press_anywhere(&mut self, code: KeyCode) {
         match code {
-            KeyCode::Char('a') => self.begin(Answer::Approve),
-            KeyCode::Char('d') => self.begin(Answer::Deny),
+            KeyCode::Char('a') => self.begin(Verdict::Approve),
+            KeyCode::Char('d') => self.begin(Verdict::Deny),
+            KeyCode::Char('g') => self.begin(Verdict::Grant),
+            KeyCode::Char('B') => self.begin(Verdict::BreakGlass),
             KeyCode::Char('/') => {
                 self.front = Front::Inbox;
                 self.overlay = Some(Overlay::Filter);
@@ -130,7 +133,7 @@ impl State {
     }
 
     /// The first of the two keypresses.
-    fn begin(&mut self, answer: Answer) {
+    fn begin(&mut self, verdict: Verdict) {
         let mut ids = match (self.front, &self.reading) {
             (Front::Reading, Some(reading)) => vec![reading.id.clone()],
             _ => self.inbox.chosen(),
@@ -144,11 +147,24 @@ impl State {
             "There is nothing to answer here."
         } else if ids.len() > AT_ONCE {
             "That is more than a hundred at once: mark fewer."
+        } else if verdict == Verdict::Grant && ids.len() > 1 {
+            "A grant is made from one operation: mark none, and go to that one."
+        } else if verdict == Verdict::Grant && !self.is_grantable(&ids) {
+            "No grant: a policy that holds it does not say @grantable(\"resource\")."
         } else {
-            self.ask(answer, ids);
+            self.ask(verdict, ids);
             return;
         };
         self.say(why_not, Tone::Bad);
+    }
+
+    fn is_grantable(&self, ids: &[ApprovalId]) -> bool {
+        ids.iter()
+            .filter_map(|id| self.inbox.entry(id))
+            .all(|entry| {
+                let mut rules = entry.view.policies.iter();
+                rules.all(|rule| rule.grantable.contains(&Scope::Resource))
+            })
     }
 
     fn press_in_filter(&mut self, key: KeyEvent) {
@@ -221,6 +237,7 @@ fn why_not(why: NotYet) -> &'static str {
         NotYet::AllGone => "There is nothing left to answer: Esc goes back.",
         NotYet::Missing => "A request is not shown yet: nothing is approved that was not shown.",
         NotYet::Unseen => "There is more to see: Space goes on, then y.",
+        NotYet::NoReason => "Breaking the glass needs a reason: c says why.",
         NotYet::TooSoon => "Too soon after the key before: read, then press y.",
     }
 }

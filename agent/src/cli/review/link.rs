@@ -3,19 +3,22 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use holdpoint_core::approval::Answer;
+use holdpoint_core::{approval::Answer, grant::Scope};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 
-use super::state::{Ballot, Effect, Event};
+use super::{
+    confirm::{GRANT_SECONDS, Verdict},
+    state::{Ballot, Effect, Event},
+};
 use crate::{
-    approvals::{ApprovalDetail, ApprovalId, ApprovalView},
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView, GrantView},
     cli::{
         approvals::word,
         sessions::{command_line, events},
     },
-    control::{ApprovalList, SessionDetail, client::Client},
+    control::{ApprovalList, SessionDetail, SetAnswers, client::Client},
     record::{Event as Recorded, StoredEvent},
     session::SessionId,
 };
@@ -37,19 +40,14 @@ const OPERATIONS: usize = 12;
 pub(super) struct Detail {
     #[serde(flatten)]
     pub(super) request: ApprovalDetail,
-    /// What it changes, where that could be read first.
+    /// What it changes, where that is a question of what is there now.
     #[serde(default)]
     pub(super) change: Option<Change>,
-    /// What was looked up about the target.
-    #[serde(default)]
-    pub(super) target: Option<Value>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(tag = "state", rename_all = "snake_case")]
 pub(super) enum Change {
-    /// Why it could not be read.
-    Unreadable(String),
     Known {
         /// What should be known of it as a whole.
         #[serde(default)]
@@ -59,6 +57,8 @@ pub(super) enum Change {
         #[serde(default)]
         left_out: usize,
     },
+    /// What is there now could not be read.
+    Unknown { why: String },
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -143,9 +143,12 @@ pub(super) fn start(effect: Effect, client: &Client, events: &mpsc::Sender<Event
         }
         Effect::Answer(ballot) => {
             tokio::spawn(async move {
-                for id in &ballot.ids {
-                    let result = within(answer(&client, id, &ballot)).await.map(Box::new);
-                    let _ = events.send(Event::Answered(id.clone(), result)).await;
+                let results = match ballot.verdict {
+                    Verdict::Grant => grant(&client, &ballot).await,
+                    _ => answer(&client, &ballot).await,
+                };
+                for (id, result) in results {
+                    let _ = events.send(Event::Answered(id, result)).await;
                 }
             });
         }
@@ -169,15 +172,53 @@ async fn look(client: &Client, id: &ApprovalId) -> anyhow::Result<Detail> {
     client.read(&format!("/v1/approvals/{id}")).await
 }
 
-async fn answer(client: &Client, id: &ApprovalId, ballot: &Ballot) -> anyhow::Result<ApprovalView> {
-    let verb = match ballot.answer {
-        Answer::Approve => "approve",
-        Answer::Deny => "deny",
+/// What came of the answer for each id.
+type Answered = Vec<(ApprovalId, Result<Box<ApprovalView>, String>)>;
+
+/// One answer to all of them; the daemon takes it for each by itself.
+async fn answer(client: &Client, ballot: &Ballot) -> Answered {
+    let verdict = match ballot.verdict {
+        Verdict::Deny => Answer::Deny,
+        Verdict::Approve | Verdict::Grant | Verdict::BreakGlass => Answer::Approve,
     };
-    let path = format!("/v1/approvals/{}/{verb}", word(id.as_str())?);
-    client
-        .post(&path, &json!({ "comment": ballot.comment }))
-        .await
+    let body = json!({
+        "ids": ballot.ids,
+        "verdict": verdict,
+        "comment": ballot.comment,
+        "break_glass": ballot.verdict == Verdict::BreakGlass,
+    });
+    let set = within(client.post::<SetAnswers>("/v1/approvals/answer", &body)).await;
+    let result_of = |id: &ApprovalId| {
+        let set = set
+            .as_ref()
+            .map_err(|why| format!("it is not known whether it was taken: {why}"))?;
+        let answer = set.answers.iter().find(|it| it.id == id.as_str());
+        match answer.map(|it| (&it.approval, &it.error)) {
+            Some((Some(view), _)) => Ok(Box::new(view.clone())),
+            Some((None, Some(error))) => Err(error.message.clone()),
+            _ => Err("the daemon does not say what came of it".to_owned()),
+        }
+    };
+    ballot
+        .ids
+        .iter()
+        .map(|id| (id.clone(), result_of(id)))
+        .collect()
+}
+
+async fn grant(client: &Client, ballot: &Ballot) -> Answered {
+    let body =
+        json!({ "seconds": GRANT_SECONDS, "scope": Scope::Resource, "comment": ballot.comment });
+    let mut results = Vec::new();
+    for id in &ballot.ids {
+        let granted = async {
+            let path = format!("/v1/approvals/{}", word(id.as_str())?);
+            let _: GrantView = client.post(&format!("{path}/grant"), &body).await?;
+            client.read::<ApprovalView>(&path).await
+        };
+        results.push((id.clone(), within(granted).await.map(Box::new)));
+    }
+    results
 }
 
 async fn learn(client: &Client, id: &SessionId) -> anyhow::Result<About> {

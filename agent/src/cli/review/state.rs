@@ -6,12 +6,12 @@ use std::{
 };
 
 use crossterm::event::KeyEvent;
-use holdpoint_core::approval::{Answer, State as Standing};
+use holdpoint_core::approval::State as Standing;
 use jiff::Timestamp;
 use ratatui::text::Line;
 
 use super::{
-    confirm::{Confirm, Item},
+    confirm::{Confirm, Item, Verdict},
     describe,
     inbox::{Inbox, Row},
     layout::Layout,
@@ -60,7 +60,7 @@ pub(super) enum Effect {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ballot {
     pub(super) ids: Vec<ApprovalId>,
-    pub(super) answer: Answer,
+    pub(super) verdict: Verdict,
     pub(super) comment: Option<String>,
 }
 
@@ -104,7 +104,7 @@ pub(super) struct Reading {
 /// Answers under way.
 #[derive(Debug)]
 pub(super) struct Sending {
-    answer: Answer,
+    verdict: Verdict,
     left: usize,
     taken: usize,
     refused: Vec<(ApprovalId, String)>,
@@ -364,7 +364,7 @@ impl State {
     }
 
     /// Opens the question about these.
-    pub(super) fn ask(&mut self, answer: Answer, ids: Vec<ApprovalId>) {
+    pub(super) fn ask(&mut self, verdict: Verdict, ids: Vec<ApprovalId>) {
         let items: Vec<Item> = ids
             .iter()
             .filter_map(|id| self.inbox.entry(id))
@@ -375,17 +375,14 @@ impl State {
                 gone: entry.gone,
             })
             .collect();
-        for item in items
-            .iter()
-            .filter(|item| !item.read && answer == Answer::Approve)
-        {
+        for item in items.iter().filter(|item| !item.read && verdict.opens()) {
             self.want(&item.view.id);
         }
-        let mut confirm = Confirm::new(answer, items);
+        let mut confirm = Confirm::new(verdict, items);
         self.refresh(&mut confirm);
-        self.overlay = Some(match answer {
-            Answer::Approve => Overlay::Confirm(confirm),
-            Answer::Deny => Overlay::Comment(confirm),
+        self.overlay = Some(match verdict.asks_why() {
+            true => Overlay::Comment(confirm),
+            false => Overlay::Confirm(confirm),
         });
     }
 
@@ -393,7 +390,7 @@ impl State {
     pub(super) fn send(&mut self, confirm: Confirm) {
         let ids = confirm.ids();
         self.sending = Some(Sending {
-            answer: confirm.answer,
+            verdict: confirm.verdict,
             left: ids.len(),
             taken: 0,
             refused: Vec::new(),
@@ -403,7 +400,7 @@ impl State {
         let comment = confirm.comment.trim();
         self.effects.push(Effect::Answer(Ballot {
             ids,
-            answer: confirm.answer,
+            verdict: confirm.verdict,
             comment: (!comment.is_empty()).then(|| comment.to_owned()),
         }));
     }
@@ -448,35 +445,39 @@ impl State {
 
 impl Sending {
     pub(super) fn under_way(&self) -> String {
-        let verb = match self.answer {
-            Answer::Approve => "Approving",
-            Answer::Deny => "Denying",
+        let verb = match self.verdict {
+            Verdict::Approve | Verdict::BreakGlass => "Approving",
+            Verdict::Deny => "Denying",
+            Verdict::Grant => "Granting",
         };
         format!("{verb}: {} to go ...", self.left)
     }
 
     fn in_words(&self) -> String {
-        let verb = match self.answer {
-            Answer::Approve => "approved",
-            Answer::Deny => "denied",
+        let verb = match self.verdict {
+            Verdict::Approve | Verdict::BreakGlass => "approved",
+            Verdict::Deny => "denied",
+            Verdict::Grant => "granted for 30 minutes (`holdpoint grants` lists and revokes)",
         };
         let not = match self.refused.len() {
             0 => String::new(),
             refused => format!(", {refused} NOT"),
         };
         match (&self.last, self.taken) {
-            (Some(view), 1) if self.refused.is_empty() => match view.state {
-                Standing::Pending => format!(
-                    "{}: your approval counts; more people have to approve",
-                    view.id
-                ),
-                Standing::Approved => format!(
-                    "{}: approved; the next request with this content uses it",
-                    view.id
-                ),
-                Standing::Used => format!("{}: approved, and on its way", view.id),
-                other => format!("{}: {other}", view.id),
-            },
+            (Some(view), 1) if self.refused.is_empty() && self.verdict != Verdict::Grant => {
+                match view.state {
+                    Standing::Pending => format!(
+                        "{}: your approval counts; more people have to approve",
+                        view.id
+                    ),
+                    Standing::Approved => format!(
+                        "{}: approved; the next request with this content uses it",
+                        view.id
+                    ),
+                    Standing::Used => format!("{}: approved, and on its way", view.id),
+                    other => format!("{}: {other}", view.id),
+                }
+            }
             (_, taken) => format!("{taken} {verb}{not}"),
         }
     }

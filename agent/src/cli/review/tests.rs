@@ -3,19 +3,17 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use holdpoint_core::{
-    approval::{Answer, State as Standing},
-    digest::Digest,
-};
+use holdpoint_core::{approval::State as Standing, digest::Digest, grant::Scope};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{
+    confirm::Verdict,
     link::{About, Detail},
     state::Ballot,
     *,
 };
 use crate::{
-    approvals::{ApprovalDetail, ApprovalId, ApprovalView, BodyView, RuleView},
+    approvals::{ApprovalId, ApprovalView, RuleView},
     session::{SessionId, User},
 };
 
@@ -48,6 +46,7 @@ fn hold(id: &str, session: &str) -> ApprovalView {
             reason: Some("deletes are for people".into()),
             group: "dba".into(),
             min_approvals: 1,
+            grantable: BTreeSet::new(),
         }],
         waiting: 1,
         opened_at: at(0),
@@ -56,24 +55,16 @@ fn hold(id: &str, session: &str) -> ApprovalView {
         expires_at_ms: 600_000,
         decided_at: None,
         decided_at_ms: None,
+        break_glass: false,
         decisions: Vec::new(),
     }
 }
 
 fn detail(view: ApprovalView, body: &str) -> Box<Detail> {
-    Box::new(Detail {
-        request: ApprovalDetail {
-            approval: view,
-            headers: vec![("user-agent".into(), "gcloud".into())],
-            body: BodyView {
-                text: body.into(),
-                length: body.len() as u64,
-                cut: false,
-            },
-        },
-        change: None,
-        target: None,
-    })
+    let mut detail = serde_json::to_value(view).expect("JSON");
+    detail["headers"] = serde_json::json!([["user-agent", "gcloud"]]);
+    detail["body"] = serde_json::json!({"text": body, "length": body.len(), "cut": false});
+    serde_json::from_value(detail).expect("a detail")
 }
 
 /// A reviewer at a screen.
@@ -218,7 +209,7 @@ fn an_approval_takes_two_different_keys_and_a_pause() {
     desk.press(KeyCode::Char('y'));
     let expected = Ballot {
         ids: ids(&["ap-1"]),
-        answer: Answer::Approve,
+        verdict: Verdict::Approve,
         comment: None,
     };
     assert_eq!(desk.ballots(), [expected]);
@@ -301,10 +292,57 @@ fn a_denial_asks_for_a_comment_which_begins_empty() {
     desk.press(KeyCode::Char('y'));
     let expected = Ballot {
         ids: ids(&["ap-1"]),
-        answer: Answer::Deny,
+        verdict: Verdict::Deny,
         comment: Some("wrong instance!".into()),
     };
     assert_eq!(desk.ballots(), [expected]);
+}
+
+#[test]
+fn a_grant_is_made_where_policy_lets_it() {
+    let mut desk = Desk::with(&[hold("ap-1", "s-one")]);
+    desk.press(KeyCode::Char('g'));
+    assert!(desk.look().contains("does not say @grantable"));
+    let mut view = hold("ap-2", "s-one");
+    view.policies[0].grantable.insert(Scope::Resource);
+    let mut desk = Desk::with(&[view]);
+    desk.press(KeyCode::Char('g'));
+    desk.serve();
+    let screen = desk.look();
+    assert!(
+        screen.contains("GRANT for 30 minutes 1 operation?")
+            && screen.contains("whatever else the same principal"),
+        "{screen}"
+    );
+    while !desk.look().contains("y yes") {
+        desk.press(KeyCode::Char(' '));
+    }
+    desk.press(KeyCode::Char('y'));
+    let ballots = desk.ballots();
+    assert_eq!(
+        (ballots[0].verdict, &ballots[0].ids),
+        (Verdict::Grant, &ids(&["ap-2"]))
+    );
+}
+
+#[test]
+fn the_glass_is_not_broken_without_a_reason() {
+    let mut desk = Desk::with(&[hold("ap-1", "s-one")]);
+    desk.press(KeyCode::Char('B'));
+    desk.serve();
+    desk.press(KeyCode::Enter);
+    while !desk.look().contains("y yes") {
+        desk.press(KeyCode::Char(' '));
+    }
+    desk.press(KeyCode::Char('y'));
+    assert!(desk.ballots().is_empty());
+    assert!(desk.look().contains("needs a reason"));
+    desk.keys("cfire");
+    desk.press(KeyCode::Enter);
+    desk.press(KeyCode::Char('y'));
+    let ballots = desk.ballots();
+    assert_eq!(ballots[0].verdict, Verdict::BreakGlass);
+    assert_eq!(ballots[0].comment.as_deref(), Some("fire"));
 }
 
 #[test]
@@ -422,19 +460,16 @@ fn the_page_tells_everything() {
     desk.tell(Event::Listed(vec![view.clone()]));
     desk.press(KeyCode::Enter);
     desk.serve();
-    let change = serde_json::json!({"note": "the description is read at 10:00", "left_out": 3, "edits": [
+    let change = serde_json::json!({"state": "known", "note": "the description is read at 10:00", "left_out": 3, "edits": [
         {"path": "settings.tier", "before": "small", "after": "large"}, {"path": "x", "before": null, "after": "1"}]});
     let mut full = serde_json::to_value(detail(view, r#"{"a":1}"#)).expect("JSON");
     full["change"] = change;
-    full["target"] = serde_json::json!({"labels": {"env": "prod"}, "deletionProtection": true});
     let full: Detail = serde_json::from_value(full).expect("a detail");
     desk.tell(Event::Looked(ApprovalId::named("ap-1"), Ok(Box::new(full))));
     let screen = desk.look();
     for part in [
         " ap-1  sql.instances.delete  9:00 left",
         "action      delete: instances, sql (sql.instances.delete)",
-        "  has       labels.env: \"prod\"",
-        "  has       deletionProtection: true",
         "principal   https://issuer#repo:a/b",
         "command     terraform apply",
         "policy      deletes (deletes.cedar:3): deletes are for people",

@@ -1,6 +1,5 @@
 //! Draws the state. Nothing is decided here, and only what is on the screen is looked at.
 
-use holdpoint_core::approval::Answer;
 use jiff::SignedDuration;
 use ratatui::{
     Frame,
@@ -9,7 +8,7 @@ use ratatui::{
 };
 
 use super::{
-    confirm::Confirm,
+    confirm::{Confirm, Verdict},
     inbox::Row,
     layout::Layout,
     state::{Front, Link, Overlay, State},
@@ -39,6 +38,14 @@ const HELP: &[(&str, &str)] = &[
     (
         "d",
         "deny it: asks for a comment, which the agent reads, and then again",
+    ),
+    (
+        "g",
+        "grant: approve it, and the same action on the same resource for 30 minutes, where policy lets you",
+    ),
+    (
+        "B",
+        "break the glass: approve alone what needs others, in an emergency, with a reason",
     ),
     (
         "y",
@@ -224,9 +231,11 @@ impl Canvas<'_, '_> {
 
     fn question(&mut self, confirm: &Confirm, layout: Layout) {
         let state = self.state;
-        let (verb, tone) = match confirm.answer {
-            Answer::Approve => ("APPROVE", Tone::Good),
-            Answer::Deny => ("DENY", Tone::Bad),
+        let verb = confirm.verdict.name();
+        let tone = match confirm.verdict {
+            Verdict::Approve => Tone::Good,
+            Verdict::Grant => Tone::Urgent,
+            Verdict::Deny | Verdict::BreakGlass => Tone::Bad,
         };
         let count = confirm.ids().len();
         let noun = if count == 1 {
@@ -248,11 +257,8 @@ impl Canvas<'_, '_> {
             comment => format!("comment: {comment}"),
         };
         let typing = matches!(state.overlay, Some(Overlay::Comment(_)));
-        let keys = match (typing, confirm.is_seen() || confirm.answer == Answer::Deny) {
-            (true, _) => format!(
-                "Comment, recorded, and told to the agent when you deny (may be empty): {}_",
-                confirm.comment
-            ),
+        let keys = match (typing, confirm.is_seen() || !confirm.verdict.opens()) {
+            (true, _) => format!("{}{}_", prompt(confirm.verdict), confirm.comment),
             (false, true) => format!("{verb} {count}?  y yes  c comment  Esc no   ({comment})"),
             (false, false) => {
                 format!("Space: there is more to see   c comment  Esc no   ({comment})")
@@ -338,6 +344,14 @@ impl Canvas<'_, '_> {
                 },
             );
         }
+    }
+}
+
+fn prompt(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Deny => "Comment, recorded, and told to the agent (may be empty): ",
+        Verdict::BreakGlass => "Why, recorded (may not be empty): ",
+        Verdict::Approve | Verdict::Grant => "Comment, recorded (may be empty): ",
     }
 }
 
