@@ -96,12 +96,7 @@ fn what_is_held_is_seen_and_approved_by_keys_in_80_by_24() {
         "DELETE https://sqladmin.googleapis.com/",
     ]);
     assert_eq!(world.count("DELETE", PROD_DB), 0);
-    while !terminal.screen().contains("y yes") {
-        terminal.press(&["Space"]);
-        sleep(PAUSE);
-    }
-    sleep(PAUSE);
-    terminal.press(&["y"]);
+    say_yes(&terminal);
     terminal.wait_for(&["approved, and on its way"]);
     let ran = client.finish().succeeded();
     assert!(ran.stdout.contains("DONE"), "{ran}");
@@ -135,6 +130,67 @@ fn a_denial_and_its_comment_reach_the_client() {
     assert!(ran.says("prod stays, ask dora on Monday"), "{ran}");
     assert_eq!(world.count("DELETE", PROD_DB), 0);
     terminal.wait_for(&["denied"]);
+}
+
+/// Reads the question to its end, and says yes.
+fn say_yes(terminal: &Terminal) {
+    while !terminal.screen().contains("y yes") {
+        terminal.press(&["Space"]);
+        sleep(PAUSE);
+    }
+    sleep(PAUSE);
+    terminal.press(&["y"]);
+}
+
+#[test]
+fn all_of_a_session_are_approved_in_one_answer() {
+    let world = World::start();
+    let agent = world.sandbox();
+    let script = format!(
+        "curl -sS -m 90 -X DELETE {PROD_DB_URL} & curl -sS -m 90 -X DELETE {} & wait",
+        PROD_DB_URL.replace("prod-db", "staging-db")
+    );
+    let client = agent.start(&["sh", "-c", &script]);
+    let terminal = review(&world, "");
+    terminal.wait_for(&["2 waiting", "2 held"]);
+    terminal.press(&["Home", "a"]);
+    terminal.wait_for(&["APPROVE 2 operations?", "1 of 2"]);
+    say_yes(&terminal);
+    terminal.wait_for(&["2 approved"]);
+    let ran = client.finish().succeeded();
+    assert_eq!(ran.stdout.matches("DONE").count(), 2, "{ran}");
+    assert_eq!(world.count("DELETE", PROD_DB), 1);
+}
+
+#[test]
+fn a_grant_lets_the_same_pass_again() {
+    let world = World::start();
+    let held =
+        std::fs::read_to_string(world.dir().join("policies/30-holds.cedar")).expect("is there");
+    let granting = held.replacen(
+        "@hold(\"reviewers\")",
+        "@hold(\"reviewers\")\n@grantable(\"resource\")",
+        1,
+    );
+    std::fs::write(world.dir().join("policies/30-holds.cedar"), granting).expect("is ours");
+    world.stop_daemon().expect("one runs");
+    world.start_daemon().expect("starts again");
+    let client = delete(&world);
+    let _ = world.wait_for_hold("sql.instances.delete");
+    let terminal = review(&world, "");
+    terminal.wait_for(&["1 waiting"]);
+    terminal.press(&["g"]);
+    terminal.wait_for(&[
+        "GRANT for 30 minutes 1 operation?",
+        "whatever else the same",
+    ]);
+    assert_eq!(world.count("DELETE", PROD_DB), 0);
+    say_yes(&terminal);
+    terminal.wait_for(&["granted for 30 minutes"]);
+    let _ = client.finish().succeeded();
+    let again = delete(&world).finish().succeeded();
+    assert!(again.stdout.contains("DONE"), "{again}");
+    assert_eq!(world.count("DELETE", PROD_DB), 2);
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub(super) struct Entry {
     pub(super) view: ApprovalView,
     /// No longer pending; kept in its place until the cursor leaves it.
     pub(super) gone: bool,
+    /// By this reviewer, who need not be told that it is gone.
+    answered: bool,
     haystack: String,
 }
 
@@ -58,6 +60,7 @@ impl Entry {
         Self {
             view,
             gone: false,
+            answered: false,
             haystack,
         }
     }
@@ -159,6 +162,7 @@ impl Inbox {
         let old = std::mem::take(&mut self.entries);
         let arrived = entries.keys().filter(|id| !old.contains_key(*id)).count();
         let mut left = Vec::new();
+        let mut answered: Vec<ApprovalId> = Vec::new();
         for (id, entry) in old {
             if let hash_map::Entry::Vacant(place) = entries.entry(id) {
                 left.extend((!entry.gone).then(|| place.key().clone()));
@@ -184,6 +188,14 @@ impl Inbox {
     pub(super) fn renew(&mut self, view: &ApprovalView) {
         if let Some(entry) = self.entries.get_mut(&view.id) {
             entry.view = view.clone();
+        }
+    }
+
+    /// This reviewer has answered it: it goes without leaving a trace.
+    pub(super) fn answered(&mut self, id: &ApprovalId) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.answered = true;
+            self.arrange();
         }
     }
 
@@ -276,7 +288,7 @@ impl Inbox {
             _ => None,
         };
         self.entries
-            .retain(|id, entry| !entry.gone || Some(id) == kept);
+            .retain(|id, entry| !entry.gone || (Some(id) == kept && !entry.answered));
         self.groups = self.grouped(kept);
         self.rows = self.ordered();
         let found = at.and_then(|row| self.rows.iter().position(|it| *it == row));

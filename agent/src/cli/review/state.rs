@@ -408,6 +408,9 @@ impl State {
     fn answered(&mut self, id: ApprovalId, result: Result<Box<ApprovalView>, String>) {
         if let Ok(view) = &result {
             self.inbox.renew(view);
+            if view.state != Standing::Pending {
+                self.inbox.answered(&id);
+            }
         }
         let Some(sending) = &mut self.sending else {
             return;

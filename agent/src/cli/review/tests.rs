@@ -280,6 +280,35 @@ fn the_cursor_stays_on_what_it_was_on() {
 }
 
 #[test]
+fn what_the_reviewer_answered_leaves_no_trace() {
+    let mut used = hold("ap-1", "s-one");
+    used.state = Standing::Used;
+    let answered = || Event::Answered(ApprovalId::named("ap-1"), Ok(Box::new(used.clone())));
+    // Whichever is told first.
+    for list_first in [true, false] {
+        let mut desk = Desk::with(&[hold("ap-1", "s-one"), hold("ap-2", "s-one")]);
+        let list = || Event::Listed(vec![hold("ap-2", "s-one")]);
+        if list_first {
+            desk.tell(list());
+            desk.tell(answered());
+        } else {
+            desk.tell(answered());
+            desk.tell(Event::Listed(vec![
+                hold("ap-1", "s-one"),
+                hold("ap-2", "s-one"),
+            ]));
+            desk.tell(list());
+        }
+        let screen = desk.look();
+        assert!(
+            screen.contains("1 waiting") && !screen.contains("gone"),
+            "{screen}"
+        );
+        assert!(screen.contains(">[ ]"), "{screen}");
+    }
+}
+
+#[test]
 fn a_denial_asks_for_a_comment_which_begins_empty() {
     let mut desk = Desk::with(&[hold("ap-1", "s-one")]);
     desk.press(KeyCode::Char('d'));

@@ -189,7 +189,11 @@ impl Canvas<'_, '_> {
         };
         let soonest = minutes(group.soonest.duration_since(self.state.now));
         let oldest = minutes(self.state.now.duration_since(group.oldest));
-        let counts = format!(" {} held, {oldest} old, {soonest} left", group.ids.len());
+        let pending = group
+            .ids
+            .iter()
+            .filter(|id| self.state.inbox.is_pending(id));
+        let counts = format!(" {} held, {oldest} old, {soonest} left", pending.count());
         let user = cut(&group.user, 12, Keep::Beginning);
         let name = format!("{id} {user} ");
         let rest = room.saturating_sub(width(&counts) + width(&name));
