@@ -50,6 +50,8 @@ enum Command {
     Run(cli::run::Args),
     /// Lists, shows and answers held operations.
     Approvals(cli::approvals::Args),
+    /// Shows what waits for a person, and takes answers, on one live screen.
+    Review(cli::review::Args),
     /// Lists and revokes what reviewers have granted for a while.
     Grants(cli::grants::Args),
     /// Shows a reviewer's OIDC token, for groups of people whom an issuer knows.
@@ -110,6 +112,7 @@ fn main() -> ExitCode {
         Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Review(args) => told(block_on(cli::review::run(args))),
         Command::Grants(args) => told(block_on(cli::grants::run(&args))),
         Command::Login(args) => told(block_on(cli::login::run(&args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),

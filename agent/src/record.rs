@@ -211,6 +211,25 @@ impl Record {
         self.read(seqs).await
     }
 
+    /// The last `limit` synced events of a session, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn last_events_of(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> anyhow::Result<Vec<StoredEvent>> {
+        let seqs = {
+            let index = self.index.read().expect("no panic while locked");
+            index.last_events_of(id, limit)
+        };
+        self.read(seqs).await
+    }
+
     async fn read(&self, seqs: Vec<u64>) -> anyhow::Result<Vec<StoredEvent>> {
         let store = Arc::clone(&self.store);
         let read = move || {

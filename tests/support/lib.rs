@@ -20,4 +20,5 @@ pub mod sandbox;
 pub mod sniffer;
 pub mod stand_in;
 pub mod tally;
+pub mod terminal;
 pub mod world;

@@ -191,7 +191,7 @@ pub struct SessionView {
 pub struct SessionDetail {
     /// The session.
     pub session: SessionView,
-    /// Its events with numbers above `after`, oldest first.
+    /// Its events with numbers above `after`, or the `last` so many; oldest first.
     pub events: Vec<StoredEvent>,
     /// What to ask for as `after` when there may be more.
     pub next: Option<u64>,
@@ -203,6 +203,8 @@ struct Page {
     #[serde(default)]
     after: u64,
     limit: Option<usize>,
+    /// Of a session's events, only so many, from the end.
+    last: Option<usize>,
 }
 
 impl Page {
@@ -244,12 +246,15 @@ async fn session(
         .session(&id)
         .filter(|summary| caller.sees(&summary.user))
         .ok_or_else(missing)?;
-    let events = state.record.events_of(&id, page.after, page.limit()).await;
+    let events = match page.last {
+        Some(last) => state.record.last_events_of(&id, last.min(PAGE)).await,
+        None => state.record.events_of(&id, page.after, page.limit()).await,
+    };
     let events = events.map_err(|error| {
         let message = format!("the record cannot be read: {error:#}");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "record", message)
     })?;
-    let is_full = events.len() == page.limit();
+    let is_full = page.last.is_none() && events.len() == page.limit();
     Ok(Json(SessionDetail {
         session: view(&state, summary),
         next: events.last().map(|event| event.seq).filter(|_| is_full),

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One line; not yet safe to print.
-pub(super) fn described(event: &Event) -> String {
+pub(in crate::cli) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
