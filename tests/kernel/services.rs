@@ -117,7 +117,7 @@ pub const TESTS: &[Test] = &[
 
                     let asking = UdpSocket::from(socket(family, libc::SOCK_DGRAM, 0)?);
                     let datagrams_to = (to.ip(), datagrams.local_addr()?.port());
-                    asking.set_read_timeout(Some(crate::world::PATIENCE))?;
+                    asking.set_read_timeout(Some(*crate::world::PATIENCE))?;
                     asking.send_to(b"?", datagrams_to)?;
                     let (_, from) = datagrams.recv_from(&mut [0; 8])?;
                     datagrams.send_to(b"!", from)?;
@@ -156,7 +156,7 @@ pub const TESTS: &[Test] = &[
                     let port = u16::from_ne_bytes(port);
                     for host in ["127.0.0.1", "198.51.100.2"] {
                         let to: SocketAddr = format!("{host}:{port}").parse()?;
-                        let timeout = crate::world::PATIENCE / 4;
+                        let timeout = *crate::world::PATIENCE / 4;
                         anyhow::ensure!(TcpStream::connect_timeout(&to, timeout).is_err());
                     }
                     Ok(())

@@ -124,7 +124,7 @@ impl Service {
     /// A session reaches the stand-in, and nothing it should not.
     pub fn assert_serves(&self) {
         let before = self.arrivals();
-        let answer = self.in_session(&format!("curl -sS --fail --max-time 20 {INSTANCES_URL}"));
+        let answer = self.in_session(&format!("curl -sS --fail --max-time 60 {INSTANCES_URL}"));
         assert!(answer.contains("staging-db"), "{answer}");
         assert!(self.arrivals() > before);
     }
