@@ -271,7 +271,8 @@ impl Client {
         upgrade: Option<OnUpgrade>,
     ) -> Result<Response<Body>, Refusal> {
         let own = self.own(name).await?;
-        let starts = matches!(act, Act::Start | Act::Restart);
+        // Podman makes a container ready to start when somebody attaches to it.
+        let starts = matches!(act, Act::Start | Act::Restart | Act::Attach);
         let expecting = starts.then(|| self.expect(&own.id, Kind::Container, own.binds));
         let path = act.path(&own.id) + &parameters.query();
         let mut request = request(act.method(), &path, None);
