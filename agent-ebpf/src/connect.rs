@@ -172,6 +172,7 @@ fn attempt<F: Family>(ctx: &SockAddrContext, session: u64) -> Attempt {
         process: current(ctx),
         family: load!(ctx.sock_addr, family) as u16,
         protocol: load!(ctx.sock_addr, protocol) as u8,
-        destination: Some(F::read(ctx)),
+        destination: F::read(ctx),
+        has_destination: true,
     }
 }

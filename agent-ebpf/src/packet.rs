@@ -80,7 +80,8 @@ fn refuse(owner: &Owner, packet: &Packet, other_end: Endpoint, refusal: Refusal)
         process: owner.process,
         family: 0,
         protocol: packet.protocol,
-        destination: packet.is_known().then_some(other_end),
+        destination: other_end,
+        has_destination: packet.is_known(),
     };
     attempt.refuse(refusal)
 }

@@ -245,8 +245,10 @@ pub fn daemon(dir: &Path) -> ExitCode {
         let listener = RunListener::bind(&dir.join("run/run.sock")).expect("listens");
         for found in find(site).await.expect("looks for sessions") {
             assert_eq!(found.state, STATE);
-            let listeners = found.listen().await.expect("listeners");
-            tokio::spawn(live(listeners, found.into_running()));
+            // It may be on its way out.
+            if let Ok(listeners) = found.listen().await {
+                tokio::spawn(live(listeners, found.into_running()));
+            }
         }
         println!("ready");
         loop {
