@@ -3,17 +3,23 @@
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
 mod annotations;
+pub mod asks;
 mod decide;
+pub mod editor;
 mod entities;
+pub mod explain;
 mod load;
+pub mod replay;
 mod schema;
 mod slice;
+
 pub mod suite;
 mod traits;
 mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{catalog::Catalog, identity::Principal, operation::Operation};
@@ -160,11 +166,23 @@ impl Policies {
         }
     }
 
-    /// Decides about one operation. Never fails: what goes wrong is a Deny.
+    /// Decides about one operation at a time that is not known: a policy that asks for it (`context.now`) denies what it could
+    /// be about.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
+        self.decide_at(principal, operation, None)
+    }
+
+    /// Decides about one operation at `now`. Never fails: what goes wrong is a Deny.
+    #[must_use]
+    pub fn decide_at(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Decision {
         let candidates = slice::candidates(&self.rules, principal, operation);
-        self.decide_among(&candidates, principal, operation)
+        self.decide_among(&candidates, principal, operation, now)
     }
 
     fn decide_among(
@@ -172,9 +190,10 @@ impl Policies {
         candidates: &[usize],
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
     ) -> Decision {
         let slice = self.slices.of(candidates, &self.rules);
-        decide::decide(&self.rules, &slice, principal, operation)
+        decide::decide(&self.rules, &slice, principal, operation, now)
     }
 
     /// Every policy, in the order read.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use cedar_policy::{AuthorizationError, Authorizer, PolicySet};
+use jiff::Timestamp;
 
 use super::{
     Decision, Denial, Hold, HoldRule, PolicyRef, Terms,
@@ -22,8 +23,9 @@ pub(super) fn decide(
     slice: &Slice,
     principal: &Principal,
     operation: &Operation,
+    now: Option<Timestamp>,
 ) -> Decision {
-    let question = match Question::new(principal, operation, None) {
+    let question = match Question::new(principal, operation, now, None) {
         Ok(question) => question,
         Err(error) => {
             return Decision::Deny(Denial {

@@ -9,6 +9,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
     Schema,
 };
+use jiff::Timestamp;
 
 use super::vocabulary;
 use crate::{
@@ -23,13 +24,14 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// The question whether `principal` may do `operation`; checked against `schema`, if there is one.
+    /// The question whether `principal` may do `operation` at this time; checked against `schema`, if there is one.
     ///
     /// # Errors
     /// When Cedar cannot represent it.
     pub(super) fn new(
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let who = principal_entity(principal)?;
@@ -38,7 +40,7 @@ impl Question {
         let query = fields_entity("query", &query_fields(operation))?;
         let none = BTreeMap::new();
         let body = fields_entity("body", body_fields(operation).unwrap_or(&none))?;
-        let context = context(operation, query.uid(), body.uid())?;
+        let context = context(operation, now, query.uid(), body.uid())?;
         let request = Request::new(who.uid(), what.uid(), whom.uid(), context, schema)?;
         let entities = [who, what, whom, query, body];
         let entities = Entities::from_entities(entities, schema)?;
@@ -157,12 +159,32 @@ fn fields_entity(id: &str, fields: &BTreeMap<String, BTreeSet<String>>) -> Repre
     Ok(Entity::new_with_tags(uid(&FIELDS, id), [], [], tags)?)
 }
 
-fn context(operation: &Operation, query: EntityUid, body: EntityUid) -> Represented<Context> {
+fn context(
+    operation: &Operation,
+    now: Option<Timestamp>,
+    query: EntityUid,
+    body: EntityUid,
+) -> Represented<Context> {
     let readable = !matches!(operation.content, Content::Unreadable(_));
     let traits = operation.traits.iter().map(|known| known.name());
     let port = operation
         .port
         .map(|port| ("port", RestrictedExpression::new_long(port.into())));
+    let size = &operation.size;
+    let size = [
+        ("vcpus", size.vcpus),
+        ("accelerators", size.accelerators),
+        ("instances", size.instances),
+    ];
+    let size = size.map(|(name, count)| {
+        let count = RestrictedExpression::new_long(count.into());
+        (name.to_owned(), count)
+    });
+    // Milliseconds: Cedar knows no finer time.
+    let now = now.map(|now| {
+        let text = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        ("now", RestrictedExpression::new_datetime(text))
+    });
     let pairs = [
         ("method", text(&operation.method)),
         ("host", text(&operation.host)),
@@ -171,8 +193,9 @@ fn context(operation: &Operation, query: EntityUid, body: EntityUid) -> Represen
         ("body", RestrictedExpression::new_entity_uid(body)),
         ("readable", RestrictedExpression::new_bool(readable)),
         ("traits", texts(traits)),
+        ("size", RestrictedExpression::new_record(size)?),
     ];
-    let pairs = pairs.into_iter().chain(port);
+    let pairs = pairs.into_iter().chain(port).chain(now);
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
     Ok(Context::from_pairs(pairs)?)
 }
