@@ -114,6 +114,20 @@ pub enum Trait {
 }
 
 impl Trait {
+    /// Every trait.
+    pub const ALL: [Self; 4] = [
+        Self::OpenToInternet,
+        Self::PublicAccess,
+        Self::PublicResolver,
+        Self::OwnHost,
+    ];
+
+    /// The trait of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
     /// The name in policies: `context.traits.contains("public-access")`.
     #[must_use]
     pub fn name(self) -> &'static str {

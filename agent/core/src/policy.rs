@@ -12,7 +12,7 @@ mod load;
 pub mod replay;
 mod schema;
 mod slice;
-
+pub mod suggest;
 pub mod suite;
 mod traits;
 mod vocabulary;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::OperationId,
+    seen::Seen,
     text::{Pairs, Text, Texts},
 };
 
@@ -48,7 +49,7 @@ pub struct Process {
     pub arguments: Texts,
 }
 
-/// An operation, without its content.
+/// An operation. Of its content, what policy can ask about and what is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
     /// Its name.
@@ -69,6 +70,9 @@ pub struct OperationRecord {
     pub query: Pairs,
     /// The digest of the whole canonical operation.
     pub digest: Digest,
+    /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
 }
 
 impl OperationRecord {
@@ -85,6 +89,7 @@ impl OperationRecord {
             path: (&operation.path).into(),
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
+            seen: Some(Seen::of(operation)),
         }
     }
 }

@@ -105,11 +105,29 @@ pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
             }
         }
     }
+    for example in examples()? {
+        let relative = example.strip_prefix(repository())?;
+        put(&example, &root.join("usr/share/holdpoint").join(relative))?;
+    }
     for (shell, target) in COMPLETIONS {
         let script = stdout_of(Command::new(binary).args(["completions", shell]))?;
         write(&root.join(target), &script)?;
     }
     manual(binary, &root.join("usr/share/man/man1"))
+}
+
+/// Beside the policies as they were, where their cases look for them.
+fn examples() -> anyhow::Result<Vec<PathBuf>> {
+    let root = repository().join("policies/examples");
+    let mut files = vec![root.join("README.md")];
+    for entry in fs::read_dir(&root)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            files.extend(file_names(&entry.path())?);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 fn program(binary: &Path, root: &Path) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ pub struct Gaps {
     /// Parameters of the query.
     pub query: Gap,
     /// The attributes of `context` that are known, apart from `body` and `query`; all of them if absent.
-    pub known: Option<&'static [&'static str]>,
+    pub known: Option<BTreeSet<&'static str>>,
 }
 
 /// What is not known of some fields.
@@ -83,7 +83,7 @@ impl Asks {
         if let Some(field) = self.query.unanswered(&gaps.query) {
             return Some(format!("context.query {field}"));
         }
-        let known = gaps.known?;
+        let known = gaps.known.as_ref()?;
         if self.everything {
             return Some("context".to_owned());
         }
@@ -188,7 +188,7 @@ mod tests {
     fn replay(body: Gap) -> Gaps {
         Gaps {
             body,
-            known: Some(&["method", "readable"]),
+            known: Some(["method", "readable"].into()),
             ..Gaps::default()
         }
     }
@@ -203,7 +203,11 @@ mod tests {
                 withheld(),
                 Some("context.body a.b"),
             ),
-            (r#"context.body.getTag("c").contains("x")"#, withheld(), None),
+            (
+                r#"context.body.getTag("c").contains("x")"#,
+                withheld(),
+                None,
+            ),
             (
                 r#"context.body.hasTag("c")"#,
                 Gap::All,
@@ -224,16 +228,8 @@ mod tests {
                 Gap::None,
                 Some("context.target"),
             ),
-            (
-                "!(context has now)",
-                Gap::None,
-                Some("context.now"),
-            ),
-            (
-                r#"[context].contains({})"#,
-                Gap::None,
-                Some("context"),
-            ),
+            ("!(context has now)", Gap::None, Some("context.now")),
+            (r#"[context].contains({})"#, Gap::None, Some("context")),
             (
                 r#"context.readable && context.method == "GET""#,
                 Gap::All,

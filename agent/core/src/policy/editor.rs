@@ -112,7 +112,11 @@ mod tests {
     fn whole_services_can_be_had_and_only_real_ones() {
         let some = |services: &[&str]| {
             let services = services.iter().map(|it| (*it).to_owned()).collect();
-            schema(&source("permit("), &Extent::Services(services), Catalog::built_in())
+            schema(
+                &source("permit("),
+                &Extent::Services(services),
+                Catalog::built_in(),
+            )
         };
         let text = some(&["sqladmin", "sql"]);
         assert_eq!(text, Err(["sqladmin".to_owned()].into()));

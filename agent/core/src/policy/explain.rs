@@ -12,8 +12,10 @@ use serde_json::{Value, json};
 use super::{
     Policies, PolicyRef,
     annotations::Role,
+    asks::{Asks, Gaps},
     entities::Question,
     load::Rule,
+    replay::answer,
     slice,
 };
 use crate::{identity::Principal, operation::Operation};
@@ -135,7 +137,7 @@ pub struct Explanation {
 }
 
 impl Policies {
-    /// Tells what each policy that could apply makes of an operation of which all is known.
+    /// Tells what each policy that could apply makes of an operation of which all is known but for `gaps`.
     ///
     /// # Errors
     /// When Cedar cannot represent the operation, which denies it.
@@ -144,13 +146,14 @@ impl Policies {
         principal: &Principal,
         operation: &Operation,
         now: Option<Timestamp>,
+        gaps: &Gaps,
     ) -> Result<Explanation, String> {
         let question =
             Question::new(principal, operation, now, None).map_err(|error| error.to_string())?;
         let candidates = slice::candidates(&self.rules, principal, operation);
         let findings: Vec<_> = candidates
             .into_iter()
-            .map(|at| finding(&self.rules[at], &question))
+            .map(|at| finding(&self.rules[at], &question, gaps))
             .collect();
         let verdicts = possible(findings.iter().map(|it| (it.effect, &it.matches)));
         let advice = advice::advice(&verdicts, &findings, operation);
@@ -164,7 +167,9 @@ impl Policies {
 
 /// From what each policy makes of it to every decision that is possible: first what denies and what permits, then what
 /// holds.
-pub(super) fn possible<'a>(matches: impl Iterator<Item = (Effect, &'a Match)>) -> BTreeSet<Verdict> {
+pub(super) fn possible<'a>(
+    matches: impl Iterator<Item = (Effect, &'a Match)>,
+) -> BTreeSet<Verdict> {
     let mut certain = BTreeSet::new();
     let mut uncertain = BTreeSet::new();
     for (effect, matches) in matches {
@@ -203,7 +208,7 @@ pub(super) fn effect(role: &Role) -> Effect {
     }
 }
 
-fn finding(rule: &Rule, question: &Question) -> Finding {
+fn finding(rule: &Rule, question: &Question, gaps: &Gaps) -> Finding {
     let (reason, group) = match &rule.role {
         Role::Permit { .. } => (None, None),
         Role::Forbid { reason } => (reason.clone(), None),
@@ -215,9 +220,9 @@ fn finding(rule: &Rule, question: &Question) -> Finding {
         effect: effect(&rule.role),
         reason,
         group,
-        matches: matches(&rule.policy, question),
+        matches: answer(rule, &Asks::of(&rule.policy), question, gaps),
         scope: parts.scope(question),
-        conditions: parts.judged(question),
+        conditions: parts.judged(question, gaps),
     }
 }
 
@@ -267,13 +272,16 @@ impl Parts {
         })
     }
 
-    fn judged(&self, question: &Question) -> Vec<Condition> {
+    fn judged(&self, question: &Question, gaps: &Gaps) -> Vec<Condition> {
         let judged = self.conditions().map(|policy| {
             let text = policy.to_cedar().unwrap_or_default();
             let (_, text) = text.split_once(')').unwrap_or_default();
             Condition {
                 text: one_line(text),
-                holds: matches(&policy, question),
+                holds: match Asks::of(&policy).unanswered(gaps) {
+                    None => matches(&policy, question),
+                    Some(missing) => Match::Unknown(missing),
+                },
             }
         });
         judged.collect()

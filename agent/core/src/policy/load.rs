@@ -14,6 +14,7 @@ use super::{
     traits,
     vocabulary::{self, KnownActions, Name},
 };
+use crate::operation::Trait;
 
 /// One policy, ready to be asked.
 #[derive(Clone, Debug)]
@@ -150,7 +151,7 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
 }
 
 fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
-    let known = traits::ALL.map(|known| format!("{:?}", known.name()));
+    let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
     let of_rule = |rule: &Rule| {
         traits::unknown(&rule.policy)

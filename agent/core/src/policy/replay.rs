@@ -85,11 +85,8 @@ impl Replay<'_> {
         let answers: Vec<_> = candidates
             .into_iter()
             .map(|at| {
-                let matches = match self.asks[at].unanswered(gaps) {
-                    None => matches(&rules[at].policy, &question),
-                    Some(missing) => as_far_as_known(&rules[at], &question, gaps, missing),
-                };
-                (&rules[at], matches)
+                let rule = &rules[at];
+                (rule, answer(rule, &self.asks[at], &question, gaps))
             })
             .collect();
         let verdicts = possible(answers.iter().map(|(rule, it)| (effect(&rule.role), it)));
@@ -107,6 +104,14 @@ impl Replay<'_> {
             policies: certain.map(|(rule, _)| rule.reference.clone()).collect(),
             verdicts,
         }
+    }
+}
+
+/// Whether a rule matches, as far as that is known.
+pub(super) fn answer(rule: &Rule, asks: &Asks, question: &Question, gaps: &Gaps) -> Match {
+    match asks.unanswered(gaps) {
+        None => matches(&rule.policy, question),
+        Some(missing) => as_far_as_known(rule, question, gaps, missing),
     }
 }
 
@@ -154,7 +159,7 @@ mod tests {
     fn without_body() -> Gaps {
         Gaps {
             body: Gap::All,
-            known: Some(&["method"]),
+            known: Some(["method"].into()),
             ..Gaps::default()
         }
     }
@@ -204,7 +209,7 @@ mod tests {
         /// Whatever turns out to be the case, the decision was among those said to be possible.
         #[test]
         fn what_is_left_open_covers_what_could_be(who in any_principal(), operation in any_operation(), path in "([a-e][0-7]){0,3}") {
-            let gaps = Gaps { known: Some(&["method"]), ..Gaps::default() };
+            let gaps = Gaps { known: Some(["method"].into()), ..Gaps::default() };
             let judged = MANY.replay().judge(&who, &operation, None, &gaps);
             let revealed = Operation { path, ..operation };
             prop_assert!(judged.verdicts.contains(&verdict(&MANY.decide(&who, &revealed))));

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use case::{RawRequest, Suite};
 
 pub use super::explain::Verdict;
-use super::{Decision, KnownActions, Policies, PolicyRef, Problem};
+use super::{Decision, KnownActions, Policies, PolicyRef, Problem, asks::Gaps};
 use crate::{identity::Principal, operation::Operation, recognise::Malformed};
 
 /// Turns a request as it comes from the wire into operations, or says why it is refused before any policy is asked. The
@@ -119,7 +119,10 @@ impl<'a> Trials<'a> {
     ) -> Vec<Coverage> {
         let outcomes: Vec<_> = self.0.iter().map(|trial| trial.outcome(policies)).collect();
         let judge = |policy: &PolicyRef| {
-            let decides = outcomes.iter().filter(|it| it.is_decided_by(policy)).count();
+            let decides = outcomes
+                .iter()
+                .filter(|it| it.is_decided_by(policy))
+                .count();
             let rest = policies.without(policy);
             let mut trials = self.0.iter();
             let is_needed = decides > 0 && trials.any(|it| !it.passes(&it.outcome(&rest)));
@@ -139,7 +142,11 @@ impl<'a> Trials<'a> {
                 complaint,
             }
         };
-        policies.iter().filter(|it| is_meant(it)).map(judge).collect()
+        policies
+            .iter()
+            .filter(|it| is_meant(it))
+            .map(judge)
+            .collect()
     }
 }
 
@@ -229,7 +236,12 @@ impl Trial<'_> {
         for operation in self.asked.operations.iter().flatten() {
             let (action, resource) = (operation.action.id(), &operation.resource.name);
             line("asked", &format!("{action} on {resource}"));
-            let explained = policies.explain(&self.asked.principal, operation, self.asked.at);
+            let explained = policies.explain(
+                &self.asked.principal,
+                operation,
+                self.asked.at,
+                &Gaps::default(),
+            );
             let Ok(explained) = explained else { continue };
             let nearest = match self.case.expected_policy() {
                 Some(id) => explained.nearest_named(id),

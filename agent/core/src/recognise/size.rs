@@ -22,7 +22,11 @@ const MACHINE: [&str; 8] = [
 ];
 const PROCESSORS: &str = "cpucount";
 const ACCELERATORS: [&str; 2] = ["acceleratorcount", "gpucount"];
-const ACCELERATOR: [&str; 3] = ["acceleratortype", "acceleratortypeuri", "acceleratortopology"];
+const ACCELERATOR: [&str; 3] = [
+    "acceleratortype",
+    "acceleratortypeuri",
+    "acceleratortopology",
+];
 /// How many machines, where a field says so by its name.
 const INSTANCES: [&str; 14] = [
     "count",
@@ -171,7 +175,11 @@ mod tests {
         for (name, vcpus, accelerators) in [
             ("n2-standard-8", 8, 0),
             ("zones/us-central1-a/machineTypes/e2-medium", 2, 0),
-            ("https://www.googleapis.com/compute/v1/projects/p/zones/z/machineTypes/m1-ultramem-160", 160, 0),
+            (
+                "https://www.googleapis.com/compute/v1/projects/p/zones/z/machineTypes/m1-ultramem-160",
+                160,
+                0,
+            ),
             ("custom-16-65536", 16, 0),
             ("n2d-custom-32-65536-ext", 32, 0),
             ("c3-standard-44-lssd", 44, 0),
@@ -217,8 +225,16 @@ mod tests {
                 r#"{"jobSpec":{"workerPoolSpecs":[{"machineSpec":{"machineType":"a2-highgpu-1g","acceleratorType":"NVIDIA_TESLA_A100"},"replicaCount":-3}]}}"#,
                 (12, 1, TOO_MANY),
             ),
-            ("tpu.projects.locations.nodes.create", r#"{"acceleratorType":"v5litepod-256"}"#, (0, 256, 0)),
-            ("bigquery.jobs.insert", r#"{"count":900,"tier":"x"}"#, (0, 0, 0)),
+            (
+                "tpu.projects.locations.nodes.create",
+                r#"{"acceleratorType":"v5litepod-256"}"#,
+                (0, 256, 0),
+            ),
+            (
+                "bigquery.jobs.insert",
+                r#"{"count":900,"tier":"x"}"#,
+                (0, 0, 0),
+            ),
         ] {
             assert_eq!(size(id, body), expected, "{id}");
         }
@@ -229,7 +245,10 @@ mod tests {
         let query = Query::parse(b"size=70").expect("a query");
         let resize = of("compute.instanceGroupManagers.resize", &query, None);
         assert_eq!(resize.instances, 70);
-        assert_eq!(of("compute.disks.resize", &Query::default(), None), Size::default());
+        assert_eq!(
+            of("compute.disks.resize", &Query::default(), None),
+            Size::default()
+        );
     }
 
     proptest! {

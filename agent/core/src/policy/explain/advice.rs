@@ -40,7 +40,10 @@ pub(super) fn advice(
             )),
             None => advice.push("nothing permits it, and no permit comes near".to_owned()),
         }
-        advice.push(format!("a permit of its own would be: {}", permit(operation)));
+        advice.push(format!(
+            "a permit of its own would be: {}",
+            permit(operation)
+        ));
     }
     let holds: Vec<_> = matching(Effect::Hold).collect();
     if !holds.is_empty() && !verdicts.contains(&Verdict::Deny) {
@@ -132,11 +135,7 @@ impl Finding {
     }
 
     fn misses(&self) -> usize {
-        let scope = [
-            self.scope.principal,
-            self.scope.action,
-            self.scope.resource,
-        ];
+        let scope = [self.scope.principal, self.scope.action, self.scope.resource];
         let conditions = self.conditions.iter().filter(|it| it.holds != Match::Yes);
         scope.iter().filter(|holds| !**holds).count() + conditions.count()
     }

@@ -17,7 +17,7 @@ when { resource.name like "*/prod" };
 
 fn explain(operation: &Operation) -> Explanation {
     load(POLICIES)
-        .explain(&principal(), operation, None)
+        .explain(&principal(), operation, None, &Gaps::default())
         .expect("it can be put to Cedar")
 }
 
@@ -29,14 +29,25 @@ fn one(verdict: Verdict) -> BTreeSet<Verdict> {
 fn every_candidate_is_shown_part_by_part() {
     let held = explain(&operation("sql.instances.delete"));
     assert_eq!(held.verdicts, one(Verdict::Hold));
-    let ids: Vec<_> = held.findings.iter().map(|it| it.policy.id.as_str()).collect();
-    assert_eq!(ids, ["deletes", "hold-prod", "no-replicas"], "reads is about another action");
+    let ids: Vec<_> = held
+        .findings
+        .iter()
+        .map(|it| it.policy.id.as_str())
+        .collect();
+    assert_eq!(
+        ids,
+        ["deletes", "hold-prod", "no-replicas"],
+        "reads is about another action"
+    );
     let [deletes, hold, forbid] = &held.findings[..] else {
         panic!("three")
     };
     assert_eq!(deletes.matches, Match::Yes);
     assert_eq!(deletes.conditions.len(), 2);
-    assert!(deletes.conditions[1].text.starts_with("unless {"), "{deletes:?}");
+    assert!(
+        deletes.conditions[1].text.starts_with("unless {"),
+        "{deletes:?}"
+    );
     assert_eq!(deletes.conditions[1].holds, Match::Yes);
     assert_eq!(hold.group.as_deref(), Some("dba"));
     assert_eq!(hold.policy.line, 5);
@@ -85,7 +96,7 @@ proptest! {
     #[test]
     fn an_explanation_ends_where_the_decision_does(who in any_principal(), operation in any_operation()) {
         let decided = one(verdict(&MANY.decide(&who, &operation)));
-        let explained = MANY.explain(&who, &operation, None).expect("it can be put to Cedar");
+        let explained = MANY.explain(&who, &operation, None, &Gaps::default()).expect("it can be put to Cedar");
         prop_assert_eq!(&explained.verdicts, &decided);
         for finding in &explained.findings {
             let parts = finding.scope.holds() && finding.conditions.iter().all(|it| it.holds == Match::Yes);

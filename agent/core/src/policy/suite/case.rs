@@ -13,7 +13,7 @@ use crate::{
     groups::{Groups, classify},
     identity::Principal,
     operation::{Action, Content, Operation, Resource, Size, Trait},
-    policy::{KnownActions, Problem, Source, traits, vocabulary::OWN_ACTIONS},
+    policy::{KnownActions, Problem, Source, vocabulary::OWN_ACTIONS},
 };
 
 /// The cases of some files.
@@ -35,11 +35,13 @@ impl Suite {
             match toml::from_str::<File>(&source.text) {
                 Ok(file) => {
                     suite.bases.extend(file.base);
-                    suite.cases.extend(file.cases.into_iter().map(|written| Case {
-                        file: source.file.clone(),
-                        line: source.line(written.span().start),
-                        written: written.into_inner(),
-                    }));
+                    suite
+                        .cases
+                        .extend(file.cases.into_iter().map(|written| Case {
+                            file: source.file.clone(),
+                            line: source.line(written.span().start),
+                            written: written.into_inner(),
+                        }));
                 }
                 Err(error) => {
                     let at = error.span().map_or(0, |span| span.start);
@@ -162,9 +164,14 @@ impl RawRequest {
             }
             (None, Some(form)) => {
                 let piece = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
-                let pairs = form.iter().map(|(k, v)| format!("{}={}", piece(k), piece(v)));
+                let pairs = form
+                    .iter()
+                    .map(|(k, v)| format!("{}={}", piece(k), piece(v)));
                 let pairs: Vec<_> = pairs.collect();
-                (pairs.join("&").into_bytes(), "application/x-www-form-urlencoded")
+                (
+                    pairs.join("&").into_bytes(),
+                    "application/x-www-form-urlencoded",
+                )
             }
             (Some(_), Some(_)) => return Err("write one of `body`, `json`, `form`".into()),
         };
@@ -345,12 +352,8 @@ impl Direct {
     }
 
     fn traits(&self) -> Result<BTreeSet<Trait>, String> {
-        let find = |name: &String| {
-            traits::ALL
-                .into_iter()
-                .find(|known| known.name() == name)
-                .ok_or_else(|| format!("there is no trait {name:?}"))
-        };
+        let find =
+            |name: &String| Trait::named(name).ok_or_else(|| format!("there is no trait {name:?}"));
         self.traits.iter().map(find).collect()
     }
 }
