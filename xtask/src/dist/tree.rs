@@ -99,7 +99,7 @@ pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
     compress(&root.join("usr/share/doc/holdpoint/changelog"))?;
     for policy in file_names(&repository().join("policies"))? {
         let name = policy.file_name().context("a file")?.to_owned();
-        if name != "README.md" {
+        if policy.is_file() && name != "README.md" {
             for dir in POLICIES {
                 put(&policy, &root.join(dir).join(&name))?;
             }
@@ -116,17 +116,16 @@ pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
     manual(binary, &root.join("usr/share/man/man1"))
 }
 
-/// Beside the policies as they were, where their cases look for them.
+/// What goes beside the policies as they were: there the examples' cases look for them.
 fn examples() -> anyhow::Result<Vec<PathBuf>> {
-    let root = repository().join("policies/examples");
-    let mut files = vec![root.join("README.md")];
-    for entry in fs::read_dir(&root)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(file_names(&entry.path())?);
+    let mut files = Vec::new();
+    for path in file_names(&repository().join("policies/examples"))? {
+        if path.is_dir() {
+            files.extend(file_names(&path)?);
+        } else {
+            files.push(path);
         }
     }
-    files.sort();
     Ok(files)
 }
 

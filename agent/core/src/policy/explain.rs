@@ -119,10 +119,13 @@ impl Scope {
 /// A `when` or an `unless`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Condition {
-    /// As Cedar prints it, on one line.
+    /// As its author wrote it, on one line and without comments.
     pub text: String,
     /// Whether it lets the policy match.
-    pub holds: Match,
+    pub is_met: Match,
+    /// Of several things that have to hold, the first that does not, as Cedar prints it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 /// Why an operation got its decision.
@@ -137,6 +140,24 @@ pub struct Explanation {
 }
 
 impl Policies {
+    /// What keeps the policy with this id from matching; `None` where it does match.
+    ///
+    /// # Errors
+    /// When there is no such policy, or Cedar cannot represent the operation.
+    pub fn obstacles(
+        &self,
+        id: &str,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Result<Option<String>, String> {
+        let rule = self.rules.iter().find(|it| it.reference.id == id);
+        let rule = rule.ok_or_else(|| format!("there is no policy {id}"))?;
+        let question =
+            Question::new(principal, operation, now, None).map_err(|error| error.to_string())?;
+        Ok(finding(rule, &question, &Gaps::default()).shortfall())
+    }
+
     /// Tells what each policy that could apply makes of an operation of which all is known but for `gaps`.
     ///
     /// # Errors
@@ -222,7 +243,7 @@ fn finding(rule: &Rule, question: &Question, gaps: &Gaps) -> Finding {
         group,
         matches: answer(rule, &Asks::of(&rule.policy), question, gaps),
         scope: parts.scope(question),
-        conditions: parts.judged(question, gaps),
+        conditions: parts.judged(&rule.policy.to_string(), question, gaps),
     }
 }
 
@@ -272,19 +293,40 @@ impl Parts {
         })
     }
 
-    fn judged(&self, question: &Question, gaps: &Gaps) -> Vec<Condition> {
-        let judged = self.conditions().map(|policy| {
-            let text = policy.to_cedar().unwrap_or_default();
-            let (_, text) = text.split_once(')').unwrap_or_default();
+    fn judged(&self, text: &str, question: &Question, gaps: &Gaps) -> Vec<Condition> {
+        let mut written = clauses(text);
+        let bodies = self.0["conditions"].as_array().into_iter().flatten();
+        let judged = self.conditions().zip(bodies).map(|(policy, condition)| {
+            let is_met = match Asks::of(&policy).unanswered(gaps) {
+                None => matches(&policy, question),
+                Some(missing) => Match::Unknown(missing),
+            };
+            let because = (is_met == Match::No && condition["kind"] == "when")
+                .then(|| Self::first_false(&condition["body"], question))
+                .flatten();
             Condition {
-                text: one_line(text),
-                holds: match Asks::of(&policy).unanswered(gaps) {
-                    None => matches(&policy, question),
-                    Some(missing) => Match::Unknown(missing),
-                },
+                text: written.next().unwrap_or_else(|| printed(&policy)),
+                is_met,
+                because,
             }
         });
         judged.collect()
+    }
+
+    /// Of `a && b && c`, the first that is false.
+    fn first_false(body: &Value, question: &Question) -> Option<String> {
+        let parts = conjuncts(body);
+        if parts.len() < 2 {
+            return None;
+        }
+        parts.into_iter().find_map(|part| {
+            let mut only = Self::everything();
+            only["conditions"] = json!([{"kind": "when", "body": part}]);
+            let policy = Self::policy(only)?;
+            let text = printed(&policy);
+            let text = text.strip_prefix("when {")?.strip_suffix('}')?;
+            (matches(&policy, question) == Match::No).then(|| text.trim().to_owned())
+        })
     }
 
     fn everything() -> Value {
@@ -302,10 +344,62 @@ impl Parts {
     }
 }
 
-/// `when { ... }` without line breaks and the last semicolon.
-fn one_line(text: &str) -> String {
+fn conjuncts(body: &Value) -> Vec<&Value> {
+    match body.get("&&") {
+        Some(both) => [conjuncts(&both["left"]), conjuncts(&both["right"])].concat(),
+        None => vec![body],
+    }
+}
+
+/// The only condition of a policy, as Cedar prints it.
+fn printed(policy: &Policy) -> String {
+    let text = policy.to_cedar().unwrap_or_default();
+    let (_, text) = text.split_once(')').unwrap_or_default();
     let words: Vec<_> = text.split_whitespace().collect();
     words.join(" ").trim_end_matches(';').to_owned()
+}
+
+/// Each `when { ... }` and `unless { ... }` of a policy's text, on one line and without comments.
+fn clauses(text: &str) -> impl Iterator<Item = String> {
+    let mut found = Vec::new();
+    let mut clause = String::new();
+    let mut depth = 0_usize;
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let mut length = c.len_utf8();
+        match c {
+            '"' => length = string_length(rest),
+            '/' if rest.starts_with("//") => {
+                rest = rest.split_once('\n').map_or("", |(_, after)| after);
+                clause.push(' ');
+                continue;
+            }
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        clause.push_str(&rest[..length]);
+        rest = &rest[length..];
+        if depth == 0 && matches!(c, ')' | '}') {
+            let words: Vec<_> = clause.split_whitespace().collect();
+            if c == '}' {
+                found.push(words.join(" "));
+            }
+            clause.clear();
+        }
+    }
+    found.into_iter()
+}
+
+/// Of the string literal that `text` begins with, quotes included.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    let end = text.char_indices().skip(1).find(|(_, c)| {
+        let ends = *c == '"' && !escaped;
+        escaped = *c == '\\' && !escaped;
+        ends
+    });
+    end.map_or(text.len(), |(at, _)| at + 1)
 }
 
 #[cfg(test)]

@@ -236,16 +236,15 @@ impl Trial<'_> {
         for operation in self.asked.operations.iter().flatten() {
             let (action, resource) = (operation.action.id(), &operation.resource.name);
             line("asked", &format!("{action} on {resource}"));
-            let explained = policies.explain(
-                &self.asked.principal,
-                operation,
-                self.asked.at,
-                &Gaps::default(),
-            );
-            let Ok(explained) = explained else { continue };
-            let nearest = match self.case.expected_policy() {
-                Some(id) => explained.nearest_named(id),
-                None => explained.nearest_to(self.case.expected()),
+            let (principal, at) = (&self.asked.principal, self.asked.at);
+            let named = self.case.expected_policy();
+            let named = named.map(|id| policies.obstacles(id, principal, operation, at));
+            let nearest = match named {
+                Some(Ok(Some(obstacles)) | Err(obstacles)) => Some(obstacles),
+                Some(Ok(None)) | None => policies
+                    .explain(principal, operation, at, &Gaps::default())
+                    .ok()
+                    .and_then(|it| it.nearest_to(self.case.expected())),
             };
             if let Some(nearest) = nearest {
                 line("nearest", &nearest);

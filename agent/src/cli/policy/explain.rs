@@ -381,8 +381,8 @@ fn policy(finding: &Finding) -> String {
         line(&finding.obstacles());
     }
     for condition in &finding.conditions {
-        if condition.holds == Match::Yes {
-            line(&format!("`{}` holds", condition.text));
+        if condition.is_met == Match::Yes {
+            line(&format!("`{}` is met", condition.text));
         }
     }
     text

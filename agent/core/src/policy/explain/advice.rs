@@ -83,27 +83,7 @@ impl Explanation {
             let holds: Vec<_> = self.matching(Effect::Hold).collect();
             return (!holds.is_empty()).then(|| format!("held by {}", names(&holds)));
         }
-        let finding = nearest(&self.findings, effect)?;
-        Some(format!(
-            "{effect} {} does not match: {}",
-            finding.policy,
-            finding.obstacles()
-        ))
-    }
-
-    /// What keeps the policy with this id from matching, if it could have.
-    #[must_use]
-    pub fn nearest_named(&self, id: &str) -> Option<String> {
-        let finding = self.findings.iter().find(|it| it.policy.id == id);
-        let Some(finding) = finding else {
-            return Some(format!(
-                "{id} is about other principals or actions, or does not exist"
-            ));
-        };
-        (finding.matches != Match::Yes).then(|| {
-            let (effect, policy) = (finding.effect, &finding.policy);
-            format!("{effect} {policy} does not match: {}", finding.obstacles())
-        })
+        nearest(&self.findings, effect)?.shortfall()
     }
 
     fn matching(&self, effect: Effect) -> impl Iterator<Item = &Finding> {
@@ -114,6 +94,13 @@ impl Explanation {
 }
 
 impl Finding {
+    /// That it does not match and why, unless it does.
+    pub(super) fn shortfall(&self) -> Option<String> {
+        let (effect, policy) = (self.effect, &self.policy);
+        let text = || format!("{effect} {policy} does not match: {}", self.obstacles());
+        (self.matches != Match::Yes).then(text)
+    }
+
     /// Why it does not match, in words.
     #[must_use]
     pub fn obstacles(&self) -> String {
@@ -124,9 +111,12 @@ impl Finding {
         ];
         let scope = scope.iter().filter(|(holds, _)| !holds);
         let scope = scope.map(|(_, words)| (*words).to_owned());
-        let conditions = self.conditions.iter().filter_map(|it| match &it.holds {
+        let conditions = self.conditions.iter().filter_map(|it| match &it.is_met {
             Match::Yes => None,
-            Match::No => Some(format!("`{}` does not hold", it.text)),
+            Match::No => Some(match &it.because {
+                None => format!("`{}` is not met", it.text),
+                Some(because) => format!("`{}` is not met: `{because}` is false", it.text),
+            }),
             Match::Failed(why) => Some(format!("`{}` cannot be evaluated: {why}", it.text)),
             Match::Unknown(what) => Some(format!("`{}` asks about {what}, unknown", it.text)),
         });
@@ -136,7 +126,7 @@ impl Finding {
 
     fn misses(&self) -> usize {
         let scope = [self.scope.principal, self.scope.action, self.scope.resource];
-        let conditions = self.conditions.iter().filter(|it| it.holds != Match::Yes);
+        let conditions = self.conditions.iter().filter(|it| it.is_met != Match::Yes);
         scope.iter().filter(|holds| !**holds).count() + conditions.count()
     }
 }

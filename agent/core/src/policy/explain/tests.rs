@@ -48,7 +48,7 @@ fn every_candidate_is_shown_part_by_part() {
         deletes.conditions[1].text.starts_with("unless {"),
         "{deletes:?}"
     );
-    assert_eq!(deletes.conditions[1].holds, Match::Yes);
+    assert_eq!(deletes.conditions[1].is_met, Match::Yes);
     assert_eq!(hold.group.as_deref(), Some("dba"));
     assert_eq!(hold.policy.line, 5);
     assert_eq!(forbid.matches, Match::No);
@@ -65,7 +65,7 @@ fn the_nearest_policy_is_named_with_what_is_in_its_way() {
     let nearest = denied.nearest_to(Verdict::Allow).expect("there is one");
     assert_eq!(
         nearest,
-        "permit deletes (x.cedar:3) does not match: `unless { (context.method) == \"PUT\" }` does not hold"
+        "permit deletes (x.cedar:3) does not match: `unless { context.method == \"PUT\" }` is not met"
     );
     assert!(denied.advice.iter().any(|it| it.contains(
         r#"permit(principal, action == Action::"sql.instances.delete", resource in Project::"p");"#
@@ -84,6 +84,32 @@ fn the_nearest_policy_is_named_with_what_is_in_its_way() {
     );
 }
 
+#[test]
+fn conditions_are_shown_as_written_and_the_part_that_fails_is_named() {
+    let policies = load(
+        r#"@reason("when { } ( \" //") forbid(principal, action, resource)
+        when { context.path like "*{*" && // no } here
+               context.method == "PUT" &&
+               !(context.method like "\"}*") }
+        unless { [1].contains(2) };"#,
+    );
+    let mut put = operation("sql.instances.delete");
+    put.path = "/{".into();
+    let explained = policies.explain(&principal(), &put, None, &Gaps::default());
+    let explained = explained.expect("it can be put to Cedar");
+    let conditions = &explained.findings[0].conditions;
+    let texts: Vec<_> = conditions.iter().map(|it| it.text.as_str()).collect();
+    assert_eq!(
+        texts,
+        [
+            r#"when { context.path like "*{*" && context.method == "PUT" && !(context.method like "\"}*") }"#,
+            "unless { [1].contains(2) }"
+        ]
+    );
+    let because = conditions[0].because.as_deref();
+    assert_eq!(because, Some(r#"context.method == "PUT""#));
+}
+
 fn verdict(decision: &Decision) -> Verdict {
     match decision {
         Decision::Allow(_) => Verdict::Allow,
@@ -94,12 +120,19 @@ fn verdict(decision: &Decision) -> Verdict {
 
 proptest! {
     #[test]
+    fn any_text_is_taken_apart(text in r#"([(){}\[\]"\\/\n aé]|when|unless){0,40}"#) {
+        for clause in clauses(&text) {
+            prop_assert!(clause.ends_with('}'));
+        }
+    }
+
+    #[test]
     fn an_explanation_ends_where_the_decision_does(who in any_principal(), operation in any_operation()) {
         let decided = one(verdict(&MANY.decide(&who, &operation)));
         let explained = MANY.explain(&who, &operation, None, &Gaps::default()).expect("it can be put to Cedar");
         prop_assert_eq!(&explained.verdicts, &decided);
         for finding in &explained.findings {
-            let parts = finding.scope.holds() && finding.conditions.iter().all(|it| it.holds == Match::Yes);
+            let parts = finding.scope.holds() && finding.conditions.iter().all(|it| it.is_met == Match::Yes);
             prop_assert_eq!(parts, finding.matches == Match::Yes, "{:?}", finding);
         }
     }

@@ -78,7 +78,7 @@ fn a_case_that_is_not_met_says_what_came_instead() {
             "x.test.toml:7: case \"a delete\": expected hold by another, got hold by hold-deletes (x.cedar:4), \
              deletes (x.cedar:3)\n    \
              asked    sql.instances.delete on //sqladmin.googleapis.com/projects/p/instances/i\n    \
-             nearest  another is about other principals or actions, or does not exist"
+             nearest  there is no policy another"
         ]
     );
 }
