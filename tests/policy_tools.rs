@@ -13,7 +13,8 @@ use holdpoint_tests::{
 };
 use serde_json::Value;
 
-const PROD_DB: &str = "https://sqladmin.googleapis.com/sql/v1beta4/projects/lab-project/instances/prod-db";
+const PROD_DB: &str =
+    "https://sqladmin.googleapis.com/sql/v1beta4/projects/lab-project/instances/prod-db";
 
 /// A world in which a session has listed the instances, deleted one with an approval, and asked for what does not exist.
 struct Past {
@@ -44,9 +45,8 @@ impl Past {
 
     fn json(&self, args: &[&str]) -> Value {
         let output = self.policy(&[args, &["--output", "json"]].concat());
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {}", String::from_utf8_lossy(&output.stderr))
-        })
+        serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     fn operation(&self, action: &str) -> String {
@@ -62,7 +62,10 @@ impl Past {
     fn policies(&self, more: &str) -> PathBuf {
         let dir = self.world.dir().join("other-policies");
         fs::create_dir_all(&dir).expect("a directory");
-        for entry in fs::read_dir(repository().join("policies")).expect("policies").flatten() {
+        for entry in fs::read_dir(repository().join("policies"))
+            .expect("policies")
+            .flatten()
+        {
             if entry.path().is_file() {
                 fs::copy(entry.path(), dir.join(entry.file_name())).expect("a copy");
             }
@@ -113,16 +116,24 @@ fn other_policies_are_tried_on_what_was_recorded() {
     assert_eq!(groups(&report, "changed"), expected, "{report:#}");
     let example = &report["changed"][1]["examples"][0];
     assert_eq!(example["session"], past.session.as_str());
-    assert_eq!(example["operation"], past.operation("sql.instances.list").as_str());
-    for (fail_on, code) in [("change", 3), ("looser", 3), ("stricter", 3), ("unknown", 0), ("never", 0)] {
+    assert_eq!(
+        example["operation"],
+        past.operation("sql.instances.list").as_str()
+    );
+    for (fail_on, code) in [
+        ("change", 3),
+        ("looser", 3),
+        ("stricter", 3),
+        ("unknown", 0),
+        ("never", 0),
+    ] {
         let output = past.policy(&["backtest", text(&other), "--fail-on", fail_on]);
         assert_eq!(output.status.code(), Some(code), "{fail_on}");
     }
 
     // A field that another method would have, and one that may have been there.
-    let asks = past.policies(
-        r#"forbid(principal, action, resource) when { context.query.hasTag("force") };"#,
-    );
+    let asks = past
+        .policies(r#"forbid(principal, action, resource) when { context.query.hasTag("force") };"#);
     let report = past.json(&["backtest", text(&asks)]);
     assert_eq!(groups(&report, "changed"), [], "{report:#}");
     let _ = past.world.stop_daemon();
@@ -138,7 +149,11 @@ fn a_recorded_decision_is_explained() {
     let policies = repository().join("policies");
     let explained = past.policy(&["explain", &operation, "--policies", text(&policies)]);
     let shown = String::from_utf8_lossy(&explained.stdout);
-    for part in ["decision   hold", "hold-deletes (30-holds.cedar:", "deletes (20-writes.cedar:"] {
+    for part in [
+        "decision   hold",
+        "hold-deletes (30-holds.cedar:",
+        "deletes (20-writes.cedar:",
+    ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
     let all = past.json(&["explain", &past.session]);
@@ -155,7 +170,13 @@ fn what_was_done_makes_a_policy_that_allows_just_that() {
     let dir = past.world.dir().join("suggested");
     fs::create_dir(&dir).expect("a directory");
     let file = dir.join("suggested.cedar");
-    let output = past.policy(&["suggest", "--session", &past.session, "--write", text(&file)]);
+    let output = past.policy(&[
+        "suggest",
+        "--session",
+        &past.session,
+        "--write",
+        text(&file),
+    ]);
     assert!(output.status.success(), "{output:?}");
     let suggested = fs::read_to_string(&file).expect("it was written");
     assert!(suggested.contains("sql.instances.list"), "{suggested}");
@@ -165,7 +186,10 @@ fn what_was_done_makes_a_policy_that_allows_just_that() {
     let report = past.json(&["backtest", text(&dir)]);
     assert_eq!(groups(&report, "changed"), [], "{report:#}\n{suggested}");
     // What was refused is only covered when that is asked for, and then held.
-    assert!(!suggested.contains("action == Action::\"google.unknown\""), "{suggested}");
+    assert!(
+        !suggested.contains("action == Action::\"google.unknown\""),
+        "{suggested}"
+    );
     let refused = past.policy(&["suggest", "--refused"]);
     let refused = String::from_utf8_lossy(&refused.stdout);
     assert!(refused.contains("suggested-hold-unknown"), "{refused}");

@@ -72,7 +72,7 @@ pub struct OperationRecord {
     pub digest: Digest,
     /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<Seen>,
+    pub seen: Option<Box<Seen>>,
 }
 
 impl OperationRecord {
@@ -89,7 +89,7 @@ impl OperationRecord {
             path: (&operation.path).into(),
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
-            seen: Some(Seen::of(operation)),
+            seen: Some(Box::new(Seen::of(operation))),
         }
     }
 }

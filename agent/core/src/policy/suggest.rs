@@ -77,8 +77,10 @@ pub fn suggest(done: &[Done<'_>], group: &str) -> Suggestion {
     let by_who = by_who(&kept);
     for (who, operations) in &by_who {
         text.section(&who.words());
-        let (dangerous, harmless): (Vec<&Operation>, Vec<&Operation>) =
-            operations.iter().copied().partition(|it: &&Operation| is_dangerous(&it.action));
+        let (dangerous, harmless): (Vec<&Operation>, Vec<&Operation>) = operations
+            .iter()
+            .copied()
+            .partition(|it: &&Operation| is_dangerous(&it.action));
         let (net, google): (Vec<&Operation>, Vec<&Operation>) = harmless
             .into_iter()
             .partition(|it| it.action.id().starts_with("net."));
@@ -95,7 +97,11 @@ pub fn suggest(done: &[Done<'_>], group: &str) -> Suggestion {
             text.permits(who, &dangerous);
         }
     }
-    text.holds(group, kept.iter().any(|it| it.operation.action.id() == Action::UNKNOWN));
+    text.holds(
+        group,
+        kept.iter()
+            .any(|it| it.operation.action.id() == Action::UNKNOWN),
+    );
     for it in &left_out {
         text.comment(&format!("Left out: {it}"));
     }
@@ -207,7 +213,9 @@ impl Place {
 
     fn name(&self) -> &str {
         match self {
-            Self::Project(name) | Self::Bucket(name) | Self::Host(name) | Self::Port(name, _) => name,
+            Self::Project(name) | Self::Bucket(name) | Self::Host(name) | Self::Port(name, _) => {
+                name
+            }
         }
     }
 
@@ -221,9 +229,9 @@ impl Place {
                 format!("resource.name == {name:?} || resource.name like {below}/*\"")
             }
             Self::Host(name) => format!("resource.host == {name:?}"),
-            Self::Port(name, port) => format!(
-                "resource.host == {name:?} && context has port && context.port == {port}"
-            ),
+            Self::Port(name, port) => {
+                format!("resource.host == {name:?} && context has port && context.port == {port}")
+            }
         }
     }
 }
@@ -280,7 +288,10 @@ impl Text {
         let actions = match actions {
             [one] => format!("action == Action::{one:?}"),
             several => {
-                let names: Vec<_> = several.iter().map(|it| format!("    Action::{it:?}")).collect();
+                let names: Vec<_> = several
+                    .iter()
+                    .map(|it| format!("    Action::{it:?}"))
+                    .collect();
                 format!("action in [\n{}\n  ]", names.join(",\n"))
             }
         };
@@ -294,7 +305,10 @@ impl Text {
                 ("resource".to_owned(), Some(each.join(" ||\n")))
             }
         };
-        self.line(&format!("permit(\n  {},\n  {actions},\n  {resource}\n)", who.scope()));
+        self.line(&format!(
+            "permit(\n  {},\n  {actions},\n  {resource}\n)",
+            who.scope()
+        ));
         if let Some(condition) = condition {
             self.line(&format!("when {{\n{condition}\n}}"));
         }

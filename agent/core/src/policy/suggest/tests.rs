@@ -36,12 +36,36 @@ fn suggestion(operations: &[Operation]) -> Suggestion {
 #[test]
 fn methods_used_in_the_same_places_share_a_permit() {
     let operations = [
-        on("sql.instances.list", "//sqladmin.googleapis.com/projects/p", Some("p")),
-        on("sql.instances.delete", "//sqladmin.googleapis.com/projects/p/instances/i", Some("p")),
-        on("compute.instances.get", "//compute.googleapis.com/projects/p/x", Some("p")),
-        on("compute.zoneOperations.wait", "//compute.googleapis.com/projects/p/x", Some("p")),
-        on("compute.instances.get", "//compute.googleapis.com/projects/q/x", Some("q")),
-        on("storage.objects.get", "//storage.googleapis.com/projects/_/buckets/b*/objects/o", None),
+        on(
+            "sql.instances.list",
+            "//sqladmin.googleapis.com/projects/p",
+            Some("p"),
+        ),
+        on(
+            "sql.instances.delete",
+            "//sqladmin.googleapis.com/projects/p/instances/i",
+            Some("p"),
+        ),
+        on(
+            "compute.instances.get",
+            "//compute.googleapis.com/projects/p/x",
+            Some("p"),
+        ),
+        on(
+            "compute.zoneOperations.wait",
+            "//compute.googleapis.com/projects/p/x",
+            Some("p"),
+        ),
+        on(
+            "compute.instances.get",
+            "//compute.googleapis.com/projects/q/x",
+            Some("q"),
+        ),
+        on(
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/b*/objects/o",
+            None,
+        ),
     ];
     let suggested = suggestion(&operations);
     let policies = load(&suggested.text);
@@ -52,14 +76,29 @@ fn methods_used_in_the_same_places_share_a_permit() {
     for operation in &operations {
         let held = matches!(decide(operation), Decision::Hold(_));
         assert_eq!(held, is_held(operation), "{operation:?}");
-        assert!(!matches!(decide(operation), Decision::Deny(_)), "{operation:?}");
+        assert!(
+            !matches!(decide(operation), Decision::Deny(_)),
+            "{operation:?}"
+        );
     }
     for other in [
-        on("sql.instances.list", "//sqladmin.googleapis.com/projects/q", Some("q")),
+        on(
+            "sql.instances.list",
+            "//sqladmin.googleapis.com/projects/q",
+            Some("q"),
+        ),
         on("compute.zoneOperations.wait", "//x/projects/q", Some("q")),
         on("compute.instances.insert", "//x/projects/p", Some("p")),
-        on("storage.objects.get", "//storage.googleapis.com/projects/_/buckets/b*c/objects/o", None),
-        on("storage.objects.get", "//storage.googleapis.com/projects/_/buckets/bc/objects/o", None),
+        on(
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/b*c/objects/o",
+            None,
+        ),
+        on(
+            "storage.objects.get",
+            "//storage.googleapis.com/projects/_/buckets/bc/objects/o",
+            None,
+        ),
     ] {
         assert!(matches!(decide(&other), Decision::Deny(_)), "{other:?}");
     }
