@@ -15,7 +15,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
-    approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
+    approvals::{
+        Approvals, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent, Ticket,
+        Verdict,
+    },
     config::HoldSettings,
     interim::{Interims, MOST_PER_REQUEST},
     metrics::metrics,
@@ -74,7 +77,27 @@ impl Patience {
 /// The right to carry out one operation, once.
 pub struct Permit {
     terms: Terms,
-    _approval: Option<Spent>,
+    consent: Consent,
+}
+
+/// Why nobody needs to be asked any more.
+enum Consent {
+    /// Policy allows it outright.
+    Policy,
+    /// People have approved it.
+    Approval { _spent: Spent },
+    /// A grant covers it.
+    Grant(GrantUse),
+}
+
+/// What waiting for people has led to, for one operation.
+enum Answered {
+    /// They were not asked.
+    NotAsked,
+    /// They approved it.
+    Approved(Spent),
+    /// They need not be asked, if the grant is still in force.
+    Granted(GrantTicket),
 }
 
 /// Permits for everything one request asks for. Whoever sends the request has to give these up.
@@ -87,7 +110,13 @@ impl Permits {
     /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
     #[must_use]
     pub fn spend(self) -> Outcome {
-        self.outcome
+        let mut outcome = self.outcome;
+        for permit in self.permits {
+            if let Consent::Grant(used) = permit.consent {
+                outcome.lives_by(used);
+            }
+        }
+        outcome
     }
 
     /// On which terms each operation may happen.
@@ -127,9 +156,11 @@ impl Gate {
         }
     }
 
-    /// Puts other policies in force, for every operation from now on.
-    pub fn replace_policies(&self, policies: Policies) {
+    /// Puts other policies in force, for every operation from now on. Grants that they would not allow end.
+    pub async fn replace_policies(&self, policies: Policies) {
+        let rules = policies.hold_rules().collect();
         self.policies.store(Arc::new(policies));
+        self.approvals.policies_changed(rules).await;
     }
 
     /// Lets pass what one request asks for, all of it or nothing.
@@ -165,9 +196,48 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
-        let permits = self.wait_for_people(asker, judged).await?;
+        let answers = self.wait_for_people(asker, judged).await?;
         self.refuse_overtaken(asker, judged)?;
+        self.permit(judged, answers).await
+    }
+
+    async fn permit(
+        &self,
+        judged: &[Judged<'_>],
+        answers: Vec<Answered>,
+    ) -> Result<Vec<Permit>, Refusal> {
+        let mut permits = Vec::with_capacity(judged.len());
+        for (judged, answered) in judged.iter().zip(answers) {
+            let (terms, consent) = match (&judged.decision, answered) {
+                (Decision::Allow(terms), Answered::NotAsked) => (terms, Consent::Policy),
+                (Decision::Hold(hold), Answered::Approved(spent)) => {
+                    (&hold.terms, Consent::Approval { _spent: spent })
+                }
+                (Decision::Hold(hold), Answered::Granted(ticket)) => {
+                    let used = self.use_grant(judged.operation, ticket).await?;
+                    (&hold.terms, Consent::Grant(used))
+                }
+                // Cannot be: the denied are refused before, and whoever is held was asked about.
+                _ => return Err(Refusal::malformed("no decision was made about it")),
+            };
+            let terms = terms.clone();
+            permits.push(Permit { terms, consent });
+        }
         Ok(permits)
+    }
+
+    /// Grants may have been revoked while people thought about other operations of the request.
+    async fn use_grant(
+        &self,
+        operation: &Operation,
+        ticket: GrantTicket,
+    ) -> Result<GrantUse, Refusal> {
+        let grant = ticket.grant().as_str().to_owned();
+        let used = self.approvals.use_grant(ticket).await;
+        used.map_err(|error| match error {
+            GrantUseError::Over => Refusal::grant_over(operation, &grant),
+            GrantUseError::Record(error) => not_recorded(&error),
+        })
     }
 
     /// Whether people would be asked about one of these, so that all of its content is needed.
@@ -282,7 +352,7 @@ impl Gate {
         &self,
         asker: &mut Asker<'_>,
         judged: &[Judged<'_>],
-    ) -> Result<Vec<Permit>, Refusal> {
+    ) -> Result<Vec<Answered>, Refusal> {
         // All of them are asked about first, so that a reviewer sees everything the request asks for.
         let mut tickets = Vec::with_capacity(judged.len());
         for Judged {
@@ -297,31 +367,17 @@ impl Gate {
             });
         }
         let deadline = asker.patience.deadline();
-        let mut permits = Vec::with_capacity(judged.len());
-        for (
-            Judged {
-                operation,
-                decision,
-                ..
-            },
-            ticket,
-        ) in judged.iter().zip(tickets)
-        {
-            let (terms, approval) = match (decision, ticket) {
-                (Decision::Allow(terms), None) => (terms.clone(), None),
+        let mut answers = Vec::with_capacity(judged.len());
+        for (judged, ticket) in judged.iter().zip(tickets) {
+            answers.push(match (&judged.decision, ticket) {
                 (Decision::Hold(hold), Some(ticket)) => {
-                    let spent = self.wait(asker, operation, hold, ticket, deadline).await?;
-                    (hold.terms.clone(), Some(spent))
+                    self.wait(asker, judged.operation, hold, ticket, deadline)
+                        .await?
                 }
-                // Cannot be: the denied are refused above, and whoever is held has a ticket.
-                _ => return Err(Refusal::malformed("no decision was made about it")),
-            };
-            permits.push(Permit {
-                terms,
-                _approval: approval,
+                _ => Answered::NotAsked,
             });
         }
-        Ok(permits)
+        Ok(answers)
     }
 
     async fn ask(
@@ -336,6 +392,7 @@ impl Gate {
             operation: id.clone(),
             request: RequestView::new(operation, asker.headers, asker.body),
             digest: operation.digest,
+            project: operation.resource.project.clone(),
             hold: hold.clone(),
         };
         self.approvals.hold(ask).await.map_err(|error| {
@@ -354,7 +411,7 @@ impl Gate {
         hold: &Hold,
         mut ticket: Ticket,
         deadline: Option<Instant>,
-    ) -> Result<Spent, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let approval = ticket.id().as_str().to_owned();
         let verdict = loop {
             tokio::select! {
@@ -367,7 +424,8 @@ impl Gate {
             }
         };
         match verdict {
-            Verdict::Approved(spent) => Ok(spent),
+            Verdict::Approved(spent) => Ok(Answered::Approved(spent)),
+            Verdict::Granted(ticket) => Ok(Answered::Granted(ticket)),
             Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
                 operation,
                 &approval,
@@ -376,7 +434,7 @@ impl Gate {
             )),
             Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
             Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
-            Verdict::Withdrawn => Err(Refusal::withdrawn(operation, &approval)),
+            Verdict::Interrupted => Err(Refusal::interrupted(operation, &approval)),
             Verdict::Unrecorded(error) => Err(not_recorded(&error)),
         }
     }

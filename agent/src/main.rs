@@ -1,6 +1,7 @@
 //! The `holdpoint` program.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use holdpoint::{
     cli,
     config::Config,
-    daemon, detach, doctor, kernel,
+    containers, daemon, detach, doctor, kernel,
     launch::{
         self,
         launcher::{self, Term},
@@ -47,8 +48,12 @@ enum Command {
     },
     /// Runs a command in a new session.
     Run(cli::run::Args),
-    /// Lists, shows, approves and denies held operations.
+    /// Lists, shows and answers held operations.
     Approvals(cli::approvals::Args),
+    /// Lists and revokes what reviewers have granted for a while.
+    Grants(cli::grants::Args),
+    /// Shows a reviewer's OIDC token, for groups of people whom an issuer knows.
+    Login(cli::login::Args),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
     /// Lists and shows what happened.
@@ -81,6 +86,16 @@ enum Command {
     /// One per session; the launcher starts it.
     #[command(hide = true)]
     Shim,
+    /// Starts the containers of sessions, for a container engine.
+    #[command(hide = true)]
+    OciRuntime {
+        /// The configuration file.
+        #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
+        config: PathBuf,
+        /// What the engine says.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// What the doctor runs, outside of a sandbox and inside.
     #[command(hide = true)]
     Attack {
@@ -95,6 +110,8 @@ fn main() -> ExitCode {
         Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Grants(args) => told(block_on(cli::grants::run(&args))),
+        Command::Login(args) => told(block_on(cli::login::run(&args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),
@@ -111,6 +128,7 @@ fn main() -> ExitCode {
             told(Config::load(&config).and_then(|config| detach::run(&config)))
         }
         Command::Shim => launch::shim::main(),
+        Command::OciRuntime { config, arguments } => containers::runtime::main(&config, arguments),
         Command::Attack { plan } => doctor::attack::main(&plan),
     }
 }

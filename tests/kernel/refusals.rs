@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use crate::{
     Test,
-    world::{Cgroup, PATIENCE, connect, enter, in_process, is_eperm, socket, udp},
+    world::{Cgroup, PATIENCE, connect, enter, in_process, is_eperm, set_option, socket, udp},
 };
 
 pub const TESTS: &[Test] = &[
@@ -156,6 +156,34 @@ pub const TESTS: &[Test] = &[
             result
         },
     ),
+    ("a_frozen_daemon_is_a_refusal_at_once", |world| {
+        use std::{thread, time::Duration};
+        let (to, dns) = ("192.0.2.1:443", "192.0.2.53:53");
+        world.kernel().beat()?;
+        world.only_in_session(|| connect(to).map(drop))?;
+        thread::sleep(Duration::from_millis(2300));
+        let before = world.refusals_for(Refusal::Frozen)?;
+        world.only_in_session(|| {
+            is_eperm("TCP", TcpStream::connect(to))?;
+            is_eperm("UDP", udp("0.0.0.0:0")?.send_to(b"?", dns))
+        })?;
+        let counted = world.refusals_for(Refusal::Frozen)? - before;
+        anyhow::ensure!(counted == 2, "{counted} counted");
+        world.kernel().beat()?;
+        world.only_in_session(|| connect(to).map(drop))
+    }),
+    ("kernel_tls_is_not_to_be_had", |world| {
+        world.in_session(
+            || {
+                let stream = connect("192.0.2.1:443")?;
+                is_eperm(
+                    "TCP_ULP",
+                    set_option(&stream, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls"),
+                )
+            },
+            |_| world.accept(&world.listeners.proxy_v4).map(drop),
+        )
+    }),
     ("a_closed_session_has_no_network", |world| {
         world.kernel().close_session(world.session.id)?;
         refused_everything_in(&world.session)?;

@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
@@ -35,6 +35,12 @@ pub const PORTS: SessionPorts = SessionPorts {
     dns: 5300,
 };
 
+/// Where the service's are.
+pub const SERVICE_PORTS: SessionPorts = SessionPorts {
+    proxy: 15_100,
+    dns: 15_101,
+};
+
 /// The rules of the session that every test has.
 pub const RULES: SessionRules = SessionRules {
     ports: PORTS,
@@ -43,7 +49,7 @@ pub const RULES: SessionRules = SessionRules {
 
 /// The rules of the session that is in the host's network, which is here the tests' own.
 pub const SERVICE_RULES: SessionRules = SessionRules {
-    ports: PORTS,
+    ports: SERVICE_PORTS,
     network: Network::Host,
 };
 
@@ -62,6 +68,8 @@ pub struct World {
     pub pins: PathBuf,
     pub session: Cgroup,
     pub listeners: Listeners,
+    /// Those of the service, of which the kernel knows.
+    pub service_listeners: Listeners,
     /// A slice of services, and one of them, which is a session in this network namespace.
     pub slice: Cgroup,
     pub service: Cgroup,
@@ -94,7 +102,8 @@ impl World {
             cgroup2_root,
             agents,
             session,
-            listeners: Listeners::bind()?,
+            listeners: Listeners::bind(PORTS)?,
+            service_listeners: Listeners::bind(SERVICE_PORTS)?,
             kernel: None,
         };
         world.attach()?;
@@ -108,13 +117,20 @@ impl World {
         kernel.watch_slice(&self.slice.path)?;
         kernel.open_session(self.service.id, SERVICE_RULES)?;
         self.kernel = Some(kernel);
-        Ok(())
+        self.lend(&self.service)
+    }
+
+    /// Makes the service's listeners a session's.
+    pub fn lend(&self, session: &Cgroup) -> anyhow::Result<()> {
+        let mut sockets = self.service_listeners.sockets();
+        sockets.try_for_each(|socket| self.kernel().own_listener(session.id, socket))
     }
 
     /// Makes up for what the last test took away.
     pub fn renew(&mut self) -> anyhow::Result<()> {
         self.attach()?;
         self.listeners.drain();
+        self.service_listeners.drain();
         Ok(())
     }
 
@@ -212,14 +228,14 @@ pub struct Accepted {
 }
 
 impl Listeners {
-    fn bind() -> anyhow::Result<Self> {
+    pub fn bind(ports: SessionPorts) -> anyhow::Result<Self> {
         let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
         let listeners = Self {
-            proxy_v4: TcpListener::bind((v4, PORTS.proxy))?,
-            proxy_v6: TcpListener::bind((v6, PORTS.proxy))?,
-            dns_tcp: TcpListener::bind((v4, PORTS.dns))?,
-            dns_v4: UdpSocket::bind((v4, PORTS.dns))?,
-            dns_v6: UdpSocket::bind((v6, PORTS.dns))?,
+            proxy_v4: TcpListener::bind((v4, ports.proxy))?,
+            proxy_v6: TcpListener::bind((v6, ports.proxy))?,
+            dns_tcp: TcpListener::bind((v4, ports.dns))?,
+            dns_v4: UdpSocket::bind((v4, ports.dns))?,
+            dns_v6: UdpSocket::bind((v6, ports.dns))?,
         };
         for tcp in [&listeners.proxy_v4, &listeners.proxy_v6, &listeners.dns_tcp] {
             tcp.set_nonblocking(true)?;
@@ -228,6 +244,17 @@ impl Listeners {
             udp.set_nonblocking(true)?;
         }
         Ok(listeners)
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [
+            self.proxy_v4.as_fd(),
+            self.proxy_v6.as_fd(),
+            self.dns_tcp.as_fd(),
+            self.dns_v4.as_fd(),
+            self.dns_v6.as_fd(),
+        ]
+        .into_iter()
     }
 
     /// Forgets what nobody has asked for.

@@ -24,7 +24,7 @@ const CREDENTIAL: &str =
 pub struct Service {
     pub container: Container,
     pub google: StandIn,
-    issuer: Issuer,
+    pub issuer: Issuer,
     _dir: TempDir,
 }
 
@@ -84,6 +84,14 @@ impl Service {
         );
         container.ok("chmod 600 /etc/holdpoint/google-key.json && systemctl daemon-reload");
         container.ok("useradd --create-home --shell /bin/bash agent");
+    }
+
+    /// Adds to what [`Self::configure`] wrote: first more of `[upstream.addresses]`, then other tables.
+    pub fn add_configuration(&self, text: &str) {
+        let path = self.container.path("/etc/holdpoint/holdpoint.toml");
+        let before = std::fs::read_to_string(path).expect("it was written");
+        self.container
+            .write("/etc/holdpoint/holdpoint.toml", before + text);
     }
 
     /// `holdpoint run` of a shell script, by an ordinary user, not yet started.

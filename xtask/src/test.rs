@@ -16,7 +16,7 @@ use crate::{
 const E2E_THREADS: &str = "--test-threads=6";
 
 /// The tests of the package, by the modules they are in.
-const SKIP_PACKAGE: [&str; 2] = ["--skip=package::", "--skip=work::"];
+const SKIP_PACKAGE: [&str; 3] = ["--skip=package::", "--skip=work::", "--skip=dropins::"];
 
 /// Options.
 #[derive(clap::Args)]

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod catalog;
 pub mod digest;
 pub mod fields;
+pub mod grant;
 pub mod groups;
 pub mod identity;
 pub mod operation;

@@ -13,7 +13,7 @@ use crate::{
 
 /// The name of what is done, in its field's own terms: a Google discovery method id such as
 /// `sql.instances.delete`, `google.unknown`, `net.connect` or `net.resolve`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Action {
     id: Arc<str>,
     groups: Groups,

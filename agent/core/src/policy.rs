@@ -8,21 +8,34 @@ mod decide;
 pub mod editor;
 mod entities;
 pub mod explain;
+mod index;
+mod kept;
 mod load;
+mod reads;
 pub mod replay;
 mod schema;
-mod slice;
 pub mod suggest;
 pub mod suite;
 mod traits;
+mod validate;
 mod vocabulary;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, identity::Principal, operation::Operation};
+use crate::{
+    catalog::Catalog,
+    grant::Scope,
+    identity::Principal,
+    operation::{Action, Operation},
+};
+use entities::{Person, Question, Represented};
+use index::{Index, Party, Slice};
+use kept::Kept;
+use load::Rule;
+use reads::Reads;
 
 pub use vocabulary::KnownActions;
 
@@ -99,6 +112,22 @@ pub struct HoldRule {
     pub hold_for: Duration,
     /// `@reason`: why, in the author's words.
     pub reason: Option<String>,
+    /// `@grantable`: for how much at once a reviewer may grant what it holds. Empty: not at all.
+    #[serde(default)]
+    pub grantable: BTreeSet<Scope>,
+}
+
+impl HoldRule {
+    /// Whether both ask the same of the same people, wherever in its file the policy stands now.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.policy.id == other.policy.id
+            && self.policy.file == other.policy.file
+            && self.group == other.group
+            && self.min_approvals == other.min_approvals
+            && self.hold_for == other.hold_for
+            && self.grantable == other.grantable
+    }
 }
 
 /// Why an operation may not happen.
@@ -138,8 +167,11 @@ impl fmt::Display for Problem {
 
 /// A set of policies that was read, checked and indexed.
 pub struct Policies {
-    rules: Vec<load::Rule>,
-    slices: slice::Slices,
+    rules: Vec<Rule>,
+    index: Index,
+    people: Kept<Principal, Person>,
+    actions: Kept<Action, Party>,
+    all: OnceLock<Slice>,
 }
 
 impl Policies {
@@ -159,10 +191,15 @@ impl Policies {
         Ok(Self::of(load::rules(sources, known)?))
     }
 
-    fn of(rules: Vec<load::Rule>) -> Self {
+    fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let numbered = rules.into_iter().enumerate();
+        let rules: Vec<_> = numbered.map(|(place, rule)| rule.at(place)).collect();
         Self {
+            index: Index::new(&rules),
+            people: Kept::default(),
+            actions: Kept::default(),
+            all: OnceLock::new(),
             rules,
-            slices: slice::Slices::default(),
         }
     }
 
@@ -181,19 +218,44 @@ impl Policies {
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Decision {
-        let candidates = slice::candidates(&self.rules, principal, operation);
-        self.decide_among(&candidates, principal, operation, now)
+        self.decided(principal, operation, now)
+            .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
     }
 
-    fn decide_among(
+    fn decided(
         &self,
-        candidates: &[usize],
         principal: &Principal,
         operation: &Operation,
         now: Option<Timestamp>,
-    ) -> Decision {
-        let slice = self.slices.of(candidates, &self.rules);
-        decide::decide(&self.rules, &slice, principal, operation, now)
+    ) -> Represented<Decision> {
+        let index = &self.index;
+        let who = self.people.find(principal, |principal| {
+            let party = index.party(entities::principal_uids(principal));
+            Person::new(party, principal, None)
+        })?;
+        let what = self.actions.find(&operation.action, |action| {
+            Represented::Ok(index.party(entities::action_uids(action)))
+        })?;
+        let whom = index.party(entities::resource_uids(operation));
+        let slices = index.slices(&who.party, &what, &whom);
+        let reads = slices.iter().map(|slice| slice.reads);
+        let reads = reads.fold(Reads::default(), Reads::and);
+        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
+        let rules = &self.rules;
+        Ok(decide::decide(
+            rules, &slices, &question, principal, operation,
+        ))
+    }
+
+    /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
+    /// measured against.
+    #[must_use]
+    pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
+        let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
+        match Question::whole(principal, operation, None, None) {
+            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
+            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
+        }
     }
 
     /// Every policy, in the order read.
@@ -209,11 +271,16 @@ impl Policies {
         })
     }
 
+    /// What `@hold` asks, of all policies that have it.
+    pub fn hold_rules(&self) -> impl Iterator<Item = HoldRule> {
+        self.rules.iter().filter_map(decide::hold_rule)
+    }
+
     /// The same policies without one of them.
     #[must_use]
     pub fn without(&self, policy: &PolicyRef) -> Self {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
-        Self::of(rest.cloned().collect())
+        Self::of(rest.cloned())
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod approvals;
 pub mod doctor;
+pub mod grants;
+pub mod login;
 pub mod policy;
 pub mod recognise;
 pub mod run;

@@ -1,6 +1,9 @@
 //! How admitted operations end: recorded whatever happens to the code in between.
 
+use std::{future::poll_fn, task::Poll};
+
 use crate::{
+    approvals::GrantUse,
     record::{Event, OperationId, OutcomeResult, Record},
     session::SessionId,
 };
@@ -14,6 +17,8 @@ pub struct Outcome {
     operations: Vec<OperationId>,
     result: OutcomeResult,
     status: Option<u16>,
+    /// The grants that let them through.
+    grants: Vec<GrantUse>,
     /// Bytes of the request's body that were sent.
     pub request_bytes: u64,
     /// Bytes of the response's body that were passed on.
@@ -28,6 +33,7 @@ impl Outcome {
             operations: Vec::new(),
             result: OutcomeResult::NotSent,
             status: None,
+            grants: Vec::new(),
             request_bytes: 0,
             response_bytes: 0,
         }
@@ -35,6 +41,29 @@ impl Outcome {
 
     pub(super) fn add(&mut self, operation: OperationId) {
         self.operations.push(operation);
+    }
+
+    pub(super) fn lives_by(&mut self, grant: GrantUse) {
+        self.grants.push(grant);
+    }
+
+    /// Returns when a grant that let this through is revoked or ends; never where there was none. For connections that go on
+    /// long after they were judged.
+    pub async fn grant_over(&mut self) {
+        let mut ends: Vec<_> = self
+            .grants
+            .iter_mut()
+            .map(|used| Box::pin(used.over()))
+            .collect();
+        poll_fn(|context| {
+            for end in &mut ends {
+                if end.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// From now on bytes may have left.

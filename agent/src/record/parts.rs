@@ -1,11 +1,15 @@
 //! What events are made of: identities, processes, operations and decisions, cut to size.
 
+use std::collections::BTreeSet;
+
 use holdpoint_core::{
+    approval::{Answer, Vote},
     digest::Digest,
     identity::Principal,
     operation::Operation,
     policy::{Decision, PolicyRef},
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -45,7 +49,7 @@ pub struct Process {
     pub pid: u32,
     /// The file it executes.
     pub executable: Option<Text>,
-    /// Its command line.
+    /// Its command line; of one that was gone already, the name of its thread.
     pub arguments: Texts,
 }
 
@@ -165,6 +169,42 @@ impl From<&Decision> for DecisionRecord {
                 .map(PolicyRecord::from)
                 .collect(),
             reason: reason.map(Text::from),
+        }
+    }
+}
+
+/// A person's answer: enough to count it again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteRecord {
+    /// The person.
+    pub reviewer: Text,
+    /// The person's user id.
+    pub uid: u32,
+    /// The reviewer groups the person was in.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+    /// What else the person is called.
+    #[serde(default)]
+    pub names: BTreeSet<String>,
+    /// The answer.
+    pub verdict: Answer,
+    /// What the person wrote.
+    pub comment: Option<Text>,
+    /// When it was given.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+}
+
+impl From<&Vote> for VoteRecord {
+    fn from(vote: &Vote) -> Self {
+        Self {
+            reviewer: Text::short(&vote.reviewer.name),
+            uid: vote.reviewer.uid,
+            groups: vote.reviewer.groups.clone(),
+            names: vote.reviewer.names.clone(),
+            verdict: vote.answer,
+            comment: vote.comment.as_ref().map(Text::from),
+            at: Some(vote.at),
         }
     }
 }

@@ -44,13 +44,14 @@ const FILES: [(&str, &str); 12] = [
 ];
 
 /// From the repository, to be executed.
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 4] = [
     ("systemd/hooks/job-started.sh", "usr/share/holdpoint/hooks"),
     (
         "systemd/hooks/job-completed.sh",
         "usr/share/holdpoint/hooks",
     ),
     ("systemd/gce-startup.sh", "usr/share/holdpoint"),
+    ("systemd/oci-runtime.sh", "usr/share/holdpoint"),
 ];
 
 /// From the repository, under another name.

@@ -6,7 +6,7 @@ use cedar_policy::PolicySet;
 
 use super::{
     Source,
-    schema::Named,
+    schema::{Named, Scope},
     vocabulary::{self, Name},
 };
 use crate::{catalog::Catalog, groups::classify};
@@ -65,7 +65,7 @@ pub fn schema(
     Ok(format!(
         "// What Holdpoint's policies may name; written by `holdpoint policy schema`. Actions called \"any other ...\" stand\n\
          // for the methods that are not listed.\n{}",
-        named.schema()
+        named.schema(&Scope::Everything)
     ))
 }
 

@@ -15,8 +15,7 @@ use super::{
     asks::{Asks, Gaps},
     entities::Question,
     load::Rule,
-    replay::answer,
-    slice,
+    replay::{About, answer},
 };
 use crate::{identity::Principal, operation::Operation};
 
@@ -154,7 +153,7 @@ impl Policies {
         let rule = self.rules.iter().find(|it| it.reference.id == id);
         let rule = rule.ok_or_else(|| format!("there is no policy {id}"))?;
         let question =
-            Question::new(principal, operation, now, None).map_err(|error| error.to_string())?;
+            Question::whole(principal, operation, now, None).map_err(|error| error.to_string())?;
         Ok(finding(rule, &question, &Gaps::default()).shortfall())
     }
 
@@ -170,11 +169,14 @@ impl Policies {
         gaps: &Gaps,
     ) -> Result<Explanation, String> {
         let question =
-            Question::new(principal, operation, now, None).map_err(|error| error.to_string())?;
-        let candidates = slice::candidates(&self.rules, principal, operation);
+            Question::whole(principal, operation, now, None).map_err(|error| error.to_string())?;
+        let about = About::new(principal, operation);
+        let candidates = self
+            .rules
+            .iter()
+            .filter(|it| about.may_be_met_by(&it.policy));
         let findings: Vec<_> = candidates
-            .into_iter()
-            .map(|at| finding(&self.rules[at], &question, gaps))
+            .map(|rule| finding(rule, &question, gaps))
             .collect();
         let verdicts = possible(findings.iter().map(|it| (it.effect, &it.matches)));
         let advice = advice::advice(&verdicts, &findings, operation);

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use cedar_policy::{ActionConstraint, EntityUid, Policy, PrincipalConstraint};
 use jiff::Timestamp;
 
 use super::{
     Policies, PolicyRef,
     asks::{Asks, Gaps},
-    entities::Question,
+    entities::{self, Question},
     explain::{Match, Parts, Verdict, effect, matches, possible},
     load::Rule,
-    slice,
 };
 use crate::{identity::Principal, operation::Operation};
 
@@ -74,20 +74,17 @@ impl Replay<'_> {
                 policies: Vec::new(),
             };
         }
-        let Ok(question) = Question::new(principal, operation, now, None) else {
+        let Ok(question) = Question::whole(principal, operation, now, None) else {
             return Possible {
                 verdicts: [Verdict::Deny].into(),
                 ..Possible::default()
             };
         };
-        let rules = &self.policies.rules;
-        let candidates = slice::candidates(rules, principal, operation);
-        let answers: Vec<_> = candidates
-            .into_iter()
-            .map(|at| {
-                let rule = &rules[at];
-                (rule, answer(rule, &self.asks[at], &question, gaps))
-            })
+        let about = About::new(principal, operation);
+        let rules = self.policies.rules.iter().zip(&self.asks);
+        let answers: Vec<_> = rules
+            .filter(|(rule, _)| about.may_be_met_by(&rule.policy))
+            .map(|(rule, asks)| (rule, answer(rule, asks, &question, gaps)))
             .collect();
         let verdicts = possible(answers.iter().map(|(rule, it)| (effect(&rule.role), it)));
         let certain = answers.iter().filter(|(_, it)| *it == Match::Yes);
@@ -104,6 +101,37 @@ impl Replay<'_> {
             policies: certain.map(|(rule, _)| rule.reference.clone()).collect(),
             verdicts,
         }
+    }
+}
+
+/// Who asks for what. What it is done to is left open: it is worth showing that a policy is about something else, and of the
+/// past it may not be known.
+pub(super) struct About {
+    principal: Vec<EntityUid>,
+    action: Vec<EntityUid>,
+}
+
+impl About {
+    pub(super) fn new(principal: &Principal, operation: &Operation) -> Self {
+        Self {
+            principal: entities::principal_uids(principal),
+            action: entities::action_uids(&operation.action),
+        }
+    }
+
+    pub(super) fn may_be_met_by(&self, policy: &Policy) -> bool {
+        let principal = match policy.principal_constraint() {
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
+            PrincipalConstraint::Eq(uid)
+            | PrincipalConstraint::In(uid)
+            | PrincipalConstraint::IsIn(_, uid) => self.principal.contains(&uid),
+        };
+        let action = match policy.action_constraint() {
+            ActionConstraint::Any => true,
+            ActionConstraint::Eq(uid) => self.action.contains(&uid),
+            ActionConstraint::In(uids) => uids.iter().any(|uid| self.action.contains(uid)),
+        };
+        principal && action
     }
 }
 
