@@ -62,7 +62,7 @@ enum Command {
     Sessions(cli::sessions::Args),
     /// Shows whether the daemon runs and what it has attached.
     Status(cli::status::Args),
-    /// Checks and tests policies.
+    /// Checks, tests and explains policies, and tries them out.
     Policy(cli::policy::Args),
     /// Says what captured requests would be taken for, offline.
     Recognise(cli::recognise::Args),
@@ -118,12 +118,9 @@ fn main() -> ExitCode {
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),
-        Command::Policy(args) => told(cli::policy::run(&args)),
+        Command::Policy(args) => block_on(cli::policy::run(&args)).unwrap_or_else(failed),
         Command::Recognise(args) => told(cli::recognise::run(&args)),
-        Command::Doctor(args) => cli::doctor::run(&args).unwrap_or_else(|error| {
-            eprintln!("holdpoint: {error:#}");
-            ExitCode::FAILURE
-        }),
+        Command::Doctor(args) => cli::doctor::run(&args).unwrap_or_else(failed),
         Command::Completions { shell } => {
             let mut command = Holdpoint::command();
             clap_complete::generate(shell, &mut command, "holdpoint", &mut std::io::stdout());
@@ -173,7 +170,7 @@ fn man_pages(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write manual pages to {}", dir.display()))
 }
 
-fn block_on(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -181,11 +178,10 @@ fn block_on(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 }
 
 fn told(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("holdpoint: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.map_or_else(failed, |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("holdpoint: {error:#}");
+    ExitCode::FAILURE
 }

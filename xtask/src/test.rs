@@ -132,14 +132,28 @@ fn object(report: &mut Report, wanted: bool) -> anyhow::Result<()> {
 }
 
 fn policies(report: &mut Report) -> anyhow::Result<()> {
-    for verb in ["check", "test"] {
-        let mut command = Command::new(setup::built("debug").join("holdpoint"));
-        command
-            .args(["policy", verb, "policies"])
-            .current_dir(setup::repository());
-        report.run(&format!("policy {verb} policies"), command)?;
+    for dir in policy_dirs()? {
+        for verb in [["check"].as_slice(), &["test", "--coverage"]] {
+            let mut command = Command::new(setup::built("debug").join("holdpoint"));
+            command.arg("policy").args(verb).arg(&dir);
+            command.current_dir(setup::repository());
+            report.run(&format!("policy {} {dir}", verb.join(" ")), command)?;
+        }
     }
     Ok(())
+}
+
+/// The starter set, and each example.
+fn policy_dirs() -> anyhow::Result<Vec<String>> {
+    let mut dirs = vec!["policies".to_owned()];
+    for entry in std::fs::read_dir(setup::repository().join("policies/examples"))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            dirs.push(format!("policies/examples/{}", entry.file_name().display()));
+        }
+    }
+    dirs.sort();
+    Ok(dirs)
 }
 
 fn demo(report: &mut Report) -> anyhow::Result<()> {

@@ -3,13 +3,18 @@
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
 mod annotations;
+pub mod asks;
 mod decide;
+pub mod editor;
 mod entities;
+pub mod explain;
 mod index;
 mod kept;
 mod load;
 mod reads;
+pub mod replay;
 mod schema;
+pub mod suggest;
 pub mod suite;
 mod traits;
 mod validate;
@@ -17,6 +22,7 @@ mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -197,14 +203,31 @@ impl Policies {
         }
     }
 
-    /// Decides about one operation. Never fails: what goes wrong is a Deny.
+    /// Decides about one operation at a time that is not known: a policy that asks for it (`context.now`) denies what it could
+    /// be about.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        self.decided(principal, operation)
+        self.decide_at(principal, operation, None)
+    }
+
+    /// Decides about one operation at `now`. Never fails: what goes wrong is a Deny.
+    #[must_use]
+    pub fn decide_at(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Decision {
+        self.decided(principal, operation, now)
             .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
     }
 
-    fn decided(&self, principal: &Principal, operation: &Operation) -> Represented<Decision> {
+    fn decided(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Represented<Decision> {
         let index = &self.index;
         let who = self.people.find(principal, |principal| {
             let party = index.party(entities::principal_uids(principal));
@@ -217,7 +240,7 @@ impl Policies {
         let slices = index.slices(&who.party, &what, &whom);
         let reads = slices.iter().map(|slice| slice.reads);
         let reads = reads.fold(Reads::default(), Reads::and);
-        let question = Question::new(&who, &what, &whom, operation, reads, None)?;
+        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
         let rules = &self.rules;
         Ok(decide::decide(
             rules, &slices, &question, principal, operation,
@@ -229,7 +252,7 @@ impl Policies {
     #[must_use]
     pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
         let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
-        match Question::whole(principal, operation, None) {
+        match Question::whole(principal, operation, None, None) {
             Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
             Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
         }

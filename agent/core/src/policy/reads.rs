@@ -6,9 +6,9 @@ use cedar_policy::{
 };
 
 /// Attributes that are left out where no policy reads them. One that is not listed is always there.
-const LEFT_OUT: [&str; 11] = [
+const LEFT_OUT: [&str; 13] = [
     "method", "host", "port", "path", "query", "body", "readable", "traits", "name", "project",
-    "location",
+    "location", "size", "now",
 ];
 
 /// A set of attributes, whosoever they are.

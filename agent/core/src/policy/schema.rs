@@ -28,6 +28,8 @@ type Context = {
     body: Fields,
     readable: Bool,
     traits: Set<String>,
+    size: { vcpus: Long, accelerators: Long, instances: Long },
+    now: datetime,
 };
 ";
 

@@ -74,7 +74,7 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
-fn principal() -> Principal {
+pub(super) fn principal() -> Principal {
     Principal {
         issuer: "https://issuer.example.com".into(),
         subject: "agent".into(),
@@ -83,7 +83,7 @@ fn principal() -> Principal {
     }
 }
 
-fn operation(id: &str) -> Operation {
+pub(super) fn operation(id: &str) -> Operation {
     let mut operation = Operation::on_host(Action::UNKNOWN, "sqladmin.googleapis.com", None);
     operation.action = match Few.verb(id) {
         Some(verb) => {
@@ -521,7 +521,7 @@ fn a_policy_can_be_taken_out() {
 }
 
 /// Policies with every kind of head, so that slices differ.
-static MANY: LazyLock<Policies> = LazyLock::new(|| {
+pub(super) static MANY: LazyLock<Policies> = LazyLock::new(|| {
     let principals = [
         "principal",
         r#"principal in Group::"agents""#,
@@ -558,7 +558,7 @@ static MANY: LazyLock<Policies> = LazyLock::new(|| {
     load(&text)
 });
 
-fn any_operation() -> impl Strategy<Value = Operation> {
+pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
     let ids: Vec<_> = METHODS.iter().map(|(id, _)| *id).collect();
     let others = [Action::UNKNOWN, Action::NET_CONNECT, Action::NET_RESOLVE];
     let id = select([ids, others.to_vec()].concat());
@@ -581,7 +581,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         })
 }
 
-fn any_principal() -> impl Strategy<Value = Principal> {
+pub(super) fn any_principal() -> impl Strategy<Value = Principal> {
     let group = select(vec!["agents", "others", "Action", "read"]);
     (btree_set(group, 0..3), select(vec!["agent", "agents", "x"])).prop_map(|(groups, subject)| {
         Principal {
@@ -607,7 +607,7 @@ proptest! {
             named.services.insert(service.into());
         }
         let schema: cedar_policy::Schema = named.schema(&schema::Scope::Everything).parse().expect("it is a schema");
-        let question = Question::whole(&who, &operation, Some(&schema));
+        let question = Question::whole(&who, &operation, Some(Timestamp::UNIX_EPOCH), Some(&schema));
         prop_assert!(question.is_ok(), "{}", question.err().expect("it is an error"));
     }
 
