@@ -38,6 +38,12 @@ pub struct Config {
     /// The directory of Cedar policies.
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
+    /// What becomes of what policy says.
+    #[serde(default)]
+    pub policy: Policy,
+    /// The file it was read from.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// The OIDC issuers whose tokens open sessions. At least one.
     #[serde(rename = "issuer")]
     pub issuers: Vec<Issuer>,
@@ -87,6 +93,37 @@ pub struct Containers {
     /// The OCI runtime that Holdpoint's hands containers on to.
     #[serde(default = "default_oci_runtime")]
     pub oci_runtime: PathBuf,
+}
+
+/// What becomes of what policy says.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whether it counts.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Whether what policy says counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// What it denies does not happen, and what it holds waits for people.
+    #[default]
+    Enforce,
+    /// It is recorded, and everything passes that could be read as an operation.
+    Observe,
+}
+
+impl Mode {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
 }
 
 /// How sessions resolve names.
@@ -380,7 +417,7 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
         anyhow::ensure!(
             !config.issuers.is_empty(),
@@ -390,6 +427,7 @@ impl Config {
         config
             .check_reviewers()
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
+        path.clone_into(&mut config.file);
         Ok(config)
     }
 

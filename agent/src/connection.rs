@@ -386,7 +386,7 @@ impl Caller {
             Err(refusal) if is_tls => return self.refuse_tls(stream, first, &refusal).await,
             Err(refusal) => return Err(Refused(refusal.message)),
         };
-        let mut outcome = permits.spend();
+        let (mut outcome, lease) = permits.spend_lasting();
         let dialled = self.house.upstream.dial(&mut outcome, name, port).await;
         let mut upstream = dialled
             .map_err(|error| Refused(format!("{name}:{port} could not be reached: {error}")))?;
@@ -401,6 +401,10 @@ impl Caller {
             () = self.house.stopped() => return Err(STOPPED.into()),
             () = outcome.grant_over() => {
                 return Err(Refused("the grant it was open by is over".to_owned()));
+            }
+            reason = self.house.gate.no_longer_allows(&self.room.session, &operation, lease) => {
+                self.record_cut(name, port, &reason).await;
+                return Ok(Served::PassedThrough);
             }
         };
         if let Ok((sent, received)) = joined {
@@ -463,6 +467,21 @@ impl Caller {
         recorded
             .map(drop)
             .map_err(|error| Refused(format!("it could not be recorded: {error}")))
+    }
+
+    /// What was relayed until now may have had its effect: its outcome stays unknown.
+    async fn record_cut(&self, name: &str, port: u16, reason: &str) {
+        let session = self.room.session.id.clone();
+        tracing::info!(%session, connection = self.id, reason, "connection cut: policy no longer allows it");
+        let event = Event::ConnectionCut {
+            session,
+            connection: self.id,
+            destination: format!("{name}:{port}").into(),
+            reason: reason.into(),
+        };
+        if let Err(error) = self.house.record.append_unsynced(event).await {
+            tracing::error!(%error, "a connection that was cut is missing in the record");
+        }
     }
 
     async fn refuse(&self, reason: &str) {

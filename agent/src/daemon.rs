@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{catalog::Catalog, operation::Action, policy::Policies};
+use holdpoint_core::{catalog::Catalog, digest::Digest, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -37,7 +37,7 @@ use crate::{
     control::{self, ControlState, Logins},
     credential::Credentials,
     dns, doctor,
-    gate::Gate,
+    gate::{Gate, InForce},
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
@@ -180,7 +180,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     prepare_dirs(&config)?;
     kernel::make_pin_dir(&config.bpf_dir)?;
     let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
-    let policies = load_policies(&config)?;
+    let loaded = Loaded::read(&config, config.policy.mode)?;
     let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
@@ -231,13 +231,13 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let upstream = Upstream::new(&config.upstream)?;
     let approvals = Approvals::open(record.clone(), config.approval_settings()).await?;
     approvals
-        .policies_changed(policies.hold_rules().collect())
+        .policies_changed(loaded.in_force.policies.hold_rules().collect())
         .await;
     let logins = Logins::new(&config)?;
     let house = Arc::new(House {
         kernel,
         gate: Gate::new(
-            policies,
+            loaded.in_force,
             record.clone(),
             approvals.clone(),
             config.hold.clone(),
@@ -286,6 +286,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    house.record.append(loaded.event).await?;
+    announce(config.policy.mode);
     let mut sessions = JoinSet::new();
     for session in adopted {
         sessions.spawn(adoption::serve(house.clone(), session));
@@ -440,14 +442,51 @@ async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
     }
 }
 
+/// Policies that were read, and what the record is told of them.
+struct Loaded {
+    in_force: InForce,
+    event: Event,
+}
+
+impl Loaded {
+    fn read(config: &Config, mode: config::Mode) -> anyhow::Result<Self> {
+        let (policies, digest) = load_policies(config)?;
+        let event = Event::PoliciesLoaded {
+            policies: policies.iter().count() as u64,
+            digest,
+            mode,
+        };
+        let in_force = InForce { policies, mode };
+        Ok(Self { in_force, event })
+    }
+}
+
+/// That these policies are in force is nothing to overlook when they do not count.
+fn announce(mode: config::Mode) {
+    if mode == config::Mode::Observe {
+        tracing::warn!(
+            "POLICY IS ONLY OBSERVED ([policy] mode = \"observe\"): what it denies or would hold passes, and is recorded"
+        );
+    }
+    metrics::metrics().policy_mode(mode);
+}
+
+/// The policies, and of the configuration whether they count: the rest of it is read at the daemon's start only.
 async fn reload_policies(house: &House, config: &Config) {
-    match load_policies(config) {
-        Ok(policies) => {
-            house.gate.replace_policies(policies).await;
-            tracing::info!(dir = %config.policies.display(), "policies reloaded");
-        }
+    match reload(house, config).await {
+        Ok(()) => tracing::info!(dir = %config.policies.display(), "policies reloaded"),
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
     }
+}
+
+async fn reload(house: &House, config: &Config) -> anyhow::Result<()> {
+    let mode = Config::load(&config.file)?.policy.mode;
+    let Loaded { in_force, event } = Loaded::read(config, mode)?;
+    // On record before anything passes by them.
+    house.record.append(event).await?;
+    house.gate.replace_policies(in_force).await;
+    announce(mode);
+    Ok(())
 }
 
 fn sandbox(config: &Config) -> launch::Sandbox {
@@ -464,21 +503,27 @@ fn sandbox(config: &Config) -> launch::Sandbox {
     }
 }
 
-/// The policies, with reviewers in the configuration for every hold.
-pub(crate) fn load_policies(config: &Config) -> anyhow::Result<Policies> {
+/// The policies, with reviewers in the configuration for every hold, and the digest of their files.
+pub(crate) fn load_policies(config: &Config) -> anyhow::Result<(Policies, Digest)> {
     let dir = config.policies.display();
     let sources = policy_dir::read_policies(&config.policies)?;
     let policies = Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the policies in {dir} are not valid:\n{}", lines.join("\n"))
     })?;
+    for doubt in policies.doubts(&sources, Catalog::built_in()) {
+        tracing::warn!("{dir}/{doubt}");
+    }
     for (group, policy) in policies.reviewer_groups() {
         anyhow::ensure!(
             config.reviewers.contains_key(group),
             "policy {policy} in {dir} asks the reviewers of \"{group}\", and the configuration has no [reviewers.{group}]: nobody could ever approve"
         );
     }
-    Ok(policies)
+    let parts = sources
+        .iter()
+        .flat_map(|source| [source.file.as_bytes(), source.text.as_bytes()]);
+    Ok((policies, Digest::of(&parts.collect::<Vec<_>>())))
 }
 
 /// Two descriptors for every connection of every session take more than the soft limit that programs which use select(2) need.
@@ -533,6 +578,7 @@ fn scrape(house: &Arc<House>) -> Scrape {
 
 fn status(house: &House) -> serde_json::Value {
     let refusals = house.kernel.refusals().unwrap_or_default();
+    let in_force = house.gate.in_force();
     let refusals: Vec<_> = refusals
         .iter()
         .map(|(reason, count)| json!({"reason": reason.name(), "count": count}))
@@ -540,6 +586,10 @@ fn status(house: &House) -> serde_json::Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "sessions": house.sessions.count(),
+        "policy": {
+            "mode": in_force.mode,
+            "policies": in_force.policies.iter().count(),
+        },
         "links": house.kernel.links(),
         "refusals": refusals,
         "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),

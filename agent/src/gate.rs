@@ -1,36 +1,41 @@
 //! Every reason an operation can be stopped.
 
 mod outcome;
+mod ruling;
 
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
     operation::Operation,
-    policy::{Decision, Denial, Hold, Policies, Terms},
+    policy::{Decision, Denial, Hold, Terms},
     refusal::{Kind, Refusal, describe},
 };
 use http::HeaderMap;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
     approvals::{
         Approvals, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent, Ticket,
         Verdict,
     },
-    config::HoldSettings,
+    config::{HoldSettings, Mode},
     interim::{Interims, MOST_PER_REQUEST},
     metrics::metrics,
-    record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
+    record::{Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
+use ruling::{Demand, Ruling};
 
 pub use outcome::Outcome;
+pub use ruling::{InForce, Lease};
 
 /// Judges operations. Nothing goes upstream without a [`Permit`], and only [`Gate::admit`] makes one.
 pub struct Gate {
-    policies: ArcSwap<Policies>,
+    in_force: ArcSwap<InForce>,
+    /// Tells of every change of what may pass.
+    changes: watch::Sender<()>,
     record: Record,
     approvals: Approvals,
     settings: HoldSettings,
@@ -76,7 +81,7 @@ impl Patience {
 
 /// The right to carry out one operation, once.
 pub struct Permit {
-    terms: Terms,
+    ruling: Ruling,
     consent: Consent,
 }
 
@@ -104,24 +109,38 @@ enum Answered {
 pub struct Permits {
     permits: Vec<Permit>,
     outcome: Outcome,
+    changes: watch::Receiver<()>,
 }
 
 impl Permits {
     /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
     #[must_use]
     pub fn spend(self) -> Outcome {
+        self.spend_lasting().0
+    }
+
+    /// As [`Self::spend`], for what goes on after it was sent: until the lease is up.
+    #[must_use]
+    pub fn spend_lasting(self) -> (Outcome, Lease) {
         let mut outcome = self.outcome;
+        let mut rulings = Vec::with_capacity(self.permits.len());
         for permit in self.permits {
+            rulings.push(permit.ruling);
             if let Consent::Grant(used) = permit.consent {
                 outcome.lives_by(used);
             }
         }
-        outcome
+        let changes = self.changes;
+        (outcome, Lease { rulings, changes })
     }
 
     /// On which terms each operation may happen.
     pub fn terms(&self) -> impl Iterator<Item = &Terms> {
-        self.permits.iter().map(|permit| &permit.terms)
+        let demands = self.permits.iter().map(|permit| permit.ruling.demand());
+        demands.filter_map(|demand| match demand {
+            Demand::Pass(terms) | Demand::Ask(Hold { terms, .. }) => Some(terms),
+            Demand::Refuse(_) => None,
+        })
     }
 }
 
@@ -129,13 +148,13 @@ impl Permits {
 struct Judged<'a> {
     id: OperationId,
     operation: &'a Operation,
-    decision: Decision,
+    ruling: Ruling,
 }
 
 impl Judged<'_> {
     /// Before anything goes on: the intent to change something, and what people are asked about.
     fn must_be_on_disk(&self) -> bool {
-        self.operation.action.mutates() || matches!(self.decision, Decision::Hold(_))
+        self.operation.action.mutates() || matches!(self.ruling.demand(), Demand::Ask(_))
     }
 }
 
@@ -143,24 +162,37 @@ impl Gate {
     /// A gate with these policies.
     #[must_use]
     pub fn new(
-        policies: Policies,
+        in_force: InForce,
         record: Record,
         approvals: Approvals,
         settings: HoldSettings,
     ) -> Self {
         Self {
-            policies: ArcSwap::from_pointee(policies),
+            in_force: ArcSwap::from_pointee(in_force),
+            changes: watch::Sender::new(()),
             record,
             approvals,
             settings,
         }
     }
 
-    /// Puts other policies in force, for every operation from now on. Grants that they would not allow end.
-    pub async fn replace_policies(&self, policies: Policies) {
-        let rules = policies.hold_rules().collect();
-        self.policies.store(Arc::new(policies));
+    /// Puts other policies in force, for every operation from now on and for what lasts. Grants that they would not allow end.
+    pub async fn replace_policies(&self, in_force: InForce) {
+        let rules = in_force.policies.hold_rules().collect();
+        self.in_force.store(Arc::new(in_force));
         self.approvals.policies_changed(rules).await;
+        self.reconsider();
+    }
+
+    /// Has everything that lasts judged again: what let it pass may be gone.
+    pub fn reconsider(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// The policies in force.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
     }
 
     /// Lets pass what one request asks for, all of it or nothing.
@@ -179,10 +211,15 @@ impl Gate {
         if operations.is_empty() {
             return Err(Refusal::malformed("it asks for nothing at all"));
         }
+        let changes = self.changes.subscribe();
         let judged: Vec<_> = operations.iter().map(|op| self.judge(asker, op)).collect();
         let outcome = self.record_intents(asker, &judged).await?;
         match self.pass(asker, &judged).await {
-            Ok(permits) => Ok(Permits { permits, outcome }),
+            Ok(permits) => Ok(Permits {
+                permits,
+                outcome,
+                changes,
+            }),
             Err(refusal) => {
                 outcome.refused();
                 Err(refusal)
@@ -208,20 +245,17 @@ impl Gate {
     ) -> Result<Vec<Permit>, Refusal> {
         let mut permits = Vec::with_capacity(judged.len());
         for (judged, answered) in judged.iter().zip(answers) {
-            let (terms, consent) = match (&judged.decision, answered) {
-                (Decision::Allow(terms), Answered::NotAsked) => (terms, Consent::Policy),
-                (Decision::Hold(hold), Answered::Approved(spent)) => {
-                    (&hold.terms, Consent::Approval { _spent: spent })
-                }
-                (Decision::Hold(hold), Answered::Granted(ticket)) => {
-                    let used = self.use_grant(judged.operation, ticket).await?;
-                    (&hold.terms, Consent::Grant(used))
+            let consent = match (judged.ruling.demand(), answered) {
+                (Demand::Pass(_), Answered::NotAsked) => Consent::Policy,
+                (Demand::Ask(_), Answered::Approved(spent)) => Consent::Approval { _spent: spent },
+                (Demand::Ask(_), Answered::Granted(ticket)) => {
+                    Consent::Grant(self.use_grant(judged.operation, ticket).await?)
                 }
                 // Cannot be: the denied are refused before, and whoever is held was asked about.
                 _ => return Err(Refusal::malformed("no decision was made about it")),
             };
-            let terms = terms.clone();
-            permits.push(Permit { terms, consent });
+            let ruling = judged.ruling.clone();
+            permits.push(Permit { ruling, consent });
         }
         Ok(permits)
     }
@@ -243,32 +277,59 @@ impl Gate {
     /// Whether people would be asked about one of these, so that all of its content is needed.
     #[must_use]
     pub fn would_hold(&self, session: &Session, operations: &[Operation]) -> bool {
-        let policies = self.policies.load();
-        operations.iter().any(|operation| {
-            matches!(
-                policies.decide_at(&session.principal, operation, Some(Timestamp::now())),
-                Decision::Hold(_)
-            )
-        })
+        let in_force = self.in_force.load();
+        let now = Some(Timestamp::now());
+        let decide = |operation| {
+            in_force
+                .policies
+                .decide_at(&session.principal, operation, now)
+        };
+        in_force.mode == Mode::Enforce
+            && operations
+                .iter()
+                .any(|operation| matches!(decide(operation), Decision::Hold(_)))
     }
 
-    /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
+    /// Whether this passes outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
-        matches!(self.decide(session, operation), Decision::Allow(_))
+        matches!(self.rule(session, operation).demand(), Demand::Pass(_))
     }
 
-    fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
-        let decision = self.decide(&asker.session, operation);
-        metrics().judged(operation, &decision);
-        Judged {
-            id: OperationId::random(),
-            operation,
-            decision,
+    /// Returns once an operation that was admitted and lasts would no longer be, with what policy says now.
+    pub async fn no_longer_allows(
+        &self,
+        session: &Session,
+        operation: &Operation,
+        mut lease: Lease,
+    ) -> String {
+        loop {
+            // The sender lives as long as `self`.
+            let _ = lease.changes.changed().await;
+            let now = self.rule(session, operation);
+            match now.demand() {
+                Demand::Pass(_) => {}
+                // People have approved just this.
+                Demand::Ask(_) if lease.rulings.contains(&now) => {}
+                Demand::Ask(_) => {
+                    return format!("{} now needs an approval", describe(operation));
+                }
+                Demand::Refuse(denial) => return denial.reason.clone(),
+            }
         }
     }
 
-    fn decide(&self, session: &Session, operation: &Operation) -> Decision {
+    fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
+        let ruling = self.rule(&asker.session, operation);
+        metrics().judged(operation, &ruling.decision, ruling.mode);
+        Judged {
+            id: OperationId::random(),
+            operation,
+            ruling,
+        }
+    }
+
+    fn rule(&self, session: &Session, operation: &Operation) -> Ruling {
         let deny = |why: &str| {
             let reason = format!("{} {why}", describe(operation));
             Decision::Deny(Denial {
@@ -277,12 +338,12 @@ impl Gate {
             })
         };
         if let Some(objection) = session.standing.objection(operation) {
-            return deny(&objection);
+            return Ruling::beyond_policy(deny(&objection));
         }
+        let in_force = self.in_force.load();
         let now = Some(Timestamp::now());
-        match self
+        let decision = match in_force
             .policies
-            .load()
             .decide_at(&session.principal, operation, now)
         {
             Decision::Hold(_) if !operation.is_complete() => {
@@ -294,6 +355,10 @@ impl Gate {
                 deny("has a reply that policy wants masked (@mask), which this version cannot do")
             }
             decision => decision,
+        };
+        Ruling {
+            decision,
+            mode: in_force.mode,
         }
     }
 
@@ -310,7 +375,7 @@ impl Gate {
             Judged {
                 id,
                 operation,
-                decision,
+                ruling,
             },
         ) in judged.iter().enumerate()
         {
@@ -318,7 +383,7 @@ impl Gate {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
                 operation: OperationRecord::new(id.clone(), operation),
-                decision: DecisionRecord::from(decision),
+                decision: ruling.record(),
             };
             let written = if Some(place) == last_to_sync {
                 self.record.append(event).await
@@ -334,13 +399,11 @@ impl Gate {
     /// Policies may have been replaced while people thought.
     fn refuse_overtaken(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Result<(), Refusal> {
         for Judged {
-            operation,
-            decision,
-            ..
+            operation, ruling, ..
         } in judged
         {
-            if matches!(decision, Decision::Hold(_))
-                && self.decide(&asker.session, operation) != *decision
+            if matches!(ruling.demand(), Demand::Ask(_))
+                && self.rule(&asker.session, operation) != *ruling
             {
                 return Err(Refusal::overtaken(operation));
             }
@@ -358,19 +421,19 @@ impl Gate {
         for Judged {
             id,
             operation,
-            decision,
+            ruling,
         } in judged
         {
-            tickets.push(match decision {
-                Decision::Hold(hold) => Some(self.ask(asker, id, operation, hold).await?),
-                Decision::Allow(_) | Decision::Deny(_) => None,
+            tickets.push(match ruling.demand() {
+                Demand::Ask(hold) => Some(self.ask(asker, id, operation, hold).await?),
+                Demand::Pass(_) | Demand::Refuse(_) => None,
             });
         }
         let deadline = asker.patience.deadline();
         let mut answers = Vec::with_capacity(judged.len());
         for (judged, ticket) in judged.iter().zip(tickets) {
-            answers.push(match (&judged.decision, ticket) {
-                (Decision::Hold(hold), Some(ticket)) => {
+            answers.push(match (judged.ruling.demand(), ticket) {
+                (Demand::Ask(hold), Some(ticket)) => {
                     self.wait(asker, judged.operation, hold, ticket, deadline)
                         .await?
                 }
@@ -460,12 +523,10 @@ impl Patience {
 
 fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
     for Judged {
-        operation,
-        decision,
-        ..
+        operation, ruling, ..
     } in judged
     {
-        if let Decision::Deny(denial) = decision {
+        if let Demand::Refuse(denial) = ruling.demand() {
             return Err(Refusal::denied(operation, denial));
         }
     }

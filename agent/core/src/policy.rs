@@ -5,6 +5,7 @@
 mod annotations;
 pub mod asks;
 mod decide;
+mod doubts;
 pub mod editor;
 mod entities;
 pub mod explain;
@@ -76,6 +77,15 @@ pub struct Terms {
     pub masks: BTreeSet<String>,
     /// The fullest recording (`@record`) any of them asks for.
     pub record: Recording,
+}
+
+impl Terms {
+    /// No policy's.
+    pub const NONE: Self = Self {
+        policies: Vec::new(),
+        masks: BTreeSet::new(),
+        record: Recording::Summary,
+    };
 }
 
 /// How much of an operation the record keeps.
@@ -256,6 +266,24 @@ impl Policies {
             Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
             Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
         }
+    }
+
+    /// What is odd about policies that were loaded from `sources`, and stops nothing: rules that can never match or never matter.
+    #[must_use]
+    pub fn doubts(&self, sources: &[Source], known: &dyn KnownActions) -> Vec<Problem> {
+        doubts::about(&self.rules, sources, known)
+    }
+
+    /// The Cedar schema of what policies may name, for people and their editors: the types, the groups, every service, and
+    /// the methods that these policies name.
+    #[must_use]
+    pub fn schema(&self, catalog: &Catalog) -> String {
+        let methods = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.policy.entity_literals());
+        let methods = methods.map(|literal| literal.id().unescaped().to_owned());
+        schema::for_people(methods, catalog)
     }
 
     /// Every policy, in the order read.

@@ -34,6 +34,9 @@ enum Command {
     Check {
         /// The directory
         dir: PathBuf,
+        /// Fail on warnings, too: rules that can never match or never matter. In CI (CI=true) it always does
+        #[arg(long)]
+        strict: bool,
     },
     /// Run the cases in *.test.toml against the policies beside them
     Test(test::Args),
@@ -53,7 +56,7 @@ enum Command {
 /// When anything is wrong, or something cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let done = match &args.command {
-        Command::Check { dir } => check(dir),
+        Command::Check { dir, strict } => check(dir, *strict || in_ci()),
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args).await,
         Command::Backtest(args) => return backtest::run(args).await,
@@ -63,14 +66,30 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn check(dir: &Path) -> anyhow::Result<()> {
+fn check(dir: &Path, strict: bool) -> anyhow::Result<()> {
     let policies = load(dir)?;
+    let doubts = policies.doubts(&read_policies(dir)?, Catalog::built_in());
+    if strict && !doubts.is_empty() {
+        return Err(complain(dir, &doubts));
+    }
+    for doubt in &doubts {
+        eprintln!("warning: {}", dir.join(doubt.to_string()).display());
+    }
     println!(
-        "{}: {} policies, nothing wrong",
+        "{}: {} policies, nothing wrong{}",
         dir.display(),
-        policies.iter().count()
+        policies.iter().count(),
+        if doubts.is_empty() {
+            ""
+        } else {
+            " but for what is warned of"
+        }
     );
     Ok(())
+}
+
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"))
 }
 
 fn load(dir: &Path) -> anyhow::Result<Policies> {
@@ -95,7 +114,7 @@ mod tests {
     #[test]
     fn a_directory_without_policies_is_no_success() {
         let empty = tempfile::tempdir().expect("a directory");
-        assert!(check(empty.path()).is_err());
+        assert!(check(empty.path(), false).is_err());
     }
 
     #[test]
@@ -106,7 +125,19 @@ mod tests {
             "permit(principal, action resource);",
         )
         .expect("a file");
-        let error = check(dir.path()).expect_err("it is wrong");
+        let error = check(dir.path(), false).expect_err("it is wrong");
         assert!(error.to_string().ends_with(": 1 problem"), "{error}");
+    }
+
+    #[test]
+    fn a_policy_that_never_matches_is_a_warning_and_with_strict_a_failure() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let never = "forbid(principal == Principal::\"ci\", action, resource);";
+        std::fs::write(dir.path().join("a.cedar"), never).expect("a file");
+        check(dir.path(), false).expect("it can be loaded");
+        let error = check(dir.path(), true).expect_err("it never matches");
+        assert!(error.to_string().ends_with(": 1 problem"), "{error}");
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+        check(&shipped, true).expect("what ships has no such rules");
     }
 }

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     approvals::{ApprovalId, GrantId, GrantRecord},
+    config::Mode,
     refusals::Refused,
     session::{SessionId, User, random_id},
 };
@@ -52,6 +53,15 @@ pub enum Event {
     DaemonStarted {
         /// Of the program.
         version: Text,
+    },
+    /// These policies are in force from here on: at the daemon's start, and whenever they are reloaded.
+    PoliciesLoaded {
+        /// How many there are.
+        policies: u64,
+        /// The SHA-256 of their files, in order.
+        digest: Digest,
+        /// Whether what they say counts.
+        mode: Mode,
     },
     /// The daemon ends in good order.
     DaemonStopped {
@@ -115,6 +125,17 @@ pub enum Event {
         name: Option<Text>,
         /// Who connected.
         process: Option<Process>,
+    },
+    /// A connection that was passed through, unopened, was cut: policy had allowed it, and no longer does.
+    ConnectionCut {
+        /// The session.
+        session: SessionId,
+        /// The connection's number, unique while the daemon runs.
+        connection: u64,
+        /// The host and port.
+        destination: Text,
+        /// What policy says now.
+        reason: Text,
     },
     /// A connection was closed before any operation was read from it.
     ConnectionRefused {
@@ -336,6 +357,7 @@ impl Event {
     pub fn session(&self) -> Option<&SessionId> {
         match self {
             Self::DaemonStarted { .. }
+            | Self::PoliciesLoaded { .. }
             | Self::DaemonStopped { .. }
             | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
@@ -347,6 +369,7 @@ impl Event {
             | Self::SessionAdopted { session, .. }
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
+            | Self::ConnectionCut { session, .. }
             | Self::ConnectionRefused { session, .. }
             | Self::ContainerCreated { session, .. }
             | Self::RequestRefused { session, .. }

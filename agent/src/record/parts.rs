@@ -107,6 +107,9 @@ pub struct DecisionRecord {
     pub policies: Vec<PolicyRecord>,
     /// Why, for hold and deny.
     pub reason: Option<Text>,
+    /// Policy was only observed: it held or denied, nobody was asked, and the operation passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// What policy says.
@@ -169,6 +172,7 @@ impl From<&Decision> for DecisionRecord {
                 .map(PolicyRecord::from)
                 .collect(),
             reason: reason.map(Text::from),
+            observed: false,
         }
     }
 }

@@ -13,6 +13,12 @@ use crate::{
 pub(in crate::cli) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
+        Event::PoliciesLoaded { policies, mode, .. } => {
+            format!(
+                "policy      {policies} policies loaded, mode {}",
+                mode.name()
+            )
+        }
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
@@ -34,6 +40,12 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             within(" ", name.as_ref()),
             from(process.as_ref())
         ),
+        Event::ConnectionCut {
+            connection,
+            destination,
+            reason,
+            ..
+        } => format!("connection  {connection} to {destination} cut: {reason}"),
         Event::ConnectionRefused {
             connection,
             destination,
@@ -188,6 +200,10 @@ fn intent(operation: &OperationRecord, decision: &DecisionRecord) -> String {
         some => format!(" by {}", some.join(", ")),
     };
     let reason = within(": ", decision.reason.as_ref());
+    let verdict = match decision.observed {
+        true => format!("PASSED, policy is only observed: it would have been {verdict}"),
+        false => verdict.to_owned(),
+    };
     format!(
         "operation   {} {} {} {verdict}{policies}{reason}",
         operation.id, operation.action, operation.resource
