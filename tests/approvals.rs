@@ -131,7 +131,7 @@ fn a_grant_covers_more_of_the_same_over_restarts_until_it_is_revoked() {
     );
     assert!(refused.expect_err("too long").contains("at most"));
     let grant: Value = world.holdpoint_json(&grant).expect("granted");
-    held.finish().succeeded();
+    let _ = held.finish().succeeded();
     assert!(read(&agent, STAGING_DB_URL, "10").ends_with("\n200"));
     world.kill_daemon().expect("it was running");
     world.start_daemon().expect("it starts again");

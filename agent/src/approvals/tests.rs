@@ -63,7 +63,7 @@ fn settings(dir: &TempDir) -> Settings {
 
 fn session(uid: u32, subject: &str) -> Arc<Session> {
     Arc::new(Session {
-        id: crate::session::SessionId::random(),
+        id: SessionId::random(),
         principal: Principal {
             issuer: "https://issuer".into(),
             subject: subject.into(),

@@ -120,6 +120,12 @@ impl Bench {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", "Bearer hush".parse().expect("a value"));
         headers.insert("user-agent", "gcloud".parse().expect("a value"));
+        let mut ask = Self::ask(session, &operation);
+        ask.request = RequestView::new(&operation, &headers, b"{\"a\":1}");
+        self.state.approvals.hold(ask).await.expect("held")
+    }
+
+    fn ask(session: &Arc<Session>, operation: &Operation) -> HoldAsk {
         let rule = HoldRule {
             policy: PolicyRef {
                 id: "deletes".into(),
@@ -132,18 +138,17 @@ impl Bench {
             reason: Some("deletes are for people".into()),
             grantable: BTreeSet::from([Scope::Resource]),
         };
-        let ask = HoldAsk {
+        HoldAsk {
             session: Arc::clone(session),
             operation: OperationId::random(),
-            request: RequestView::new(&operation, &headers, b"{\"a\":1}"),
+            request: RequestView::new(operation, &HeaderMap::new(), b""),
             digest: operation.digest,
             project: None,
             hold: Hold {
                 rules: vec![rule],
                 terms: Terms::default(),
             },
-        };
-        self.state.approvals.hold(ask).await.expect("held")
+        }
     }
 
     async fn open(&self, session: &Arc<Session>) {
@@ -494,4 +499,45 @@ async fn a_grant_is_made_listed_and_revoked() {
     assert!(again.expect_err("over").to_string().contains("no grant"));
     let pending = bench.hold(&foreign).await;
     assert!(pending.id().as_str().starts_with("ap-"));
+}
+
+/// Prints what it takes; timing is for people to judge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_holds_are_a_short_list() {
+    let bench = bench(&own_name(), nobody()).await;
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("readable");
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|it| it.parse::<usize>().ok());
+        pages.expect("a number") * 4096
+    };
+    let (before, started, mut tickets) = (resident(), std::time::Instant::now(), Vec::new());
+    for _ in 0..10 {
+        let session = session(own_uid() + 1);
+        for number in 0..100 {
+            let operation = Operation::on_host(Action::NET_CONNECT, "example.com", Some(number));
+            let mut ask = Bench::ask(&session, &operation);
+            ask.request.body.text = "secret".repeat(10_000);
+            tickets.push(bench.state.approvals.hold(ask).await.expect("held"));
+        }
+    }
+    let held = started.elapsed();
+    let started = std::time::Instant::now();
+    let answer = bench
+        .raw(b"GET /v1/approvals?state=pending HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    println!(
+        "1000 holds of 60 KB in {held:?}, {} KiB more in memory; the list: {} KiB in {:?}",
+        resident().saturating_sub(before) / 1024,
+        answer.len() / 1024,
+        started.elapsed()
+    );
+    assert_eq!(answer.matches("\"pending\"").count(), 1000);
+    assert!(
+        !answer.contains("secret") && answer.len() < 2 << 20,
+        "{}",
+        answer.len()
+    );
 }

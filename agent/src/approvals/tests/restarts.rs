@@ -10,7 +10,13 @@ use super::*;
 impl Bench {
     /// As after `kill -9`: nothing is told to anybody.
     pub(super) async fn restart(self) -> Self {
-        let Self { session, dir, .. } = self;
+        let Self {
+            session,
+            dir,
+            approvals,
+            record,
+        } = self;
+        drop((approvals, record));
         let (record, approvals) = open(&dir).await;
         Self {
             approvals,
@@ -187,7 +193,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// Everything that people said and that ran, of one approval.
 #[derive(Debug, Default)]
 struct Account {
-    approvers: std::collections::BTreeSet<u32>,
+    approvers: BTreeSet<u32>,
     ran: u32,
 }
 
@@ -226,10 +232,10 @@ proptest! {
                             accounts.entry(id.clone()).or_default().approvers.insert(uid);
                         }
                     },
-                    Step::Deny(what) => if let Some(id) = &latest[what] {
-                        if bench.say(id, Answer::Deny).await.is_ok() {
-                            accounts.remove(id);
-                        }
+                    Step::Deny(what) => if let Some(id) = &latest[what]
+                        && bench.say(id, Answer::Deny).await.is_ok()
+                    {
+                        accounts.remove(id);
                     },
                     Step::Late => {
                         time::pause();
