@@ -14,7 +14,7 @@ use holdpoint_tests::{
     world::{Settings, World},
 };
 
-const SIZE: (u16, u16) = (100, 26);
+const SIZE: (u16, u16) = (100, 32);
 
 /// Draws `holdpoint review` into SVG files.
 #[derive(Parser)]
@@ -48,7 +48,7 @@ fn main() -> anyhow::Result<()> {
         binary.display(),
         config.display()
     );
-    let terminal = Terminal::start(&command, SIZE, &[("COLORTERM", "")]);
+    let terminal = Terminal::start(&command, SIZE, &[("NO_COLOR", "")]);
     fs::create_dir_all(&args.dir)?;
     let keep = |name: &str| {
         let drawn = svg::draw(&terminal.coloured_screen()?, SIZE);

@@ -96,8 +96,13 @@ fn who(page: &mut Page, known: &Known) {
             if !about.groups.is_empty() {
                 page.field("groups", &about.groups);
             }
-            for (name, value) in &about.claims {
-                page.field("claim", &format!("{name} = {value}"));
+            if !about.claims.is_empty() {
+                let claims: Vec<_> = about
+                    .claims
+                    .iter()
+                    .map(|(name, value)| format!("{name}={value}"))
+                    .collect();
+                page.field("claims", &claims.join("; "));
             }
         }
     }
@@ -132,15 +137,6 @@ fn why(page: &mut Page, view: &ApprovalView) {
         let comment = answer.comment.as_deref().unwrap_or("no comment");
         page.field(verb, &format!("{}: {comment}", answer.reviewer));
     }
-    page.field(
-        "waiting",
-        &format!(
-            "since {}, connections: {}",
-            view.opened_at.strftime("%H:%M:%SZ"),
-            view.waiting
-        ),
-    );
-    page.field("digest", &view.digest.to_string());
 }
 
 fn asked(rule: &RuleView) -> String {
@@ -195,6 +191,7 @@ fn request(page: &mut Page, detail: &Detail) {
     page.heading("THE REQUEST (secrets are masked)");
     page.quote(&request_text(&detail.request));
     let body = &detail.request.body;
+    page.field("digest", &detail.request.approval.digest.to_string());
     if body.cut {
         let text = format!(
             "The body goes on: {} bytes in all. The digest covers all of it.",

@@ -162,14 +162,17 @@ impl Inbox {
         let old = std::mem::take(&mut self.entries);
         let arrived = entries.keys().filter(|id| !old.contains_key(*id)).count();
         let mut left = Vec::new();
-        let mut answered: Vec<ApprovalId> = Vec::new();
         for (id, entry) in old {
-            if let hash_map::Entry::Vacant(place) = entries.entry(id) {
-                left.extend((!entry.gone).then(|| place.key().clone()));
-                place.insert(Entry {
-                    gone: true,
-                    ..entry
-                });
+            match entries.entry(id) {
+                // The list may be older than the answer.
+                hash_map::Entry::Occupied(mut place) => place.get_mut().answered = entry.answered,
+                hash_map::Entry::Vacant(place) => {
+                    left.extend((!entry.gone).then(|| place.key().clone()));
+                    place.insert(Entry {
+                        gone: true,
+                        ..entry
+                    });
+                }
             }
         }
         let was_empty = self.rows.is_empty();
