@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use holdpoint_core::identity::Principal;
 use serde::{Deserialize, Serialize};
 
+use crate::launch::Network;
+
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
 
@@ -30,6 +32,9 @@ pub struct Config {
     /// The cgroup, directly below the cgroup2 root, under which sessions get theirs.
     #[serde(default = "default_agents_cgroup")]
     pub agents_cgroup: String,
+    /// The cgroup below the cgroup2 root in which units run that open sessions. Whatever else is in it has no network.
+    #[serde(default = "default_agents_slice")]
+    pub agents_slice: PathBuf,
     /// The directory of Cedar policies.
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
@@ -65,6 +70,23 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The container engine that works for sessions. None: containers are out of their reach.
+    pub containers: Option<Containers>,
+}
+
+/// A container engine of the host that speaks Docker's Engine API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Containers {
+    /// The engine's socket.
+    #[serde(default = "default_engine")]
+    pub engine: PathBuf,
+    /// What the engine calls Holdpoint's runtime.
+    #[serde(default = "default_runtime")]
+    pub runtime: String,
+    /// The OCI runtime that Holdpoint's hands containers on to.
+    #[serde(default = "default_oci_runtime")]
+    pub oci_runtime: PathBuf,
 }
 
 /// How sessions resolve names.
@@ -249,6 +271,9 @@ pub struct Service {
     pub hosts: Vec<String>,
     /// The issuer whose tokens bind jobs in its sandbox, one of the [[issuer]]s. None: it has no jobs.
     pub job_issuer: Option<String>,
+    /// The network its processes are in.
+    #[serde(default)]
+    pub network: Network,
     /// Who it is.
     #[serde(default)]
     pub identity: Identity,
@@ -449,6 +474,12 @@ impl Config {
         self.runtime_dir.join("truststore.jks")
     }
 
+    /// Where Holdpoint's OCI runtime asks whose a container is.
+    #[must_use]
+    pub fn containers_socket(&self) -> PathBuf {
+        self.runtime_dir.join("containers.sock")
+    }
+
     /// The directory of the sled database.
     #[must_use]
     pub fn record_dir(&self) -> PathBuf {
@@ -493,6 +524,23 @@ fn default_bpf_dir() -> PathBuf {
 
 fn default_agents_cgroup() -> String {
     "holdpoint".into()
+}
+
+/// Where systemd has `holdpoint-agents.slice` (systemd.slice(5)).
+fn default_agents_slice() -> PathBuf {
+    "holdpoint.slice/holdpoint-agents.slice".into()
+}
+
+fn default_engine() -> PathBuf {
+    "/run/docker.sock".into()
+}
+
+fn default_runtime() -> String {
+    "holdpoint".into()
+}
+
+fn default_oci_runtime() -> PathBuf {
+    "runc".into()
 }
 
 fn default_policies() -> PathBuf {

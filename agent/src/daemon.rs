@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -27,10 +28,12 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     adoption::{self, Adopted},
     allowance::Memory,
+    alone::Alone,
     approvals::Approvals,
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
+    containers::{self, Containers},
     control::{self, ControlState, Logins},
     credential::Credentials,
     dns, doctor,
@@ -46,6 +49,7 @@ use crate::{
     refusals::{Refusals, Refused, RefusedBy},
     service::Services,
     session::Sessions,
+    slice,
     tls::{self, Authority},
     upstream::Upstream,
 };
@@ -89,6 +93,8 @@ pub struct House {
     pub google: config::Google,
     /// What resolvers say of names that policy does not know.
     pub unknown_names: config::UnknownNames,
+    /// The way to the container engine, where sessions have one.
+    pub containers: Option<Containers>,
     /// Whether sessions outlive this daemon when it is told to stop.
     pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
@@ -172,6 +178,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
     );
     prepare_dirs(&config)?;
+    kernel::make_pin_dir(&config.bpf_dir)?;
+    let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
     let policies = load_policies(&config)?;
     let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
@@ -196,11 +204,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         launcher: launcher.socket().to_owned(),
         runtime_dir: config.runtime_dir.clone(),
         project: config.google.project.clone(),
+        containers: config.containers.is_some(),
         sandbox: sandbox(&config),
     };
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
+    let slice = cgroup2_root.join(&config.agents_slice);
+    let watched = slice::id(&slice)?;
+    let kernel = Kernel::attach(
+        &config.bpf_dir,
+        &cgroup2_root,
+        &agents,
+        &known,
+        watched.is_some().then_some(slice.as_path()),
+    )?;
     let guard = match options.unguarded {
         true => Guard::none(),
         false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
@@ -239,6 +256,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         site,
         google: config.google.clone(),
         unknown_names: config.dns.unknown_names,
+        containers: config.containers.as_ref().map(Containers::new),
         sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
@@ -250,10 +268,16 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     )?;
     let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(slice::watch(house.clone(), slice, watched));
+    keep_beating(house.clone())?;
     tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
     if let Some(address) = config.metrics.listen {
         tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
+    if house.containers.is_some() {
+        let socket = containers::bind(&config.containers_socket())?;
+        tokio::spawn(containers::answer_runtimes(house.clone(), socket));
     }
     let runs = RunListener::bind(&config.run_socket())?;
     house
@@ -266,9 +290,19 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     for session in adopted {
         sessions.spawn(adoption::serve(house.clone(), session));
     }
+    tokio::spawn(containers::remove_leftovers(house.clone()));
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let end = serve(&house, &config, &runs, &mut sessions, control, guard).await?;
+    let end = serve(
+        &house,
+        &config,
+        &runs,
+        &mut sessions,
+        control,
+        guard,
+        &mut launcher,
+    )
+    .await?;
 
     notify("STOPPING=1");
     let reason = match &end {
@@ -294,6 +328,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     }
 }
 
+/// Says that this daemon runs, for as long as it does: a frozen one's listeners would keep every client waiting. On a thread of its own,
+/// so that sessions that keep the daemon busy do not make it look frozen.
+fn keep_beating(house: Arc<House>) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_millis(250);
+    let beat = move || {
+        while house.kernel.beat().is_ok() {
+            thread::sleep(EVERY);
+        }
+        tracing::error!("cannot tell the kernel that this daemon runs: connections are refused");
+    };
+    let thread = thread::Builder::new().name("heartbeat".into()).spawn(beat);
+    thread.map(drop).context("cannot start a thread")
+}
+
 /// Why a daemon ends.
 enum End {
     /// By this signal.
@@ -310,6 +358,7 @@ async fn serve(
     sessions: &mut JoinSet<()>,
     mut control: tokio::task::JoinHandle<Infallible>,
     mut guard: Guard,
+    launcher: &mut Launcher,
 ) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -331,6 +380,7 @@ async fn serve(
             Some(_) = sessions.join_next() => {}
             Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
+            () = launcher.ended() => launcher.revive(),
             _ = reload.recv() => reload_policies(house, config).await,
             loss = guard.lost() => return Ok(End::Lost(loss?)),
             _ = terminate.recv() => return Ok(End::Told("SIGTERM")),

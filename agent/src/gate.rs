@@ -11,6 +11,7 @@ use holdpoint_core::{
     refusal::{Kind, Refusal, describe},
 };
 use http::HeaderMap;
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
@@ -245,7 +246,7 @@ impl Gate {
         let policies = self.policies.load();
         operations.iter().any(|operation| {
             matches!(
-                policies.decide(&session.principal, operation),
+                policies.decide_at(&session.principal, operation, Some(Timestamp::now())),
                 Decision::Hold(_)
             )
         })
@@ -278,7 +279,12 @@ impl Gate {
         if let Some(objection) = session.standing.objection(operation) {
             return deny(&objection);
         }
-        match self.policies.load().decide(&session.principal, operation) {
+        let now = Some(Timestamp::now());
+        match self
+            .policies
+            .load()
+            .decide_at(&session.principal, operation, now)
+        {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")
             }

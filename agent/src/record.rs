@@ -4,6 +4,7 @@ mod chain;
 mod event;
 mod index;
 mod parts;
+mod seen;
 mod store;
 mod text;
 mod watermark;
@@ -28,9 +29,10 @@ pub use parts::{
     DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
     Process, VoteRecord,
 };
+pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::StoredEvent;
+pub(crate) use text::{MASKED, names_a_secret, shown_value};
 pub use text::{Pairs, Text, Texts};
-pub(crate) use text::{names_a_secret, shown_value};
 
 use crate::session::SessionId;
 use index::Index;
@@ -207,6 +209,25 @@ impl Record {
         let seqs = {
             let index = self.index.read().expect("no panic while locked");
             index.events_of(id, after, limit)
+        };
+        self.read(seqs).await
+    }
+
+    /// The last `limit` synced events of a session, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn last_events_of(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> anyhow::Result<Vec<StoredEvent>> {
+        let seqs = {
+            let index = self.index.read().expect("no panic while locked");
+            index.last_events_of(id, limit)
         };
         self.read(seqs).await
     }

@@ -2,6 +2,7 @@
 //! a plain `cargo xtask test` says that it did not; `cargo xtask test --vm` runs it in virtual machines with other kernels and systemds.
 
 mod container;
+mod dropins;
 mod package;
 mod service;
 mod work;

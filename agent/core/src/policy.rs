@@ -3,20 +3,39 @@
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
 mod annotations;
+pub mod asks;
 mod decide;
+pub mod editor;
 mod entities;
+pub mod explain;
+mod index;
+mod kept;
 mod load;
+mod reads;
+pub mod replay;
 mod schema;
-mod slice;
+pub mod suggest;
 pub mod suite;
 mod traits;
+mod validate;
 mod vocabulary;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, grant::Scope, identity::Principal, operation::Operation};
+use crate::{
+    catalog::Catalog,
+    grant::Scope,
+    identity::Principal,
+    operation::{Action, Operation},
+};
+use entities::{Person, Question, Represented};
+use index::{Index, Party, Slice};
+use kept::Kept;
+use load::Rule;
+use reads::Reads;
 
 pub use vocabulary::KnownActions;
 
@@ -148,8 +167,11 @@ impl fmt::Display for Problem {
 
 /// A set of policies that was read, checked and indexed.
 pub struct Policies {
-    rules: Vec<load::Rule>,
-    slices: slice::Slices,
+    rules: Vec<Rule>,
+    index: Index,
+    people: Kept<Principal, Person>,
+    actions: Kept<Action, Party>,
+    all: OnceLock<Slice>,
 }
 
 impl Policies {
@@ -169,28 +191,71 @@ impl Policies {
         Ok(Self::of(load::rules(sources, known)?))
     }
 
-    fn of(rules: Vec<load::Rule>) -> Self {
+    fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let numbered = rules.into_iter().enumerate();
+        let rules: Vec<_> = numbered.map(|(place, rule)| rule.at(place)).collect();
         Self {
+            index: Index::new(&rules),
+            people: Kept::default(),
+            actions: Kept::default(),
+            all: OnceLock::new(),
             rules,
-            slices: slice::Slices::default(),
         }
     }
 
-    /// Decides about one operation. Never fails: what goes wrong is a Deny.
+    /// Decides about one operation at a time that is not known: a policy that asks for it (`context.now`) denies what it could
+    /// be about.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        let candidates = slice::candidates(&self.rules, principal, operation);
-        self.decide_among(&candidates, principal, operation)
+        self.decide_at(principal, operation, None)
     }
 
-    fn decide_among(
+    /// Decides about one operation at `now`. Never fails: what goes wrong is a Deny.
+    #[must_use]
+    pub fn decide_at(
         &self,
-        candidates: &[usize],
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
     ) -> Decision {
-        let slice = self.slices.of(candidates, &self.rules);
-        decide::decide(&self.rules, &slice, principal, operation)
+        self.decided(principal, operation, now)
+            .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
+    }
+
+    fn decided(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Represented<Decision> {
+        let index = &self.index;
+        let who = self.people.find(principal, |principal| {
+            let party = index.party(entities::principal_uids(principal));
+            Person::new(party, principal, None)
+        })?;
+        let what = self.actions.find(&operation.action, |action| {
+            Represented::Ok(index.party(entities::action_uids(action)))
+        })?;
+        let whom = index.party(entities::resource_uids(operation));
+        let slices = index.slices(&who.party, &what, &whom);
+        let reads = slices.iter().map(|slice| slice.reads);
+        let reads = reads.fold(Reads::default(), Reads::and);
+        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
+        let rules = &self.rules;
+        Ok(decide::decide(
+            rules, &slices, &question, principal, operation,
+        ))
+    }
+
+    /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
+    /// measured against.
+    #[must_use]
+    pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
+        let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
+        match Question::whole(principal, operation, None, None) {
+            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
+            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
+        }
     }
 
     /// Every policy, in the order read.
@@ -215,7 +280,7 @@ impl Policies {
     #[must_use]
     pub fn without(&self, policy: &PolicyRef) -> Self {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
-        Self::of(rest.cloned().collect())
+        Self::of(rest.cloned())
     }
 }
 

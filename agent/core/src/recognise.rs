@@ -11,6 +11,7 @@ pub(crate) mod multipart;
 mod path;
 mod query;
 mod resource;
+mod size;
 mod target;
 mod traits;
 mod upload;
@@ -244,8 +245,10 @@ impl<'a> Route<'a> {
             &segments,
             body.json.as_ref(),
         );
+        let size = size::of(action.id(), &query, body.json.as_ref());
         let mut operation = Operation {
             digest: Digest::of(&[]),
+            size,
             method: verb.to_owned(),
             host: self.host.clone(),
             port: None,

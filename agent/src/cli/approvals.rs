@@ -220,7 +220,8 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
     text
 }
 
-fn request_text(detail: &ApprovalDetail) -> String {
+/// The request as it would be sent, with its body made readable; not yet safe to print.
+pub(in crate::cli) fn request_text(detail: &ApprovalDetail) -> String {
     let view = &detail.approval;
     let mut text = format!("{} {}\n", view.method, view.url);
     for (name, value) in &detail.headers {

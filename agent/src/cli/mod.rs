@@ -6,6 +6,7 @@ pub mod grants;
 pub mod login;
 pub mod policy;
 pub mod recognise;
+pub mod review;
 pub mod run;
 pub mod session;
 pub mod sessions;

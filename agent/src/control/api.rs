@@ -191,7 +191,7 @@ pub struct SessionView {
 pub struct SessionDetail {
     /// The session.
     pub session: SessionView,
-    /// Its events with numbers above `after`, oldest first.
+    /// Its events with numbers above `after`, or the `last` so many; oldest first.
     pub events: Vec<StoredEvent>,
     /// What to ask for as `after` when there may be more.
     pub next: Option<u64>,
@@ -202,7 +202,11 @@ pub struct SessionDetail {
 struct Page {
     #[serde(default)]
     after: u64,
+    /// Of sessions: those that were opened at this time or before.
+    until: Option<jiff::Timestamp>,
     limit: Option<usize>,
+    /// Of a session's events, only so many, from the end.
+    last: Option<usize>,
 }
 
 impl Page {
@@ -218,9 +222,9 @@ async fn sessions(
 ) -> Answered<SessionList> {
     let page = query(page)?;
     state.record.settled().await;
-    let summaries = state
-        .record
-        .sessions(page.limit(), |summary| caller.sees(&summary.user));
+    let summaries = state.record.sessions(page.limit(), |summary| {
+        caller.sees(&summary.user) && page.until.is_none_or(|it| summary.opened_at <= it)
+    });
     let sessions = summaries.into_iter().map(|it| view(&state, it)).collect();
     Ok(Json(SessionList { sessions }))
 }
@@ -244,12 +248,15 @@ async fn session(
         .session(&id)
         .filter(|summary| caller.sees(&summary.user))
         .ok_or_else(missing)?;
-    let events = state.record.events_of(&id, page.after, page.limit()).await;
+    let events = match page.last {
+        Some(last) => state.record.last_events_of(&id, last.min(PAGE)).await,
+        None => state.record.events_of(&id, page.after, page.limit()).await,
+    };
     let events = events.map_err(|error| {
         let message = format!("the record cannot be read: {error:#}");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "record", message)
     })?;
-    let is_full = events.len() == page.limit();
+    let is_full = page.last.is_none() && events.len() == page.limit();
     Ok(Json(SessionDetail {
         session: view(&state, summary),
         next: events.last().map(|event| event.seq).filter(|_| is_full),

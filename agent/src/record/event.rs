@@ -146,6 +146,21 @@ pub enum Event {
         /// How often.
         count: u64,
     },
+    /// A container was made for a session. It starts in the session's cgroup and network, as its user.
+    ContainerCreated {
+        /// The session.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The engine's name for it.
+        container: Text,
+        /// The image it was made of.
+        image: Text,
+        /// What it shall run, as far as that is not the image's.
+        command: Texts,
+        /// What of the session it shows.
+        mounts: Texts,
+    },
     /// A request that could not be read as an operation was refused.
     RequestRefused {
         /// The session.
@@ -333,6 +348,7 @@ impl Event {
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
             | Self::ConnectionRefused { session, .. }
+            | Self::ContainerCreated { session, .. }
             | Self::RequestRefused { session, .. }
             | Self::Intent { session, .. }
             | Self::Hold { session, .. }

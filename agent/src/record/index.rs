@@ -231,6 +231,15 @@ impl Index {
         let start = entry.events.partition_point(|seq| *seq <= after);
         entry.events[start..].iter().take(limit).copied().collect()
     }
+
+    /// The numbers of this session's last events, `limit` at most, oldest first.
+    pub(super) fn last_events_of(&self, id: &SessionId, limit: usize) -> Vec<u64> {
+        let Some(entry) = self.by_session.get(id) else {
+            return Vec::new();
+        };
+        let start = entry.events.len().saturating_sub(limit);
+        entry.events[start..].to_vec()
+    }
 }
 
 impl SessionSummary {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::OperationId,
+    seen::Seen,
     text::{Pairs, Text, Texts},
 };
 
@@ -48,11 +49,11 @@ pub struct Process {
     pub pid: u32,
     /// The file it executes.
     pub executable: Option<Text>,
-    /// Its command line.
+    /// Its command line; of one that was gone already, the name of its thread.
     pub arguments: Texts,
 }
 
-/// An operation, without its content.
+/// An operation. Of its content, what policy can ask about and what is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
     /// Its name.
@@ -73,6 +74,9 @@ pub struct OperationRecord {
     pub query: Pairs,
     /// The digest of the whole canonical operation.
     pub digest: Digest,
+    /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Box<Seen>>,
 }
 
 impl OperationRecord {
@@ -89,6 +93,7 @@ impl OperationRecord {
             path: (&operation.path).into(),
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
+            seen: Some(Box::new(Seen::of(operation))),
         }
     }
 }

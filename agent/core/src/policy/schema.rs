@@ -1,8 +1,8 @@
 //! The Cedar schema that policies are validated against.
 //!
-//! A schema with all 28 thousand Google methods takes most of a second to parse, so that each set of policies gets one
-//! of its own: with the methods and services it names, and stand-ins for all the others, one for each combination that
-//! a policy can tell apart.
+//! A schema with all 28 thousand Google methods takes most of a second to parse, and the validator tries a policy with every
+//! action there is. So each policy gets a schema of its own (the same one as others like it): with the methods and services it
+//! names, and stand-ins for all the others, one for each combination that a policy can tell apart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,29 +28,52 @@ type Context = {
     body: Fields,
     readable: Bool,
     traits: Set<String>,
+    size: { vcpus: Long, accelerators: Long, instances: Long },
+    now: datetime,
 };
 ";
 
-/// The names of actions that a set of policies uses, beyond the fixed ones.
+/// The names of actions that a policy uses, beyond the fixed ones.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     pub(super) methods: BTreeMap<String, Groups>,
     pub(super) services: BTreeSet<String>,
 }
 
+/// The actions that a policy's head lets it be about.
+pub(super) enum Scope {
+    Everything,
+    /// These, and what is in them.
+    Within(BTreeSet<String>),
+}
+
+impl Scope {
+    fn includes(&self, action: &str, parents: &[&str]) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Within(names) => {
+                names.contains(action) || parents.iter().any(|parent| names.contains(*parent))
+            }
+        }
+    }
+}
+
 impl Named {
-    /// The schema, in Cedar's own syntax.
-    pub(super) fn schema(&self) -> String {
-        let mut text = TYPES.to_owned();
+    /// The schema, in Cedar's own syntax. Actions outside of `scope` are names only.
+    pub(super) fn schema(&self, scope: &Scope) -> String {
+        let mut text = Text {
+            text: TYPES.to_owned(),
+            scope,
+        };
         for group in Group::ALL.into_iter().map(Group::name).chain([GOOGLE, NET]) {
-            declare_group(&mut text, group);
+            text.declare_group(group);
         }
         for own in OWN_ACTIONS {
             let parents: &[&str] = if own.starts_with("net.") { &[NET] } else { &[] };
-            declare(&mut text, own, parents);
+            text.declare(own, parents);
         }
         for service in &self.services {
-            declare_group(&mut text, &format!("{service}.*"));
+            text.declare_group(&format!("{service}.*"));
             self.declare_stand_ins(&mut text, Some(service));
         }
         self.declare_stand_ins(&mut text, None);
@@ -58,10 +81,10 @@ impl Named {
             let service = method.split('.').next().unwrap_or_default();
             self.declare_method(&mut text, method, *groups, Some(service));
         }
-        text
+        text.text
     }
 
-    fn declare_stand_ins(&self, text: &mut String, service: Option<&str>) {
+    fn declare_stand_ins(&self, text: &mut Text<'_>, service: Option<&str>) {
         let single = Group::ALL.into_iter().map(|group| Groups::of(&[group]));
         let sets = [Groups::default(), Groups::of(&Group::ALL)];
         for groups in single.chain(sets) {
@@ -70,29 +93,42 @@ impl Named {
         }
     }
 
-    fn declare_method(&self, text: &mut String, name: &str, groups: Groups, service: Option<&str>) {
+    fn declare_method(
+        &self,
+        text: &mut Text<'_>,
+        name: &str,
+        groups: Groups,
+        service: Option<&str>,
+    ) {
         let family = service
             .filter(|service| self.services.contains(*service))
             .map(|service| format!("{service}.*"));
         let mut parents: Vec<&str> = groups.iter().map(Group::name).collect();
         parents.extend(family.as_deref());
         parents.push(GOOGLE);
-        declare(text, name, &parents);
+        text.declare(name, &parents);
     }
 }
 
-fn declare_group(text: &mut String, name: &str) {
-    writeln!(text, "action {name:?};").expect("a string takes anything");
+struct Text<'a> {
+    text: String,
+    scope: &'a Scope,
 }
 
-fn declare(text: &mut String, name: &str, parents: &[&str]) {
-    let within = match parents {
-        [] => String::new(),
-        parents => format!(" in {parents:?}"),
-    };
-    writeln!(
-        text,
-        "action {name:?}{within} appliesTo {{ principal: Principal, resource: Resource, context: Context }};"
-    )
-    .expect("a string takes anything");
+impl Text<'_> {
+    fn declare_group(&mut self, name: &str) {
+        writeln!(self.text, "action {name:?};").expect("a string takes anything");
+    }
+
+    fn declare(&mut self, name: &str, parents: &[&str]) {
+        let within = match parents {
+            [] => String::new(),
+            parents => format!(" in {parents:?}"),
+        };
+        let applies = match self.scope.includes(name, parents) {
+            true => " appliesTo { principal: Principal, resource: Resource, context: Context }",
+            false => "",
+        };
+        writeln!(self.text, "action {name:?}{within}{applies};").expect("a string takes anything");
+    }
 }

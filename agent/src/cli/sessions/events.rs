@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One line; not yet safe to print.
-pub(super) fn described(event: &Event) -> String {
+pub(in crate::cli) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
@@ -51,6 +51,18 @@ pub(super) fn described(event: &Event) -> String {
             count,
         } => refusal(refused, *pid, *count),
         Event::RefusedMore { count, .. } => format!("refused     {count} more, in other ways"),
+        Event::ContainerCreated {
+            container,
+            image,
+            command,
+            ..
+        } => {
+            let words: Vec<_> = command.as_slice().iter().map(Text::as_str).collect();
+            format!(
+                "container   {container} of {image} made: {}",
+                words.join(" ")
+            )
+        }
         Event::RequestRefused {
             request, reason, ..
         } => format!("request     {request} refused: {reason}"),
