@@ -80,17 +80,15 @@ fn open(path: &str) -> io::Result<()> {
     }
 }
 
-/// systemd mounts its directory where it is first looked at, but in the first mount namespace only (ELOOP elsewhere): then by hand.
+/// systemd mounts its directory where it is first looked at, but in the first mount namespace only (elsewhere ELOOP, or EPERM in newer
+/// kernels): then by hand.
 fn binfmt() -> io::Result<()> {
-    match writable("/proc/sys/fs/binfmt_misc/register") {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENODEV)) => {
-            unshare(CloneFlags::CLONE_NEWNS)?;
-            let (nothing, kind) = (None::<&str>, Some("binfmt_misc"));
-            mount(kind, ROOT, kind, MsFlags::empty(), nothing)?;
-            writable(&format!("{ROOT}/register"))
-        }
-        opened => opened,
-    }
+    writable("/proc/sys/fs/binfmt_misc/register").or_else(|_| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let (nothing, kind) = (None::<&str>, Some("binfmt_misc"));
+        mount(kind, ROOT, kind, MsFlags::empty(), nothing)?;
+        writable(&format!("{ROOT}/register"))
+    })
 }
 
 fn writable(path: &str) -> io::Result<()> {
