@@ -1,34 +1,43 @@
 //! Every reason an operation can be stopped.
 
 mod outcome;
+mod ruling;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
     operation::Operation,
-    policy::{Decision, Denial, Hold, Policies, Terms},
+    policy::{Decision, Denial, Hold, Terms},
     refusal::{Kind, Refusal, describe},
     target::Target,
 };
 use http::HeaderMap;
-use tokio::time::Instant;
+use jiff::Timestamp;
+use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    approvals::{Approvals, ChangeView, HoldAsk, RequestView, Spent, Ticket, Verdict},
+    approvals::{
+        Approvals, ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent,
+        Ticket, Verdict,
+    },
     config::HoldSettings,
     interim::{Interims, MOST_PER_REQUEST},
     lookup::{Asking, Lookups},
     metrics::metrics,
-    record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
+    record::{Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
+use ruling::{Demand, Ruling};
 
 pub use outcome::Outcome;
+pub use ruling::{InForce, Lease};
 
 /// Judges operations. Nothing goes upstream without a [`Permit`], and only [`Gate::admit`] makes one.
 pub struct Gate {
-    policies: ArcSwap<Policies>,
+    in_force: ArcSwap<InForce>,
+    /// Tells of every change of what may pass.
+    changes: watch::Sender<()>,
     record: Record,
     approvals: Approvals,
     lookups: Lookups,
@@ -84,29 +93,69 @@ impl Patience {
 
 /// The right to carry out one operation, once.
 pub struct Permit {
-    terms: Terms,
-    _approval: Option<Spent>,
+    ruling: Ruling,
+    consent: Consent,
+}
+
+/// Why nobody needs to be asked any more.
+enum Consent {
+    /// Policy allows it outright.
+    Policy,
+    /// People have approved it.
+    Approval { _spent: Spent },
+    /// A grant covers it.
+    Grant(GrantUse),
+}
+
+/// What waiting for people has led to, for one operation.
+enum Answered {
+    /// They were not asked.
+    NotAsked,
+    /// They approved it.
+    Approved(Spent),
+    /// They need not be asked, if the grant is still in force.
+    Granted(GrantTicket),
 }
 
 /// Permits for everything one request asks for. Whoever sends the request has to give these up.
 pub struct Permits {
     permits: Vec<Permit>,
     outcome: Outcome,
+    changes: watch::Receiver<()>,
     /// Where something that is permitted may change something: from when it is sent on, nothing that was read before counts.
-    changes: Option<Lookups>,
+    makes_stale: Option<Lookups>,
 }
 
 impl Permits {
     /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
     #[must_use]
-    pub fn spend(mut self) -> Outcome {
-        self.outcome.changes(self.changes.map(|it| it.changing()));
-        self.outcome
+    pub fn spend(self) -> Outcome {
+        self.spend_lasting().0
+    }
+
+    /// As [`Self::spend`], for what goes on after it was sent: until the lease is up.
+    #[must_use]
+    pub fn spend_lasting(self) -> (Outcome, Lease) {
+        let mut outcome = self.outcome;
+        let mut rulings = Vec::with_capacity(self.permits.len());
+        for permit in self.permits {
+            rulings.push(permit.ruling);
+            if let Consent::Grant(used) = permit.consent {
+                outcome.lives_by(used);
+            }
+        }
+        outcome.changes(self.makes_stale.map(|lookups| lookups.changing()));
+        let changes = self.changes;
+        (outcome, Lease { rulings, changes })
     }
 
     /// On which terms each operation may happen.
     pub fn terms(&self) -> impl Iterator<Item = &Terms> {
-        self.permits.iter().map(|permit| &permit.terms)
+        let demands = self.permits.iter().map(|permit| permit.ruling.demand());
+        demands.filter_map(|demand| match demand {
+            Demand::Pass(terms) | Demand::Ask(Hold { terms, .. }) => Some(terms),
+            Demand::Refuse(_) => None,
+        })
     }
 }
 
@@ -115,7 +164,7 @@ struct Judged<'a> {
     id: OperationId,
     /// With its target, where that was looked up.
     operation: Cow<'a, Operation>,
-    decision: Decision,
+    ruling: Ruling,
 }
 
 impl Judged<'_> {
@@ -125,7 +174,7 @@ impl Judged<'_> {
     }
 
     fn is_held(&self) -> bool {
-        matches!(self.decision, Decision::Hold(_))
+        matches!(self.ruling.demand(), Demand::Ask(_))
     }
 }
 
@@ -133,14 +182,15 @@ impl Gate {
     /// A gate with these policies.
     #[must_use]
     pub fn new(
-        policies: Policies,
+        in_force: InForce,
         record: Record,
         approvals: Approvals,
         lookups: Lookups,
         settings: HoldSettings,
     ) -> Self {
         Self {
-            policies: ArcSwap::from_pointee(policies),
+            in_force: ArcSwap::from_pointee(in_force),
+            changes: watch::Sender::new(()),
             record,
             approvals,
             lookups,
@@ -148,15 +198,29 @@ impl Gate {
         }
     }
 
-    /// Puts other policies in force, for every operation from now on.
-    pub fn replace_policies(&self, policies: Policies) {
-        self.policies.store(Arc::new(policies));
+    /// Puts other policies in force, for every operation from now on and for what lasts. Grants that they would not allow end.
+    pub async fn replace_policies(&self, in_force: InForce) {
+        let rules = in_force.policies.hold_rules().collect();
+        self.in_force.store(Arc::new(in_force));
+        self.approvals.policies_changed(rules).await;
+        self.reconsider();
+    }
+
+    /// Has everything that lasts judged again: what let it pass may be gone.
+    pub fn reconsider(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// The policies in force.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
     }
 
     /// Lets pass what one request asks for, all of it or nothing.
     ///
-    /// In this order: look up what policy asks about, decide, record the intent and the decision (on disk before anything that can change something
-    /// goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
+    /// In this order: look up what policy asks about, decide, record the intent and the decision (on disk before anything that can
+    /// change something goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
     /// opinion after that.
     ///
     /// # Errors
@@ -169,13 +233,15 @@ impl Gate {
         if operations.is_empty() {
             return Err(Refusal::malformed("it asks for nothing at all"));
         }
+        let changes = self.changes.subscribe();
         let judged = self.judge(asker, operations).await;
         let outcome = self.record_intents(asker, &judged).await?;
         match self.pass(asker, &judged).await {
             Ok(permits) => Ok(Permits {
                 permits,
                 outcome,
-                changes: operations
+                changes,
+                makes_stale: operations
                     .iter()
                     .any(|operation| operation.action.mutates())
                     .then(|| self.lookups.clone()),
@@ -193,9 +259,45 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
-        let permits = self.wait_for_people(asker, judged).await?;
+        let answers = self.wait_for_people(asker, judged).await?;
         self.refuse_overtaken(asker, judged).await?;
+        self.permit(judged, answers).await
+    }
+
+    async fn permit(
+        &self,
+        judged: &[Judged<'_>],
+        answers: Vec<Answered>,
+    ) -> Result<Vec<Permit>, Refusal> {
+        let mut permits = Vec::with_capacity(judged.len());
+        for (judged, answered) in judged.iter().zip(answers) {
+            let consent = match (judged.ruling.demand(), answered) {
+                (Demand::Pass(_), Answered::NotAsked) => Consent::Policy,
+                (Demand::Ask(_), Answered::Approved(spent)) => Consent::Approval { _spent: spent },
+                (Demand::Ask(_), Answered::Granted(ticket)) => {
+                    Consent::Grant(self.use_grant(&judged.operation, ticket).await?)
+                }
+                // Cannot be: the denied are refused before, and whoever is held was asked about.
+                _ => return Err(Refusal::malformed("no decision was made about it")),
+            };
+            let ruling = judged.ruling.clone();
+            permits.push(Permit { ruling, consent });
+        }
         Ok(permits)
+    }
+
+    /// Grants may have been revoked while people thought about other operations of the request.
+    async fn use_grant(
+        &self,
+        operation: &Operation,
+        ticket: GrantTicket,
+    ) -> Result<GrantUse, Refusal> {
+        let grant = ticket.grant().as_str().to_owned();
+        let used = self.approvals.use_grant(ticket).await;
+        used.map_err(|error| match error {
+            GrantUseError::Over => Refusal::grant_over(operation, &grant),
+            GrantUseError::Record(error) => not_recorded(&error),
+        })
     }
 
     /// Whether people would be asked about one of these, so that all of its content is needed.
@@ -206,31 +308,51 @@ impl Gate {
         operations: &[Operation],
     ) -> bool {
         let known = self.look_up(session, asking, operations).await;
-        let policies = self.policies.load();
-        known.iter().any(|operation| {
-            matches!(
-                policies.decide(&session.principal, operation),
-                Decision::Hold(_)
-            )
-        })
+        let is_held = |operation: &Cow<'_, Operation>| {
+            matches!(self.rule(session, operation).demand(), Demand::Ask(_))
+        };
+        known.iter().any(is_held)
     }
 
-    /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
+    /// Whether this passes outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
-        matches!(self.decide(session, operation), Decision::Allow(_))
+        matches!(self.rule(session, operation).demand(), Demand::Pass(_))
+    }
+
+    /// Returns once an operation that was admitted and lasts would no longer be, with what policy says now.
+    pub async fn no_longer_allows(
+        &self,
+        session: &Session,
+        operation: &Operation,
+        mut lease: Lease,
+    ) -> String {
+        loop {
+            // The sender lives as long as `self`.
+            let _ = lease.changes.changed().await;
+            let now = self.rule(session, operation);
+            match now.demand() {
+                Demand::Pass(_) => {}
+                // People have approved just this.
+                Demand::Ask(_) if lease.rulings.contains(&now) => {}
+                Demand::Ask(_) => {
+                    return format!("{} now needs an approval", describe(operation));
+                }
+                Demand::Refuse(denial) => return denial.reason.clone(),
+            }
+        }
     }
 
     async fn judge<'a>(&self, asker: &Asker<'_>, operations: &'a [Operation]) -> Vec<Judged<'a>> {
         let asking = asker.asking();
         let known = self.look_up(&asker.session, &asking, operations).await;
         let judge = |operation: Cow<'a, Operation>| {
-            let decision = self.decide(&asker.session, &operation);
-            metrics().judged(&operation, &decision);
+            let ruling = self.rule(&asker.session, &operation);
+            metrics().judged(&operation, &ruling.decision, ruling.mode);
             Judged {
                 id: OperationId::random(),
                 operation,
-                decision,
+                ruling,
             }
         };
         known.into_iter().map(judge).collect()
@@ -243,10 +365,11 @@ impl Gate {
         asking: &Asking,
         operations: &'a [Operation],
     ) -> Vec<Cow<'a, Operation>> {
-        let policies = self.policies.load_full();
+        let policies = &self.in_force().policies;
+        let now = Some(Timestamp::now());
         let asked: Vec<&Operation> = operations
             .iter()
-            .filter(|operation| policies.needs_target(&session.principal, operation))
+            .filter(|operation| policies.needs_target(&session.principal, operation, now))
             .collect();
         if asked.is_empty() {
             return operations.iter().map(Cow::Borrowed).collect();
@@ -265,7 +388,7 @@ impl Gate {
         operations.iter().map(with_target).collect()
     }
 
-    fn decide(&self, session: &Session, operation: &Operation) -> Decision {
+    fn rule(&self, session: &Session, operation: &Operation) -> Ruling {
         let deny = |why: &str| {
             let reason = format!("{} {why}", describe(operation));
             Decision::Deny(Denial {
@@ -274,9 +397,14 @@ impl Gate {
             })
         };
         if let Some(objection) = session.standing.objection(operation) {
-            return deny(&objection);
+            return Ruling::beyond_policy(deny(&objection));
         }
-        match self.policies.load().decide(&session.principal, operation) {
+        let in_force = self.in_force.load();
+        let now = Some(Timestamp::now());
+        let decision = match in_force
+            .policies
+            .decide_at(&session.principal, operation, now)
+        {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")
             }
@@ -286,6 +414,10 @@ impl Gate {
                 deny("has a reply that policy wants masked (@mask), which this version cannot do")
             }
             decision => decision,
+        };
+        Ruling {
+            decision,
+            mode: in_force.mode,
         }
     }
 
@@ -302,7 +434,7 @@ impl Gate {
             Judged {
                 id,
                 operation,
-                decision,
+                ruling,
             },
         ) in judged.iter().enumerate()
         {
@@ -310,7 +442,7 @@ impl Gate {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
                 operation: OperationRecord::new(id.clone(), operation),
-                decision: DecisionRecord::from(decision),
+                decision: ruling.record(),
             };
             let written = if Some(place) == last_to_sync {
                 self.record.append(event).await
@@ -330,16 +462,16 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<(), Refusal> {
         let held = judged.iter().filter(|judged| judged.is_held());
-        let (anew, decisions): (Vec<_>, Vec<_>) = held
+        let (anew, rulings): (Vec<_>, Vec<_>) = held
             .map(|judged| {
                 let mut operation = judged.operation.clone().into_owned();
                 operation.target = Target::NotLookedUp;
-                (operation, &judged.decision)
+                (operation, &judged.ruling)
             })
             .unzip();
         let now = self.look_up(&asker.session, &asker.asking(), &anew).await;
-        for (operation, decision) in now.iter().zip(decisions) {
-            if self.decide(&asker.session, operation) != *decision {
+        for (operation, ruling) in now.iter().zip(rulings) {
+            if self.rule(&asker.session, operation) != *ruling {
                 return Err(Refusal::overtaken(operation));
             }
         }
@@ -365,42 +497,28 @@ impl Gate {
         &self,
         asker: &mut Asker<'_>,
         judged: &[Judged<'_>],
-    ) -> Result<Vec<Permit>, Refusal> {
+    ) -> Result<Vec<Answered>, Refusal> {
         // All of them are asked about first, so that a reviewer sees everything the request asks for.
         let changes = self.changes(asker, judged).await;
         let mut tickets = Vec::with_capacity(judged.len());
         for (judged, change) in judged.iter().zip(changes) {
-            tickets.push(match &judged.decision {
-                Decision::Hold(hold) => Some(self.ask(asker, judged, hold, change).await?),
-                Decision::Allow(_) | Decision::Deny(_) => None,
+            tickets.push(match judged.ruling.demand() {
+                Demand::Ask(hold) => Some(self.ask(asker, judged, hold, change).await?),
+                Demand::Pass(_) | Demand::Refuse(_) => None,
             });
         }
         let deadline = asker.patience.deadline();
-        let mut permits = Vec::with_capacity(judged.len());
-        for (
-            Judged {
-                operation,
-                decision,
-                ..
-            },
-            ticket,
-        ) in judged.iter().zip(tickets)
-        {
-            let (terms, approval) = match (decision, ticket) {
-                (Decision::Allow(terms), None) => (terms.clone(), None),
-                (Decision::Hold(hold), Some(ticket)) => {
-                    let spent = self.wait(asker, operation, hold, ticket, deadline).await?;
-                    (hold.terms.clone(), Some(spent))
+        let mut answers = Vec::with_capacity(judged.len());
+        for (judged, ticket) in judged.iter().zip(tickets) {
+            answers.push(match (judged.ruling.demand(), ticket) {
+                (Demand::Ask(hold), Some(ticket)) => {
+                    self.wait(asker, &judged.operation, hold, ticket, deadline)
+                        .await?
                 }
-                // Cannot be: the denied are refused above, and whoever is held has a ticket.
-                _ => return Err(Refusal::malformed("no decision was made about it")),
-            };
-            permits.push(Permit {
-                terms,
-                _approval: approval,
+                _ => Answered::NotAsked,
             });
         }
-        Ok(permits)
+        Ok(answers)
     }
 
     async fn ask(
@@ -419,6 +537,7 @@ impl Gate {
                 ..RequestView::new(operation, asker.headers, asker.body)
             },
             digest: operation.digest,
+            project: operation.resource.project.clone(),
             hold: hold.clone(),
         };
         self.approvals.hold(ask).await.map_err(|error| {
@@ -437,7 +556,7 @@ impl Gate {
         hold: &Hold,
         mut ticket: Ticket,
         deadline: Option<Instant>,
-    ) -> Result<Spent, Refusal> {
+    ) -> Result<Answered, Refusal> {
         let approval = ticket.id().as_str().to_owned();
         let verdict = loop {
             tokio::select! {
@@ -450,7 +569,8 @@ impl Gate {
             }
         };
         match verdict {
-            Verdict::Approved(spent) => Ok(spent),
+            Verdict::Approved(spent) => Ok(Answered::Approved(spent)),
+            Verdict::Granted(ticket) => Ok(Answered::Granted(ticket)),
             Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
                 operation,
                 &approval,
@@ -459,7 +579,7 @@ impl Gate {
             )),
             Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
             Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
-            Verdict::Withdrawn => Err(Refusal::withdrawn(operation, &approval)),
+            Verdict::Interrupted => Err(Refusal::interrupted(operation, &approval)),
             Verdict::Unrecorded(error) => Err(not_recorded(&error)),
         }
     }
@@ -485,12 +605,10 @@ impl Patience {
 
 fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
     for Judged {
-        operation,
-        decision,
-        ..
+        operation, ruling, ..
     } in judged
     {
-        if let Decision::Deny(denial) = decision {
+        if let Demand::Refuse(denial) = ruling.demand() {
             return Err(Refusal::denied(operation, denial));
         }
     }

@@ -5,12 +5,14 @@
 
 pub mod adoption;
 pub mod allowance;
+pub mod alone;
 pub mod approvals;
 pub mod binding;
 pub mod body;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod containers;
 pub mod control;
 pub mod credential;
 pub mod daemon;
@@ -38,6 +40,7 @@ pub mod replay;
 pub mod reply;
 pub mod service;
 pub mod session;
+pub mod slice;
 pub mod tls;
 pub mod uploads;
 pub mod upstream;

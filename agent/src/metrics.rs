@@ -18,7 +18,7 @@ use prometheus_client::{
 
 pub use listener::serve;
 
-use crate::{approvals::Approvals, session::Sessions};
+use crate::{approvals::Approvals, config::Mode, session::Sessions};
 
 /// The content type of [`Scrape::text`] (OpenMetrics 1.0, "Content Type").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -124,6 +124,7 @@ pub struct Metrics {
     sessions_open: Gauge,
     sessions_opened: Counter,
     sessions_refused: Counter,
+    policy_observed: Gauge,
     operations: Family<Judged, Counter>,
     holds_pending: Gauge,
     approvals: Family<End, Counter>,
@@ -142,6 +143,7 @@ pub struct Metrics {
 struct Judged {
     decision: &'static str,
     service: String,
+    mode: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -184,10 +186,16 @@ impl Default for Metrics {
                 "Requests for a session that were refused",
                 Counter::default(),
             ),
+            policy_observed: add(
+                new,
+                "policy_observed",
+                "1 while policy is only observed: nothing is denied or held",
+                Gauge::default(),
+            ),
             operations: add(
                 new,
                 "operations",
-                "Operations, by what policy said of them",
+                "Operations, by what policy said of them and whether that counted",
                 Family::default(),
             ),
             holds_pending: add(
@@ -272,8 +280,13 @@ impl Metrics {
         self.sessions_refused.inc();
     }
 
+    /// From here on policy counts, or does not.
+    pub fn policy_mode(&self, mode: Mode) {
+        self.policy_observed.set(i64::from(mode == Mode::Observe));
+    }
+
     /// Policy has judged an operation.
-    pub fn judged(&self, operation: &Operation, decision: &Decision) {
+    pub fn judged(&self, operation: &Operation, decision: &Decision, mode: Mode) {
         let decision = match decision {
             Decision::Allow(_) => "allow",
             Decision::Hold(_) => "hold",
@@ -281,7 +294,11 @@ impl Metrics {
         };
         let service = operation.action.service().to_owned();
         self.operations
-            .get_or_create(&Judged { decision, service })
+            .get_or_create(&Judged {
+                decision,
+                service,
+                mode: mode.name(),
+            })
             .inc();
     }
 

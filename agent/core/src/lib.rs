@@ -10,6 +10,7 @@ pub mod catalog;
 pub mod change;
 pub mod digest;
 pub mod fields;
+pub mod grant;
 pub mod groups;
 pub mod identity;
 pub mod operation;

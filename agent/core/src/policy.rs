@@ -4,13 +4,19 @@
 
 mod annotations;
 mod asked;
+pub mod asks;
 mod decide;
+mod doubts;
+pub mod editor;
 mod entities;
+pub mod explain;
 mod index;
 mod kept;
 mod load;
 mod reads;
+pub mod replay;
 mod schema;
+pub mod suggest;
 pub mod suite;
 mod traits;
 mod validate;
@@ -18,10 +24,12 @@ mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     catalog::Catalog,
+    grant::Scope,
     identity::Principal,
     operation::{Action, Operation},
     target::Target,
@@ -73,6 +81,15 @@ pub struct Terms {
     pub record: Recording,
 }
 
+impl Terms {
+    /// No policy's.
+    pub const NONE: Self = Self {
+        policies: Vec::new(),
+        masks: BTreeSet::new(),
+        record: Recording::Summary,
+    };
+}
+
 /// How much of an operation the record keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Recording {
@@ -107,6 +124,22 @@ pub struct HoldRule {
     pub hold_for: Duration,
     /// `@reason`: why, in the author's words.
     pub reason: Option<String>,
+    /// `@grantable`: for how much at once a reviewer may grant what it holds. Empty: not at all.
+    #[serde(default)]
+    pub grantable: BTreeSet<Scope>,
+}
+
+impl HoldRule {
+    /// Whether both ask the same of the same people, wherever in its file the policy stands now.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.policy.id == other.policy.id
+            && self.policy.file == other.policy.file
+            && self.group == other.group
+            && self.min_approvals == other.min_approvals
+            && self.hold_for == other.hold_for
+            && self.grantable == other.grantable
+    }
 }
 
 /// Why an operation may not happen.
@@ -182,26 +215,48 @@ impl Policies {
         }
     }
 
-    /// Decides about one operation. Never fails: what goes wrong is a Deny.
+    /// Decides about one operation at a time that is not known: a policy that asks for it (`context.now`) denies what it could
+    /// be about.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        self.decided(principal, operation)
+        self.decide_at(principal, operation, None)
+    }
+
+    /// Decides about one operation at `now`. Never fails: what goes wrong is a Deny.
+    #[must_use]
+    pub fn decide_at(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Decision {
+        self.decided(principal, operation, now)
             .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
     }
 
-    fn decided(&self, principal: &Principal, operation: &Operation) -> Represented<Decision> {
-        self.put(principal, operation, |slices, question| {
+    fn decided(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Represented<Decision> {
+        self.put(principal, operation, now, |slices, question| {
             decide::decide(&self.rules, slices, question, principal, operation)
         })
     }
 
-    /// Whether [`Self::decide`] denies only because the operation's target was not looked up yet.
+    /// Whether [`Self::decide_at`] denies only because the operation's target was not looked up yet.
     #[must_use]
-    pub fn needs_target(&self, principal: &Principal, operation: &Operation) -> bool {
+    pub fn needs_target(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> bool {
         matches!(operation.target, Target::NotLookedUp)
             && self.rules.iter().any(|rule| rule.asks.target)
             && self
-                .put(principal, operation, |slices, question| {
+                .put(principal, operation, now, |slices, question| {
                     decide::needs_target(&self.rules, slices, question)
                 })
                 .unwrap_or(false)
@@ -212,6 +267,7 @@ impl Policies {
         &self,
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
         answer: impl FnOnce(&[&Slice], &Question) -> T,
     ) -> Represented<T> {
         let index = &self.index;
@@ -226,7 +282,7 @@ impl Policies {
         let slices = index.slices(&who.party, &what, &whom);
         let reads = slices.iter().map(|slice| slice.reads);
         let reads = reads.fold(Reads::default(), Reads::and);
-        let question = Question::new(&who, &what, &whom, operation, reads, None)?;
+        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
         Ok(answer(&slices, &question))
     }
 
@@ -235,10 +291,28 @@ impl Policies {
     #[must_use]
     pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
         let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
-        match Question::whole(principal, operation, None) {
+        match Question::whole(principal, operation, None, None) {
             Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
             Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
         }
+    }
+
+    /// What is odd about policies that were loaded from `sources`, and stops nothing: rules that can never match or never matter.
+    #[must_use]
+    pub fn doubts(&self, sources: &[Source], known: &dyn KnownActions) -> Vec<Problem> {
+        doubts::about(&self.rules, sources, known)
+    }
+
+    /// The Cedar schema of what policies may name, for people and their editors: the types, the groups, every service, and
+    /// the methods that these policies name.
+    #[must_use]
+    pub fn schema(&self, catalog: &Catalog) -> String {
+        let methods = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.policy.entity_literals());
+        let methods = methods.map(|literal| literal.id().unescaped().to_owned());
+        schema::for_people(methods, catalog)
     }
 
     /// Every policy, in the order read.
@@ -252,6 +326,11 @@ impl Policies {
             annotations::Role::Hold { group, .. } => Some((group.as_str(), &rule.reference)),
             _ => None,
         })
+    }
+
+    /// What `@hold` asks, of all policies that have it.
+    pub fn hold_rules(&self) -> impl Iterator<Item = HoldRule> {
+        self.rules.iter().filter_map(decide::hold_rule)
     }
 
     /// The same policies without one of them.

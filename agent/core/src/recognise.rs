@@ -12,6 +12,7 @@ mod path;
 mod query;
 mod reading;
 mod resource;
+mod size;
 mod target;
 mod traits;
 mod upload;
@@ -249,8 +250,10 @@ impl<'a> Route<'a> {
             &segments,
             body.json.as_ref(),
         );
+        let size = size::of(action.id(), &query, body.json.as_ref());
         let mut operation = Operation {
             digest: Digest::of(&[]),
+            size,
             method: verb.to_owned(),
             host: self.host.clone(),
             port: None,

@@ -19,7 +19,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// Bytes of one header's value that reviewers see at most.
 const HEADER_LIMIT: usize = 4096;
 
-/// The request as a reviewer sees it. In memory only; credentials are left out.
+/// The request as a reviewer sees it; credentials are left out. On disk while people are asked, and deleted soon after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestView {
     /// The action's id.

@@ -1,6 +1,9 @@
 //! How admitted operations end: recorded whatever happens to the code in between.
 
+use std::{future::poll_fn, task::Poll};
+
 use crate::{
+    approvals::GrantUse,
     lookup::Changing,
     record::{Event, OperationId, OutcomeResult, Record},
     session::SessionId,
@@ -16,6 +19,8 @@ pub struct Outcome {
     result: OutcomeResult,
     status: Option<u16>,
     changing: Option<Changing>,
+    /// The grants that let them through.
+    grants: Vec<GrantUse>,
     /// Bytes of the request's body that were sent.
     pub request_bytes: u64,
     /// Bytes of the response's body that were passed on.
@@ -31,6 +36,7 @@ impl Outcome {
             result: OutcomeResult::NotSent,
             status: None,
             changing: None,
+            grants: Vec::new(),
             request_bytes: 0,
             response_bytes: 0,
         }
@@ -43,6 +49,29 @@ impl Outcome {
     /// What is sent may change something, from now until it has ended.
     pub(super) fn changes(&mut self, changing: Option<Changing>) {
         self.changing = changing;
+    }
+
+    pub(super) fn lives_by(&mut self, grant: GrantUse) {
+        self.grants.push(grant);
+    }
+
+    /// Returns when a grant that let this through is revoked or ends; never where there was none. For connections that go on
+    /// long after they were judged.
+    pub async fn grant_over(&mut self) {
+        let mut ends: Vec<_> = self
+            .grants
+            .iter_mut()
+            .map(|used| Box::pin(used.over()))
+            .collect();
+        poll_fn(|context| {
+            for end in &mut ends {
+                if end.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// From now on bytes may have left.

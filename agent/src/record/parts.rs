@@ -1,6 +1,9 @@
 //! What events are made of: identities, processes, operations and decisions, cut to size.
 
+use std::collections::BTreeSet;
+
 use holdpoint_core::{
+    approval::{Answer, Vote},
     digest::Digest,
     identity::Principal,
     operation::Operation,
@@ -12,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::OperationId,
+    seen::Seen,
     text::{Pairs, Text, Texts},
 };
 
@@ -46,11 +50,11 @@ pub struct Process {
     pub pid: u32,
     /// The file it executes.
     pub executable: Option<Text>,
-    /// Its command line.
+    /// Its command line; of one that was gone already, the name of its thread.
     pub arguments: Texts,
 }
 
-/// An operation, without its content.
+/// An operation. Of its content, what policy can ask about and what is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
     /// Its name.
@@ -74,6 +78,9 @@ pub struct OperationRecord {
     /// What it is about, where policy asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetRecord>,
+    /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Box<Seen>>,
 }
 
 /// What was known of an operation's target when it was decided about.
@@ -131,6 +138,7 @@ impl OperationRecord {
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
             target: TargetRecord::new(&operation.target),
+            seen: Some(Box::new(Seen::of(operation))),
         }
     }
 }
@@ -144,6 +152,9 @@ pub struct DecisionRecord {
     pub policies: Vec<PolicyRecord>,
     /// Why, for hold and deny.
     pub reason: Option<Text>,
+    /// Policy was only observed: it held or denied, nobody was asked, and the operation passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// What policy says.
@@ -206,6 +217,43 @@ impl From<&Decision> for DecisionRecord {
                 .map(PolicyRecord::from)
                 .collect(),
             reason: reason.map(Text::from),
+            observed: false,
+        }
+    }
+}
+
+/// A person's answer: enough to count it again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteRecord {
+    /// The person.
+    pub reviewer: Text,
+    /// The person's user id.
+    pub uid: u32,
+    /// The reviewer groups the person was in.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+    /// What else the person is called.
+    #[serde(default)]
+    pub names: BTreeSet<String>,
+    /// The answer.
+    pub verdict: Answer,
+    /// What the person wrote.
+    pub comment: Option<Text>,
+    /// When it was given.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+}
+
+impl From<&Vote> for VoteRecord {
+    fn from(vote: &Vote) -> Self {
+        Self {
+            reviewer: Text::short(&vote.reviewer.name),
+            uid: vote.reviewer.uid,
+            groups: vote.reviewer.groups.clone(),
+            names: vote.reviewer.names.clone(),
+            verdict: vote.answer,
+            comment: vote.comment.as_ref().map(Text::from),
+            at: Some(vote.at),
         }
     }
 }

@@ -32,6 +32,12 @@ impl Text {
         Self::within(text, 256)
     }
 
+    /// Whether something was left out.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.0.ends_with(MARKER)
+    }
+
     fn within(text: &str, limit: usize) -> Self {
         let mut size = 0;
         let mut keep = 0;
@@ -71,6 +77,12 @@ impl Texts {
     pub fn as_slice(&self) -> &[Text] {
         &self.0
     }
+
+    /// Whether all items are there, whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.0.iter().any(Text::is_cut)
+    }
 }
 
 impl<T: Into<Text>> FromIterator<T> for Texts {
@@ -99,6 +111,13 @@ impl Pairs {
     #[must_use]
     pub fn as_slice(&self) -> &[(Text, Text)] {
         &self.0
+    }
+
+    /// Whether all pairs are there, whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let cut = |(name, value): &(Text, Text)| name.is_cut() || value.is_cut();
+        !self.0.iter().any(cut)
     }
 
     /// Those of a query, with the values masked that look like secrets by their names.

@@ -98,10 +98,10 @@ fn it_is_looked_up_only_where_that_decides() {
     let needs = |rule: &str| {
         let policies = load(&format!("{PERMIT}\n{rule}"));
         assert!(
-            !policies.needs_target(&principal(), &delete(unknown())),
+            !policies.needs_target(&principal(), &delete(unknown()), None),
             "{rule}"
         );
-        policies.needs_target(&principal(), &delete(Target::NotLookedUp))
+        policies.needs_target(&principal(), &delete(Target::NotLookedUp), None)
     };
     let target = "context.target.exists";
     assert!(!needs(""));
@@ -237,7 +237,7 @@ proptest! {
             found(r#"{"tags":{"items":["ephemeral"]},"deletionProtection":true}"#),
             found(r#"{"createTime":"2020-01-01T00:00:00Z"}"#),
         ];
-        let needed = policies.needs_target(&principal(), &delete(Target::NotLookedUp));
+        let needed = policies.needs_target(&principal(), &delete(Target::NotLookedUp), None);
         for target in targets {
             let seeing = decide(target);
             if !matches!(blind, Decision::Deny(_)) {

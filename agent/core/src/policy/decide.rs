@@ -131,19 +131,21 @@ fn terms(permits: &[&Rule]) -> Terms {
     terms
 }
 
-fn hold_rule(rule: &Rule) -> Option<HoldRule> {
+pub(super) fn hold_rule(rule: &Rule) -> Option<HoldRule> {
     match &rule.role {
         Role::Hold {
             group,
             min_approvals,
             hold_for,
             reason,
+            grantable,
         } => Some(HoldRule {
             policy: rule.reference.clone(),
             group: group.clone(),
             min_approvals: *min_approvals,
             hold_for: *hold_for,
             reason: reason.clone(),
+            grantable: grantable.clone(),
         }),
         Role::Permit { .. } | Role::Forbid { .. } => None,
     }

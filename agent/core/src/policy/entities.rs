@@ -10,6 +10,7 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
     Schema,
 };
+use jiff::Timestamp;
 
 use super::{
     asked::{TARGET, UNREADABLE},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     identity::Principal,
-    operation::{Action, Content, Operation},
+    operation::{Action, Content, Operation, Size},
     target::Attributes,
 };
 
@@ -39,11 +40,12 @@ impl Question {
         what: &Party,
         whom: &Party,
         operation: &Operation,
+        now: Option<Timestamp>,
         reads: Reads,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let mut entities = vec![action(what), resource(whom, operation, reads)?];
-        let context = context(operation, reads, &mut entities)?;
+        let context = context(operation, now, reads, &mut entities)?;
         let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
         Ok(Self {
             request: Request::new(own, what, whom, context, schema)?,
@@ -58,12 +60,21 @@ impl Question {
     pub(super) fn whole(
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let who = Person::new(Party::whole(principal_uids(principal)), principal, schema)?;
         let what = Party::whole(action_uids(&operation.action));
         let whom = Party::whole(resource_uids(operation));
-        Self::new(&who, &what, &whom, operation, Reads::EVERYTHING, schema)
+        Self::new(
+            &who,
+            &what,
+            &whom,
+            operation,
+            now,
+            Reads::EVERYTHING,
+            schema,
+        )
     }
 }
 
@@ -195,6 +206,7 @@ fn domains(host: &str) -> impl Iterator<Item = &str> {
 /// The attributes of `context`, as `schema.rs` declares them. Entities they are made of go to `entities`.
 fn context(
     operation: &Operation,
+    now: Option<Timestamp>,
     reads: Reads,
     entities: &mut Vec<Entity>,
 ) -> Represented<Context> {
@@ -216,6 +228,17 @@ fn context(
     add("traits", &|| {
         texts(operation.traits.iter().map(|known| known.name()))
     });
+    if let Some(now) = now {
+        add("now", &|| {
+            // Milliseconds: Cedar knows no finer time.
+            let text = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+            RestrictedExpression::new_datetime(text)
+        });
+    }
+    if reads.has("size") {
+        let size = size(&operation.size)?;
+        add("size", &|| size.clone());
+    }
     for (name, fields) in [
         ("query", query_fields as fn(&Operation) -> Cow<'_, Texts>),
         ("body", body_fields),
@@ -235,6 +258,19 @@ fn context(
         entities.push(fields_entity(uid, &found.fields.0)?);
     }
     Ok(Context::from_pairs(pairs)?)
+}
+
+fn size(size: &Size) -> Represented<RestrictedExpression> {
+    let parts = [
+        ("vcpus", size.vcpus),
+        ("accelerators", size.accelerators),
+        ("instances", size.instances),
+    ];
+    let parts = parts.map(|(name, count)| {
+        let count = RestrictedExpression::new_long(count.into());
+        (name.to_owned(), count)
+    });
+    Ok(RestrictedExpression::new_record(parts)?)
 }
 
 type Texts = BTreeMap<String, BTreeSet<String>>;

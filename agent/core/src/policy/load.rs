@@ -11,6 +11,7 @@ use super::{
     traits, validate,
     vocabulary::KnownActions,
 };
+use crate::operation::Trait;
 
 /// One policy, ready to be asked.
 #[derive(Clone, Debug)]
@@ -164,7 +165,7 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
 }
 
 fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
-    let known = traits::ALL.map(|known| format!("{:?}", known.name()));
+    let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
     let of_rule = |rule: &Rule| {
         traits::unknown(&rule.policy)

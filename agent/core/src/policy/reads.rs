@@ -8,9 +8,9 @@ use cedar_policy::{
 use super::asked::{TARGET, UNREADABLE};
 
 /// Attributes that are left out where no policy reads them. One that is not listed is always there.
-const LEFT_OUT: [&str; 12] = [
+const LEFT_OUT: [&str; 14] = [
     "method", "host", "port", "path", "query", "body", UNREADABLE, "traits", TARGET, "name",
-    "project", "location",
+    "project", "location", "size", "now",
 ];
 
 /// A set of attributes, whosoever they are.

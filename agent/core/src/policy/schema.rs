@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::vocabulary::{GOOGLE, NET, OWN_ACTIONS};
-use crate::groups::{Group, Groups};
+use crate::{
+    catalog::Catalog,
+    groups::{Group, Groups, classify},
+};
 
 const TYPES: &str = r"
 entity Group;
@@ -37,7 +40,32 @@ type Context = {
     unreadable: Bool,
     traits: Set<String>,
     target: Target,
+    size: { vcpus: Long, accelerators: Long, instances: Long },
+    now: datetime,
 };
+";
+
+/// The schema with every service, and those of `names` that are methods.
+pub(super) fn for_people(names: impl Iterator<Item = String>, catalog: &Catalog) -> String {
+    let methods = names.filter_map(|name| {
+        let groups = classify(&name, catalog.verb(&name)?);
+        Some((name, groups))
+    });
+    let services = catalog.service_names();
+    let named = Named {
+        methods: methods.collect(),
+        services: services.into_iter().map(str::to_owned).collect(),
+    };
+    format!("{EXPLANATION}{}", named.schema(&Scope::Everything))
+}
+
+const EXPLANATION: &str = "\
+// What Holdpoint's policies may name: Cedar schema, for people and editors. Holdpoint makes its own when it loads policies.
+// Principal: \"ISSUER#SUBJECT\", in a Group for each group of its token; its other claims are tags.
+// Resource: a full resource name (//sqladmin.googleapis.com/projects/p/instances/i), in its Project, its Host and every domain of
+// that; or a host. Fields: the values of each query parameter, or of each field of a JSON body, as tags.
+// Actions: groups (read, write, delete, iam, secret, runs-code; google: all of Google's; net: hosts), services (\"sql.*\"), and
+// methods by their discovery ids. Only methods that the policies name are listed; \"any other ...\" stand for the rest.
 ";
 
 /// The names of actions that a policy uses, beyond the fixed ones.
