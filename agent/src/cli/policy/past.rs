@@ -284,7 +284,7 @@ fn asked(principal: Principal, whole: bool, record: &OperationRecord) -> Result<
         known: None,
     };
     if let Some(seen) = &record.seen {
-        known.extend(["readable", "size"]);
+        known.extend(["unreadable", "size"]);
         gaps.resource = [&seen.project, &seen.location]
             .into_iter()
             .flatten()
@@ -462,7 +462,7 @@ mod tests {
         assert!(back.gaps.resource);
         let known = back.gaps.known.expect("not all is known");
         assert!(
-            known.contains("method") && !known.contains("traits") && !known.contains("readable")
+            known.contains("method") && !known.contains("traits") && !known.contains("unreadable")
         );
     }
 
