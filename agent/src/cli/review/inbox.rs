@@ -162,7 +162,6 @@ impl Inbox {
         let old = std::mem::take(&mut self.entries);
         let arrived = entries.keys().filter(|id| !old.contains_key(*id)).count();
         let mut left = Vec::new();
-        let mut answered: Vec<ApprovalId> = Vec::new();
         for (id, entry) in old {
             if let hash_map::Entry::Vacant(place) = entries.entry(id) {
                 left.extend((!entry.gone).then(|| place.key().clone()));
