@@ -155,7 +155,7 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
                 file: reference.file.clone(),
                 line: reference.line,
                 message: format!(
-                    "there is another policy with the id {:?} in {}:{}",
+                    "there is another policy with the id {:?} in {}:{}; give one of them another @id",
                     reference.id, other.file, other.line
                 ),
             });
