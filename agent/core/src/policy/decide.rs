@@ -113,10 +113,14 @@ fn ask<'a, 's>(
 /// Whether a change would be let pass by nothing that knows that Holdpoint cannot read it. This is no policy, so that no
 /// operator can lose it: what the rules about fields would have forbidden may stand in what cannot be read.
 fn is_blind(permits: &[&Rule], operation: &Operation) -> bool {
+    is_unread_change(operation) && !permits.iter().any(|rule| rule.asks.unreadable)
+}
+
+/// Whether it changes something, and Holdpoint cannot read what.
+pub(super) fn is_unread_change(operation: &Operation) -> bool {
     matches!(operation.content, Content::Unreadable(_))
         && operation.action.mutates()
         && operation.action.id() != Action::UNKNOWN
-        && !permits.iter().any(|rule| rule.asks.unreadable)
 }
 
 fn terms(permits: &[&Rule]) -> Terms {

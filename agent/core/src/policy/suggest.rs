@@ -8,10 +8,11 @@ use std::{
     fmt::Write as _,
 };
 
+use super::decide::is_unread_change;
 use crate::{
     groups::Group,
     identity::Principal,
-    operation::{Action, Content, Operation, Trait},
+    operation::{Action, Operation, Trait},
 };
 
 /// Something that was done.
@@ -40,18 +41,11 @@ const BUCKETS: &str = "//storage.googleapis.com/projects/_/buckets/";
 #[must_use]
 pub fn is_held(operation: &Operation) -> bool {
     let bad = [Trait::OpenToInternet, Trait::PublicAccess];
-    is_dangerous(&operation.action)
-        || bad.iter().any(|it| operation.traits.contains(it))
-        || (changes(operation) && matches!(operation.content, Content::Unreadable(_)))
+    is_dangerous(&operation.action) || bad.iter().any(|it| operation.traits.contains(it))
 }
 
 fn is_dangerous(action: &Action) -> bool {
     action.id() == Action::UNKNOWN || DANGEROUS.iter().any(|it| action.groups().contains(*it))
-}
-
-fn changes(operation: &Operation) -> bool {
-    let groups = operation.action.groups();
-    groups.contains(Group::Write) || groups.contains(Group::Delete)
 }
 
 /// Suggests policies under which all of `done` may happen, once people of `group` have approved what is dangerous.
@@ -116,6 +110,11 @@ fn objection(done: &Done<'_>) -> Option<&'static str> {
     let operation = done.operation;
     if operation.traits.contains(&Trait::PublicResolver) {
         return Some("names are resolved by Holdpoint, not elsewhere");
+    }
+    if is_unread_change(operation) {
+        return Some(
+            "it is a change that Holdpoint cannot read: who permits that has to say so (`context.unreadable`)",
+        );
     }
     let place = Place::of(operation);
     let names = [operation.action.id(), place.name(), &operation.host];
@@ -334,11 +333,6 @@ impl Text {
             "suggested-hold-public",
             "it opens something to everybody",
             "action, resource)\nwhen { context.traits.containsAny([\"open-to-internet\", \"public-access\"]) }",
-        );
-        hold(
-            "suggested-hold-unreadable",
-            "it is a change that Holdpoint cannot read",
-            "action in [Action::\"write\", Action::\"delete\"], resource)\nwhen { context.unreadable }",
         );
         if unknown {
             hold(

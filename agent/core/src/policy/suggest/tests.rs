@@ -131,7 +131,7 @@ fn several_principals_share_a_group_or_stand_alone() {
 #[test]
 fn nothing_at_all_is_still_a_set_of_policies() {
     let suggested = suggestion(&[]);
-    assert_eq!(load(&suggested.text).iter().count(), 3);
+    assert_eq!(load(&suggested.text).iter().count(), 2);
 }
 
 #[test]
