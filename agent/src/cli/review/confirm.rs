@@ -139,7 +139,12 @@ impl Confirm {
         self.quiet_since.get_or_insert(at);
     }
 
-    pub(super) fn is_seen(&self) -> bool {
+    /// Whether the end is on the screen, `height` lines of it, with nothing passed over.
+    pub(super) fn shows_the_end(&self, height: usize) -> bool {
+        self.is_seen() || (self.top <= self.seen && self.top + height >= self.page.len())
+    }
+
+    fn is_seen(&self) -> bool {
         !self.page.is_empty() && self.seen >= self.page.len()
     }
 

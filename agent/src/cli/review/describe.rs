@@ -48,6 +48,7 @@ pub(super) fn operation(known: Known, theme: Theme, width: u16) -> Vec<Line<'sta
         Some(Ok(detail)) => {
             changes(&mut page, detail);
             request(&mut page, detail);
+            page.field("digest", &view.digest.to_string());
         }
     }
     if let Some(Ok(about)) = known.about {
@@ -191,7 +192,6 @@ fn request(page: &mut Page, detail: &Detail) {
     page.heading("THE REQUEST (secrets are masked)");
     page.quote(&request_text(&detail.request));
     let body = &detail.request.body;
-    page.field("digest", &detail.request.approval.digest.to_string());
     if body.cut {
         let text = format!(
             "The body goes on: {} bytes in all. The digest covers all of it.",

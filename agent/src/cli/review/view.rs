@@ -261,7 +261,10 @@ impl Canvas<'_, '_> {
             comment => format!("comment: {comment}"),
         };
         let typing = matches!(state.overlay, Some(Overlay::Comment(_)));
-        let keys = match (typing, confirm.is_seen() || !confirm.verdict.opens()) {
+        let keys = match (
+            typing,
+            confirm.shows_the_end(usize::from(layout.whole.height)) || !confirm.verdict.opens(),
+        ) {
             (true, _) => format!("{}{}_", prompt(confirm.verdict), confirm.comment),
             (false, true) => format!("{verb} {count}?  y yes  c comment  Esc no   ({comment})"),
             (false, false) => {
