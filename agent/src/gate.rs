@@ -1,9 +1,11 @@
 //! Every reason an operation can be stopped.
 
+mod asker;
 mod outcome;
+mod people;
 mod ruling;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
@@ -12,24 +14,21 @@ use holdpoint_core::{
     refusal::{Kind, Refusal, describe},
     target::Target,
 };
-use http::HeaderMap;
 use jiff::Timestamp;
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
 use crate::{
-    approvals::{
-        Approvals, ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent,
-        Ticket, Verdict,
-    },
+    approvals::{Approvals, GrantUse, Spent},
     config::HoldSettings,
-    interim::{Interims, MOST_PER_REQUEST},
     lookup::{Asking, Lookups},
     metrics::metrics,
     record::{Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
+use people::Answered;
 use ruling::{Demand, Ruling};
 
+pub use asker::{Asker, Patience};
 pub use outcome::Outcome;
 pub use ruling::{InForce, Lease};
 
@@ -42,53 +41,6 @@ pub struct Gate {
     approvals: Approvals,
     lookups: Lookups,
     settings: HoldSettings,
-}
-
-/// Who asks, on which connection, with what request, and how that client can be kept waiting.
-pub struct Asker<'a> {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The connection's number in the record.
-    pub connection: u64,
-    /// How the client is kept waiting.
-    pub patience: Patience,
-    /// The headers of the request, for reviewers.
-    pub headers: &'a HeaderMap,
-    /// As much of its body as was read, for reviewers.
-    pub body: &'a [u8],
-}
-
-impl Asker<'_> {
-    fn asking(&self) -> Asking {
-        Asking {
-            session: self.session.id.clone(),
-            connection: self.connection,
-        }
-    }
-}
-
-/// How a client is kept waiting.
-pub enum Patience {
-    /// HTTP/1.1: interim responses restart its read time-out; `left` of them may still be sent.
-    Interims {
-        /// The way to send them.
-        interims: Interims,
-        /// How many may be sent for this request.
-        left: u32,
-    },
-    /// Nothing keeps it waiting: it is told "pending" after this time.
-    AtMost(Duration),
-}
-
-impl Patience {
-    /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
-    #[must_use]
-    pub fn http1(interims: Interims, expects_continue: bool) -> Self {
-        Self::Interims {
-            interims,
-            left: MOST_PER_REQUEST - u32::from(expects_continue),
-        }
-    }
 }
 
 /// The right to carry out one operation, once.
@@ -105,16 +57,6 @@ enum Consent {
     Approval { _spent: Spent },
     /// A grant covers it.
     Grant(GrantUse),
-}
-
-/// What waiting for people has led to, for one operation.
-enum Answered {
-    /// They were not asked.
-    NotAsked,
-    /// They approved it.
-    Approved(Spent),
-    /// They need not be asked, if the grant is still in force.
-    Granted(GrantTicket),
 }
 
 /// Permits for everything one request asks for. Whoever sends the request has to give these up.
@@ -284,20 +226,6 @@ impl Gate {
             permits.push(Permit { ruling, consent });
         }
         Ok(permits)
-    }
-
-    /// Grants may have been revoked while people thought about other operations of the request.
-    async fn use_grant(
-        &self,
-        operation: &Operation,
-        ticket: GrantTicket,
-    ) -> Result<GrantUse, Refusal> {
-        let grant = ticket.grant().as_str().to_owned();
-        let used = self.approvals.use_grant(ticket).await;
-        used.map_err(|error| match error {
-            GrantUseError::Over => Refusal::grant_over(operation, &grant),
-            GrantUseError::Record(error) => not_recorded(&error),
-        })
     }
 
     /// Whether people would be asked about one of these, so that all of its content is needed.
@@ -477,130 +405,6 @@ impl Gate {
         }
         Ok(())
     }
-
-    /// What those change that people are asked about, for them to see; in the order of all of them.
-    async fn changes(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Vec<Option<ChangeView>> {
-        let held = judged.iter().filter(|judged| judged.is_held());
-        let held: Vec<&Operation> = held.map(|judged| judged.operation.as_ref()).collect();
-        let mut changes = self
-            .lookups
-            .changes(&asker.asking(), &held)
-            .await
-            .into_iter();
-        judged
-            .iter()
-            .map(|judged| judged.is_held().then(|| changes.next()).flatten().flatten())
-            .collect()
-    }
-
-    async fn wait_for_people(
-        &self,
-        asker: &mut Asker<'_>,
-        judged: &[Judged<'_>],
-    ) -> Result<Vec<Answered>, Refusal> {
-        // All of them are asked about first, so that a reviewer sees everything the request asks for.
-        let changes = self.changes(asker, judged).await;
-        let mut tickets = Vec::with_capacity(judged.len());
-        for (judged, change) in judged.iter().zip(changes) {
-            tickets.push(match judged.ruling.demand() {
-                Demand::Ask(hold) => Some(self.ask(asker, judged, hold, change).await?),
-                Demand::Pass(_) | Demand::Refuse(_) => None,
-            });
-        }
-        let deadline = asker.patience.deadline();
-        let mut answers = Vec::with_capacity(judged.len());
-        for (judged, ticket) in judged.iter().zip(tickets) {
-            answers.push(match (judged.ruling.demand(), ticket) {
-                (Demand::Ask(hold), Some(ticket)) => {
-                    self.wait(asker, &judged.operation, hold, ticket, deadline)
-                        .await?
-                }
-                _ => Answered::NotAsked,
-            });
-        }
-        Ok(answers)
-    }
-
-    async fn ask(
-        &self,
-        asker: &Asker<'_>,
-        judged: &Judged<'_>,
-        hold: &Hold,
-        change: Option<ChangeView>,
-    ) -> Result<Ticket, Refusal> {
-        let operation = &judged.operation;
-        let ask = HoldAsk {
-            session: asker.session.clone(),
-            operation: judged.id.clone(),
-            request: RequestView {
-                change,
-                ..RequestView::new(operation, asker.headers, asker.body)
-            },
-            digest: operation.digest,
-            project: operation.resource.project.clone(),
-            hold: hold.clone(),
-        };
-        self.approvals.hold(ask).await.map_err(|error| {
-            Refusal::new(
-                Kind::NotReady,
-                format!("Holdpoint could not ask for the approval this needs, so nothing was sent: {error}"),
-            )
-        })
-    }
-
-    /// Waits for a verdict for as long as this client can be kept waiting.
-    async fn wait(
-        &self,
-        asker: &mut Asker<'_>,
-        operation: &Operation,
-        hold: &Hold,
-        mut ticket: Ticket,
-        deadline: Option<Instant>,
-    ) -> Result<Answered, Refusal> {
-        let approval = ticket.id().as_str().to_owned();
-        let verdict = loop {
-            tokio::select! {
-                biased;
-                verdict = ticket.verdict() => break verdict,
-                () = sleep_until(deadline) => {
-                    return Err(Refusal::pending(operation, &approval, &hold.rules));
-                }
-                () = tokio::time::sleep(self.settings.interim()) => asker.patience.keep_waiting(),
-            }
-        };
-        match verdict {
-            Verdict::Approved(spent) => Ok(Answered::Approved(spent)),
-            Verdict::Granted(ticket) => Ok(Answered::Granted(ticket)),
-            Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
-                operation,
-                &approval,
-                &by,
-                comment.as_deref(),
-            )),
-            Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
-            Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
-            Verdict::Interrupted => Err(Refusal::interrupted(operation, &approval)),
-            Verdict::Unrecorded(error) => Err(not_recorded(&error)),
-        }
-    }
-}
-
-impl Patience {
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Interims { .. } => None,
-            Self::AtMost(time) => Some(Instant::now() + *time),
-        }
-    }
-
-    fn keep_waiting(&mut self) {
-        if let Self::Interims { interims, left } = self
-            && *left > 0
-        {
-            *left -= 1;
-            interims.send();
-        }
-    }
 }
 
 fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
@@ -613,13 +417,6 @@ fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn not_recorded(error: &RecordError) -> Refusal {
