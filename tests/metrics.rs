@@ -88,11 +88,11 @@ fn what_happens_is_counted() {
         ("holdpoint_sessions_opened_total{}", 5.0),
         ("holdpoint_sessions_refused_total{}", 1.0),
         (
-            "holdpoint_operations_total{decision=allow,service=sql}",
+            "holdpoint_operations_total{decision=allow,mode=enforce,service=sql}",
             1.0,
         ),
         (
-            "holdpoint_operations_total{decision=deny,service=google}",
+            "holdpoint_operations_total{decision=deny,mode=enforce,service=google}",
             1.0,
         ),
         ("holdpoint_request_seconds_count{kind=upstream}", 1.0),
@@ -150,7 +150,7 @@ fn holds_are_counted_while_they_wait_and_when_they_end() {
     assert_eq!(
         value(
             &during,
-            "holdpoint_operations_total{decision=hold,service=sql}"
+            "holdpoint_operations_total{decision=hold,mode=enforce,service=sql}"
         ),
         1.0
     );

@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use holdpoint_tests::{
-    sandbox::Running,
-    world::{INSTANCES_URL, World},
+    sandbox::{Running, Sandbox},
+    world::{INSTANCES_URL, Settings, World},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -110,4 +110,151 @@ fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
     );
     assert_eq!(world.count("DELETE", PROD_DB), 0);
     assert!(reloads > 10, "{reloads} reloads");
+}
+
+const HOST: &str = "packages.example";
+const PACKAGES: &str = r#"@id("packages")
+permit (principal, action in Action::"net", resource in Host::"packages.example");"#;
+const PACKAGES_HELD: &str = r#"@id("packages-held") @hold("reviewers")
+forbid (principal, action == Action::"net.connect", resource in Host::"packages.example");"#;
+
+/// Connects, leaves the file `up`, and waits until the connection ends.
+const LINGER: &str = r#"
+import socket, ssl, sys
+context = ssl.create_default_context(cafile=sys.argv[1])
+with socket.create_connection(("packages.example", 443)) as tcp:
+    with context.wrap_socket(tcp, server_hostname="packages.example") as tls:
+        open(sys.argv[2], "w").close()
+        try:
+            tls.recv(1)
+        except OSError:
+            pass
+print("it ended")
+"#;
+
+fn linger(world: &World, agent: &Sandbox<'_>) -> Running {
+    let pem = fs::read(&world.google.ca_file).expect("the stand-in's certificate");
+    let ca = agent.file("real-ca.pem", pem);
+    let up = agent.home().join("up");
+    let [ca, up_path] = [&ca, &up].map(|it| it.to_str().expect("a plain path"));
+    let lingering = agent.start(&["/usr/bin/python3", "-c", LINGER, ca, up_path]);
+    for _ in 0..400 {
+        if up.exists() {
+            return lingering;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("it did not connect: {}", lingering.finish());
+}
+
+/// The events of all sessions of this kind.
+fn events(world: &World, kind: &str) -> Vec<serde_json::Value> {
+    let list = world.holdpoint_json(&["sessions", "list"]);
+    let list = list.expect("root may read");
+    let ids = list.as_array().expect("a list").iter();
+    let ids = ids.map(|it| it["id"].as_str().expect("an id").to_owned());
+    let shown = ids.map(|id| {
+        let shown = world.holdpoint_json(&["sessions", "show", &id]);
+        shown.expect("root may read")["events"].clone()
+    });
+    let events = shown.flat_map(|events| events.as_array().expect("a list").clone());
+    events.filter(|it| it["event"] == kind).collect()
+}
+
+#[test]
+fn a_connection_that_policy_no_longer_allows_is_cut() {
+    let settings = Settings {
+        hosts: vec![HOST.to_owned()],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    for (revoking, why) in [
+        ("", "is not permitted"),
+        (
+            &*format!("{PACKAGES}\n{PACKAGES_HELD}"),
+            "needs an approval",
+        ),
+    ] {
+        reload(&world, PACKAGES, "policies reloaded");
+        let agent = world.sandbox();
+        let mut lingering = linger(&world, &agent);
+
+        let unrelated = format!("{PACKAGES}\n{NO_DELETES}");
+        reload(&world, &unrelated, "policies reloaded");
+        reload(&world, "permit (", "the running policies stay in force");
+        std::thread::sleep(Duration::from_millis(300));
+        assert!(lingering.is_running(), "it is still allowed");
+
+        let cut = events(&world, "connection_cut").len();
+        reload(&world, revoking, "policies reloaded");
+        let told = lingering.finish().succeeded();
+        assert!(told.stdout.contains("it ended"), "{told}");
+        let events = events(&world, "connection_cut");
+        assert_eq!(events.len(), cut + 1, "{events:#?}");
+        let reasons: Vec<_> = events.iter().map(|it| it["reason"].to_string()).collect();
+        assert!(reasons.iter().any(|it| it.contains(why)), "{reasons:?}");
+        assert_eq!(events[0]["destination"], "packages.example:443");
+    }
+}
+
+fn delete(url: &str) -> [&str; 6] {
+    ["curl", "-sS", "--fail", "-X", "DELETE", url]
+}
+
+#[test]
+fn observed_policy_lets_everything_pass_that_can_be_read_and_says_so() {
+    let settings = Settings {
+        extra_configuration: "\n[policy]\nmode = \"observe\"\n".to_owned(),
+        extra_policies: NO_READS.to_owned(),
+        hosts: vec![HOST.to_owned()],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    assert!(world.daemon_log().contains("POLICY IS ONLY OBSERVED"));
+    let agent = world.sandbox();
+    let url = format!("https://sqladmin.googleapis.com{PROD_DB}");
+
+    // What policy denies, and what it would hold.
+    let _ = agent.run(&["curl", "-sS", "--fail", &url]).succeeded();
+    let _ = agent.run(&delete(&url)).succeeded();
+    assert_eq!(world.count("DELETE", PROD_DB), 1);
+    let mut verdicts: Vec<_> = events(&world, "intent")
+        .iter()
+        .map(|it| {
+            (
+                it["decision"]["verdict"].to_string(),
+                it["decision"]["observed"].to_string(),
+            )
+        })
+        .collect();
+    verdicts.sort();
+    assert_eq!(
+        verdicts,
+        [("\"deny\"", "true"), ("\"hold\"", "true")].map(|(a, b)| (a.to_owned(), b.to_owned()))
+    );
+    assert!(events(&world, "hold").is_empty(), "nobody is asked");
+    // A host that no policy names, until policy counts again.
+    let lingering = linger(&world, &agent);
+
+    // What is no matter of policy.
+    let with_token = format!("{url}?access_token=ya29.mine");
+    let _ = agent.run(&delete(&with_token)).failed();
+    assert_eq!(world.count("DELETE", PROD_DB), 1);
+
+    let status = world.holdpoint_json(&["status"]).expect("a status");
+    assert_eq!(status["policy"]["mode"], "observe");
+    let shown = world.holdpoint(&["status"]).output().expect("it runs");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("POLICY IS ONLY OBSERVED"), "{shown}");
+
+    // Enforced from the next reload on.
+    let configuration = fs::read_to_string(world.config()).expect("our own");
+    let enforcing = configuration.replace("\"observe\"", "\"enforce\"");
+    fs::write(world.config(), enforcing).expect("our own");
+    reload(&world, NO_DELETES, "policies reloaded");
+    let _ = lingering.finish().succeeded();
+    assert_eq!(events(&world, "connection_cut").len(), 1);
+    let _ = agent.run(&["curl", "-sS", "--fail", &url]).failed();
+    let _ = agent.run(&delete(&url)).failed();
+    assert_eq!(world.count("DELETE", PROD_DB), 1);
 }

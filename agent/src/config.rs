@@ -11,6 +11,8 @@ use anyhow::Context as _;
 use holdpoint_core::identity::Principal;
 use serde::{Deserialize, Serialize};
 
+use crate::launch::Network;
+
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
 
@@ -30,9 +32,18 @@ pub struct Config {
     /// The cgroup, directly below the cgroup2 root, under which sessions get theirs.
     #[serde(default = "default_agents_cgroup")]
     pub agents_cgroup: String,
+    /// The cgroup below the cgroup2 root in which units run that open sessions. Whatever else is in it has no network.
+    #[serde(default = "default_agents_slice")]
+    pub agents_slice: PathBuf,
     /// The directory of Cedar policies.
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
+    /// What becomes of what policy says.
+    #[serde(default)]
+    pub policy: Policy,
+    /// The file it was read from.
+    #[serde(skip)]
+    pub file: PathBuf,
     /// The OIDC issuers whose tokens open sessions. At least one.
     #[serde(rename = "issuer")]
     pub issuers: Vec<Issuer>,
@@ -65,6 +76,54 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The container engine that works for sessions. None: containers are out of their reach.
+    pub containers: Option<Containers>,
+}
+
+/// A container engine of the host that speaks Docker's Engine API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Containers {
+    /// The engine's socket.
+    #[serde(default = "default_engine")]
+    pub engine: PathBuf,
+    /// What the engine calls Holdpoint's runtime.
+    #[serde(default = "default_runtime")]
+    pub runtime: String,
+    /// The OCI runtime that Holdpoint's hands containers on to.
+    #[serde(default = "default_oci_runtime")]
+    pub oci_runtime: PathBuf,
+}
+
+/// What becomes of what policy says.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whether it counts.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Whether what policy says counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// What it denies does not happen, and what it holds waits for people.
+    #[default]
+    Enforce,
+    /// It is recorded, and everything passes that could be read as an operation.
+    Observe,
+}
+
+impl Mode {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Observe => "observe",
+        }
+    }
 }
 
 /// How sessions resolve names.
@@ -249,6 +308,9 @@ pub struct Service {
     pub hosts: Vec<String>,
     /// The issuer whose tokens bind jobs in its sandbox, one of the [[issuer]]s. None: it has no jobs.
     pub job_issuer: Option<String>,
+    /// The network its processes are in.
+    #[serde(default)]
+    pub network: Network,
     /// Who it is.
     #[serde(default)]
     pub identity: Identity,
@@ -355,7 +417,7 @@ impl Config {
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path)
             .with_context(|| format!("cannot read the configuration {}", path.display()))?;
-        let config: Self = toml::from_str(&text)
+        let mut config: Self = toml::from_str(&text)
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
         anyhow::ensure!(
             !config.issuers.is_empty(),
@@ -365,6 +427,7 @@ impl Config {
         config
             .check_reviewers()
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
+        path.clone_into(&mut config.file);
         Ok(config)
     }
 
@@ -449,6 +512,12 @@ impl Config {
         self.runtime_dir.join("truststore.jks")
     }
 
+    /// Where Holdpoint's OCI runtime asks whose a container is.
+    #[must_use]
+    pub fn containers_socket(&self) -> PathBuf {
+        self.runtime_dir.join("containers.sock")
+    }
+
     /// The directory of the sled database.
     #[must_use]
     pub fn record_dir(&self) -> PathBuf {
@@ -493,6 +562,23 @@ fn default_bpf_dir() -> PathBuf {
 
 fn default_agents_cgroup() -> String {
     "holdpoint".into()
+}
+
+/// Where systemd has `holdpoint-agents.slice` (systemd.slice(5)).
+fn default_agents_slice() -> PathBuf {
+    "holdpoint.slice/holdpoint-agents.slice".into()
+}
+
+fn default_engine() -> PathBuf {
+    "/run/docker.sock".into()
+}
+
+fn default_runtime() -> String {
+    "holdpoint".into()
+}
+
+fn default_oci_runtime() -> PathBuf {
+    "runc".into()
 }
 
 fn default_policies() -> PathBuf {

@@ -9,11 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{catalog::Catalog, operation::Action, policy::Policies};
+use holdpoint_core::{catalog::Catalog, digest::Digest, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
@@ -27,17 +28,20 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     adoption::{self, Adopted},
     allowance::Memory,
+    alone::Alone,
     approvals::Approvals,
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
+    containers::{self, Containers},
     control::{self, ControlState, Logins},
     credential::Credentials,
     dns, doctor,
-    gate::Gate,
+    gate::{Gate, InForce},
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
+    lookup::Lookups,
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
@@ -46,6 +50,7 @@ use crate::{
     refusals::{Refusals, Refused, RefusedBy},
     service::Services,
     session::Sessions,
+    slice,
     tls::{self, Authority},
     upstream::Upstream,
 };
@@ -74,7 +79,7 @@ pub struct House {
     /// The way to Google.
     pub upstream: Upstream,
     /// What Google is shown.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// Who may open sessions.
     pub verifier: Verifier,
     /// After how long an HTTP/2 request that waits for people is answered "pending".
@@ -89,6 +94,8 @@ pub struct House {
     pub google: config::Google,
     /// What resolvers say of names that policy does not know.
     pub unknown_names: config::UnknownNames,
+    /// The way to the container engine, where sessions have one.
+    pub containers: Option<Containers>,
     /// Whether sessions outlive this daemon when it is told to stop.
     pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
@@ -172,7 +179,9 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
     );
     prepare_dirs(&config)?;
-    let policies = load_policies(&config)?;
+    kernel::make_pin_dir(&config.bpf_dir)?;
+    let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
+    let loaded = Loaded::read(&config, config.policy.mode)?;
     let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
     let cgroup2_root = kernel::cgroup2_root()?;
@@ -196,11 +205,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         launcher: launcher.socket().to_owned(),
         runtime_dir: config.runtime_dir.clone(),
         project: config.google.project.clone(),
+        containers: config.containers.is_some(),
         sandbox: sandbox(&config),
     };
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
+    let slice = cgroup2_root.join(&config.agents_slice);
+    let watched = slice::id(&slice)?;
+    let kernel = Kernel::attach(
+        &config.bpf_dir,
+        &cgroup2_root,
+        &agents,
+        &known,
+        watched.is_some().then_some(slice.as_path()),
+    )?;
     let guard = match options.unguarded {
         true => Guard::none(),
         false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
@@ -212,17 +230,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     // Those that proved that it enforces.
     while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
+    let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
+    let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
     let approvals = Approvals::open(record.clone(), config.approval_settings()).await?;
     approvals
-        .policies_changed(policies.hold_rules().collect())
+        .policies_changed(loaded.in_force.policies.hold_rules().collect())
         .await;
     let logins = Logins::new(&config)?;
     let house = Arc::new(House {
         kernel,
         gate: Gate::new(
-            policies,
+            loaded.in_force,
             record.clone(),
             approvals.clone(),
+            lookups,
             config.hold.clone(),
         ),
         approvals,
@@ -230,7 +251,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
-        credentials: Credentials::new(&config.google, upstream.clone())?,
+        credentials,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
         upstream,
         http2_answer: config.hold.http2_answer(),
@@ -239,6 +260,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         site,
         google: config.google.clone(),
         unknown_names: config.dns.unknown_names,
+        containers: config.containers.as_ref().map(Containers::new),
         sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
@@ -250,10 +272,16 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     )?;
     let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(slice::watch(house.clone(), slice, watched));
+    keep_beating(house.clone())?;
     tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
     if let Some(address) = config.metrics.listen {
         tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
+    if house.containers.is_some() {
+        let socket = containers::bind(&config.containers_socket())?;
+        tokio::spawn(containers::answer_runtimes(house.clone(), socket));
     }
     let runs = RunListener::bind(&config.run_socket())?;
     house
@@ -262,13 +290,25 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    house.record.append(loaded.event).await?;
+    announce(config.policy.mode);
     let mut sessions = JoinSet::new();
     for session in adopted {
         sessions.spawn(adoption::serve(house.clone(), session));
     }
+    tokio::spawn(containers::remove_leftovers(house.clone()));
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let end = serve(&house, &config, &runs, &mut sessions, control, guard).await?;
+    let end = serve(
+        &house,
+        &config,
+        &runs,
+        &mut sessions,
+        control,
+        guard,
+        &mut launcher,
+    )
+    .await?;
 
     notify("STOPPING=1");
     let reason = match &end {
@@ -294,6 +334,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     }
 }
 
+/// Says that this daemon runs, for as long as it does: a frozen one's listeners would keep every client waiting. On a thread of its own,
+/// so that sessions that keep the daemon busy do not make it look frozen.
+fn keep_beating(house: Arc<House>) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_millis(250);
+    let beat = move || {
+        while house.kernel.beat().is_ok() {
+            thread::sleep(EVERY);
+        }
+        tracing::error!("cannot tell the kernel that this daemon runs: connections are refused");
+    };
+    let thread = thread::Builder::new().name("heartbeat".into()).spawn(beat);
+    thread.map(drop).context("cannot start a thread")
+}
+
 /// Why a daemon ends.
 enum End {
     /// By this signal.
@@ -310,6 +364,7 @@ async fn serve(
     sessions: &mut JoinSet<()>,
     mut control: tokio::task::JoinHandle<Infallible>,
     mut guard: Guard,
+    launcher: &mut Launcher,
 ) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -331,6 +386,7 @@ async fn serve(
             Some(_) = sessions.join_next() => {}
             Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
+            () = launcher.ended() => launcher.revive(),
             _ = reload.recv() => reload_policies(house, config).await,
             loss = guard.lost() => return Ok(End::Lost(loss?)),
             _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
@@ -390,14 +446,51 @@ async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
     }
 }
 
+/// Policies that were read, and what the record is told of them.
+struct Loaded {
+    in_force: InForce,
+    event: Event,
+}
+
+impl Loaded {
+    fn read(config: &Config, mode: config::Mode) -> anyhow::Result<Self> {
+        let (policies, digest) = load_policies(config)?;
+        let event = Event::PoliciesLoaded {
+            policies: policies.iter().count() as u64,
+            digest,
+            mode,
+        };
+        let in_force = InForce { policies, mode };
+        Ok(Self { in_force, event })
+    }
+}
+
+/// That these policies are in force is nothing to overlook when they do not count.
+fn announce(mode: config::Mode) {
+    if mode == config::Mode::Observe {
+        tracing::warn!(
+            "POLICY IS ONLY OBSERVED ([policy] mode = \"observe\"): what it denies or would hold passes, and is recorded"
+        );
+    }
+    metrics::metrics().policy_mode(mode);
+}
+
+/// The policies, and of the configuration whether they count: the rest of it is read at the daemon's start only.
 async fn reload_policies(house: &House, config: &Config) {
-    match load_policies(config) {
-        Ok(policies) => {
-            house.gate.replace_policies(policies).await;
-            tracing::info!(dir = %config.policies.display(), "policies reloaded");
-        }
+    match reload(house, config).await {
+        Ok(()) => tracing::info!(dir = %config.policies.display(), "policies reloaded"),
         Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
     }
+}
+
+async fn reload(house: &House, config: &Config) -> anyhow::Result<()> {
+    let mode = Config::load(&config.file)?.policy.mode;
+    let Loaded { in_force, event } = Loaded::read(config, mode)?;
+    // On record before anything passes by them.
+    house.record.append(event).await?;
+    house.gate.replace_policies(in_force).await;
+    announce(mode);
+    Ok(())
 }
 
 fn sandbox(config: &Config) -> launch::Sandbox {
@@ -414,21 +507,27 @@ fn sandbox(config: &Config) -> launch::Sandbox {
     }
 }
 
-/// The policies, with reviewers in the configuration for every hold.
-pub(crate) fn load_policies(config: &Config) -> anyhow::Result<Policies> {
+/// The policies, with reviewers in the configuration for every hold, and the digest of their files.
+pub(crate) fn load_policies(config: &Config) -> anyhow::Result<(Policies, Digest)> {
     let dir = config.policies.display();
     let sources = policy_dir::read_policies(&config.policies)?;
     let policies = Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("the policies in {dir} are not valid:\n{}", lines.join("\n"))
     })?;
+    for doubt in policies.doubts(&sources, Catalog::built_in()) {
+        tracing::warn!("{dir}/{doubt}");
+    }
     for (group, policy) in policies.reviewer_groups() {
         anyhow::ensure!(
             config.reviewers.contains_key(group),
             "policy {policy} in {dir} asks the reviewers of \"{group}\", and the configuration has no [reviewers.{group}]: nobody could ever approve"
         );
     }
-    Ok(policies)
+    let parts = sources
+        .iter()
+        .flat_map(|source| [source.file.as_bytes(), source.text.as_bytes()]);
+    Ok((policies, Digest::of(&parts.collect::<Vec<_>>())))
 }
 
 /// Two descriptors for every connection of every session take more than the soft limit that programs which use select(2) need.
@@ -483,6 +582,7 @@ fn scrape(house: &Arc<House>) -> Scrape {
 
 fn status(house: &House) -> serde_json::Value {
     let refusals = house.kernel.refusals().unwrap_or_default();
+    let in_force = house.gate.in_force();
     let refusals: Vec<_> = refusals
         .iter()
         .map(|(reason, count)| json!({"reason": reason.name(), "count": count}))
@@ -490,6 +590,10 @@ fn status(house: &House) -> serde_json::Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "sessions": house.sessions.count(),
+        "policy": {
+            "mode": in_force.mode,
+            "policies": in_force.policies.iter().count(),
+        },
         "links": house.kernel.links(),
         "refusals": refusals,
         "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),

@@ -1,81 +1,51 @@
 //! Every reason an operation can be stopped.
 
+mod asker;
 mod outcome;
+mod people;
+mod ruling;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
     operation::Operation,
-    policy::{Decision, Denial, Hold, Policies, Terms},
+    policy::{Decision, Denial, Hold, Terms},
     refusal::{Kind, Refusal, describe},
+    target::Target,
 };
-use http::HeaderMap;
-use tokio::time::Instant;
+use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::{
-    approvals::{
-        Approvals, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent, Ticket,
-        Verdict,
-    },
+    approvals::{Approvals, GrantUse, Spent},
     config::HoldSettings,
-    interim::{Interims, MOST_PER_REQUEST},
+    lookup::{Asking, Lookups},
     metrics::metrics,
-    record::{DecisionRecord, Event, OperationId, OperationRecord, Record, RecordError},
+    record::{Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
+use people::Answered;
+use ruling::{Demand, Ruling};
 
+pub use asker::{Asker, Patience};
 pub use outcome::Outcome;
+pub use ruling::{InForce, Lease};
 
 /// Judges operations. Nothing goes upstream without a [`Permit`], and only [`Gate::admit`] makes one.
 pub struct Gate {
-    policies: ArcSwap<Policies>,
+    in_force: ArcSwap<InForce>,
+    /// Tells of every change of what may pass.
+    changes: watch::Sender<()>,
     record: Record,
     approvals: Approvals,
+    lookups: Lookups,
     settings: HoldSettings,
-}
-
-/// Who asks, on which connection, with what request, and how that client can be kept waiting.
-pub struct Asker<'a> {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The connection's number in the record.
-    pub connection: u64,
-    /// How the client is kept waiting.
-    pub patience: Patience,
-    /// The headers of the request, for reviewers.
-    pub headers: &'a HeaderMap,
-    /// As much of its body as was read, for reviewers.
-    pub body: &'a [u8],
-}
-
-/// How a client is kept waiting.
-pub enum Patience {
-    /// HTTP/1.1: interim responses restart its read time-out; `left` of them may still be sent.
-    Interims {
-        /// The way to send them.
-        interims: Interims,
-        /// How many may be sent for this request.
-        left: u32,
-    },
-    /// Nothing keeps it waiting: it is told "pending" after this time.
-    AtMost(Duration),
-}
-
-impl Patience {
-    /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
-    #[must_use]
-    pub fn http1(interims: Interims, expects_continue: bool) -> Self {
-        Self::Interims {
-            interims,
-            left: MOST_PER_REQUEST - u32::from(expects_continue),
-        }
-    }
 }
 
 /// The right to carry out one operation, once.
 pub struct Permit {
-    terms: Terms,
+    ruling: Ruling,
     consent: Consent,
 }
 
@@ -89,52 +59,64 @@ enum Consent {
     Grant(GrantUse),
 }
 
-/// What waiting for people has led to, for one operation.
-enum Answered {
-    /// They were not asked.
-    NotAsked,
-    /// They approved it.
-    Approved(Spent),
-    /// They need not be asked, if the grant is still in force.
-    Granted(GrantTicket),
-}
-
 /// Permits for everything one request asks for. Whoever sends the request has to give these up.
 pub struct Permits {
     permits: Vec<Permit>,
     outcome: Outcome,
+    changes: watch::Receiver<()>,
+    /// Where something that is permitted may change something: from when it is sent on, nothing that was read before counts.
+    makes_stale: Option<Lookups>,
 }
 
 impl Permits {
     /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
     #[must_use]
     pub fn spend(self) -> Outcome {
+        self.spend_lasting().0
+    }
+
+    /// As [`Self::spend`], for what goes on after it was sent: until the lease is up.
+    #[must_use]
+    pub fn spend_lasting(self) -> (Outcome, Lease) {
         let mut outcome = self.outcome;
+        let mut rulings = Vec::with_capacity(self.permits.len());
         for permit in self.permits {
+            rulings.push(permit.ruling);
             if let Consent::Grant(used) = permit.consent {
                 outcome.lives_by(used);
             }
         }
-        outcome
+        outcome.changes(self.makes_stale.map(|lookups| lookups.changing()));
+        let changes = self.changes;
+        (outcome, Lease { rulings, changes })
     }
 
     /// On which terms each operation may happen.
     pub fn terms(&self) -> impl Iterator<Item = &Terms> {
-        self.permits.iter().map(|permit| &permit.terms)
+        let demands = self.permits.iter().map(|permit| permit.ruling.demand());
+        demands.filter_map(|demand| match demand {
+            Demand::Pass(terms) | Demand::Ask(Hold { terms, .. }) => Some(terms),
+            Demand::Refuse(_) => None,
+        })
     }
 }
 
 /// An operation, named and judged.
 struct Judged<'a> {
     id: OperationId,
-    operation: &'a Operation,
-    decision: Decision,
+    /// With its target, where that was looked up.
+    operation: Cow<'a, Operation>,
+    ruling: Ruling,
 }
 
 impl Judged<'_> {
     /// Before anything goes on: the intent to change something, and what people are asked about.
     fn must_be_on_disk(&self) -> bool {
-        self.operation.action.mutates() || matches!(self.decision, Decision::Hold(_))
+        self.operation.action.mutates() || self.is_held()
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.ruling.demand(), Demand::Ask(_))
     }
 }
 
@@ -142,30 +124,45 @@ impl Gate {
     /// A gate with these policies.
     #[must_use]
     pub fn new(
-        policies: Policies,
+        in_force: InForce,
         record: Record,
         approvals: Approvals,
+        lookups: Lookups,
         settings: HoldSettings,
     ) -> Self {
         Self {
-            policies: ArcSwap::from_pointee(policies),
+            in_force: ArcSwap::from_pointee(in_force),
+            changes: watch::Sender::new(()),
             record,
             approvals,
+            lookups,
             settings,
         }
     }
 
-    /// Puts other policies in force, for every operation from now on. Grants that they would not allow end.
-    pub async fn replace_policies(&self, policies: Policies) {
-        let rules = policies.hold_rules().collect();
-        self.policies.store(Arc::new(policies));
+    /// Puts other policies in force, for every operation from now on and for what lasts. Grants that they would not allow end.
+    pub async fn replace_policies(&self, in_force: InForce) {
+        let rules = in_force.policies.hold_rules().collect();
+        self.in_force.store(Arc::new(in_force));
         self.approvals.policies_changed(rules).await;
+        self.reconsider();
+    }
+
+    /// Has everything that lasts judged again: what let it pass may be gone.
+    pub fn reconsider(&self) {
+        self.changes.send_replace(());
+    }
+
+    /// The policies in force.
+    #[must_use]
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
     }
 
     /// Lets pass what one request asks for, all of it or nothing.
     ///
-    /// In this order: decide, record the intent and the decision (on disk before anything that can change something
-    /// goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
+    /// In this order: look up what policy asks about, decide, record the intent and the decision (on disk before anything that can
+    /// change something goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
     /// opinion after that.
     ///
     /// # Errors
@@ -178,10 +175,19 @@ impl Gate {
         if operations.is_empty() {
             return Err(Refusal::malformed("it asks for nothing at all"));
         }
-        let judged: Vec<_> = operations.iter().map(|op| self.judge(asker, op)).collect();
+        let changes = self.changes.subscribe();
+        let judged = self.judge(asker, operations).await;
         let outcome = self.record_intents(asker, &judged).await?;
         match self.pass(asker, &judged).await {
-            Ok(permits) => Ok(Permits { permits, outcome }),
+            Ok(permits) => Ok(Permits {
+                permits,
+                outcome,
+                changes,
+                makes_stale: operations
+                    .iter()
+                    .any(|operation| operation.action.mutates())
+                    .then(|| self.lookups.clone()),
+            }),
             Err(refusal) => {
                 outcome.refused();
                 Err(refusal)
@@ -196,7 +202,7 @@ impl Gate {
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
         let answers = self.wait_for_people(asker, judged).await?;
-        self.refuse_overtaken(asker, judged)?;
+        self.refuse_overtaken(asker, judged).await?;
         self.permit(judged, answers).await
     }
 
@@ -207,67 +213,110 @@ impl Gate {
     ) -> Result<Vec<Permit>, Refusal> {
         let mut permits = Vec::with_capacity(judged.len());
         for (judged, answered) in judged.iter().zip(answers) {
-            let (terms, consent) = match (&judged.decision, answered) {
-                (Decision::Allow(terms), Answered::NotAsked) => (terms, Consent::Policy),
-                (Decision::Hold(hold), Answered::Approved(spent)) => {
-                    (&hold.terms, Consent::Approval { _spent: spent })
-                }
-                (Decision::Hold(hold), Answered::Granted(ticket)) => {
-                    let used = self.use_grant(judged.operation, ticket).await?;
-                    (&hold.terms, Consent::Grant(used))
+            let consent = match (judged.ruling.demand(), answered) {
+                (Demand::Pass(_), Answered::NotAsked) => Consent::Policy,
+                (Demand::Ask(_), Answered::Approved(spent)) => Consent::Approval { _spent: spent },
+                (Demand::Ask(_), Answered::Granted(ticket)) => {
+                    Consent::Grant(self.use_grant(&judged.operation, ticket).await?)
                 }
                 // Cannot be: the denied are refused before, and whoever is held was asked about.
                 _ => return Err(Refusal::malformed("no decision was made about it")),
             };
-            let terms = terms.clone();
-            permits.push(Permit { terms, consent });
+            let ruling = judged.ruling.clone();
+            permits.push(Permit { ruling, consent });
         }
         Ok(permits)
     }
 
-    /// Grants may have been revoked while people thought about other operations of the request.
-    async fn use_grant(
-        &self,
-        operation: &Operation,
-        ticket: GrantTicket,
-    ) -> Result<GrantUse, Refusal> {
-        let grant = ticket.grant().as_str().to_owned();
-        let used = self.approvals.use_grant(ticket).await;
-        used.map_err(|error| match error {
-            GrantUseError::Over => Refusal::grant_over(operation, &grant),
-            GrantUseError::Record(error) => not_recorded(&error),
-        })
-    }
-
     /// Whether people would be asked about one of these, so that all of its content is needed.
-    #[must_use]
-    pub fn would_hold(&self, session: &Session, operations: &[Operation]) -> bool {
-        let policies = self.policies.load();
-        operations.iter().any(|operation| {
-            matches!(
-                policies.decide(&session.principal, operation),
-                Decision::Hold(_)
-            )
-        })
+    pub async fn would_hold(
+        &self,
+        session: &Session,
+        asking: &Asking,
+        operations: &[Operation],
+    ) -> bool {
+        let known = self.look_up(session, asking, operations).await;
+        let is_held = |operation: &Cow<'_, Operation>| {
+            matches!(self.rule(session, operation).demand(), Demand::Ask(_))
+        };
+        known.iter().any(is_held)
     }
 
-    /// Whether policy allows this outright: for names to resolve, which nobody can wait for.
+    /// Whether this passes outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
-        matches!(self.decide(session, operation), Decision::Allow(_))
+        matches!(self.rule(session, operation).demand(), Demand::Pass(_))
     }
 
-    fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
-        let decision = self.decide(&asker.session, operation);
-        metrics().judged(operation, &decision);
-        Judged {
-            id: OperationId::random(),
-            operation,
-            decision,
+    /// Returns once an operation that was admitted and lasts would no longer be, with what policy says now.
+    pub async fn no_longer_allows(
+        &self,
+        session: &Session,
+        operation: &Operation,
+        mut lease: Lease,
+    ) -> String {
+        loop {
+            // The sender lives as long as `self`.
+            let _ = lease.changes.changed().await;
+            let now = self.rule(session, operation);
+            match now.demand() {
+                Demand::Pass(_) => {}
+                // People have approved just this.
+                Demand::Ask(_) if lease.rulings.contains(&now) => {}
+                Demand::Ask(_) => {
+                    return format!("{} now needs an approval", describe(operation));
+                }
+                Demand::Refuse(denial) => return denial.reason.clone(),
+            }
         }
     }
 
-    fn decide(&self, session: &Session, operation: &Operation) -> Decision {
+    async fn judge<'a>(&self, asker: &Asker<'_>, operations: &'a [Operation]) -> Vec<Judged<'a>> {
+        let asking = asker.asking();
+        let known = self.look_up(&asker.session, &asking, operations).await;
+        let judge = |operation: Cow<'a, Operation>| {
+            let ruling = self.rule(&asker.session, &operation);
+            metrics().judged(&operation, &ruling.decision, ruling.mode);
+            Judged {
+                id: OperationId::random(),
+                operation,
+                ruling,
+            }
+        };
+        known.into_iter().map(judge).collect()
+    }
+
+    /// The operations, with their targets where policy asks for them.
+    async fn look_up<'a>(
+        &self,
+        session: &Session,
+        asking: &Asking,
+        operations: &'a [Operation],
+    ) -> Vec<Cow<'a, Operation>> {
+        let policies = &self.in_force().policies;
+        let now = Some(Timestamp::now());
+        let asked: Vec<&Operation> = operations
+            .iter()
+            .filter(|operation| policies.needs_target(&session.principal, operation, now))
+            .collect();
+        if asked.is_empty() {
+            return operations.iter().map(Cow::Borrowed).collect();
+        }
+        let targets = self.lookups.targets(asking, &asked).await;
+        let mut found = asked.into_iter().zip(targets).peekable();
+        let with_target = |operation: &'a Operation| match found
+            .next_if(|(asked, _)| std::ptr::eq(*asked, operation))
+        {
+            None => Cow::Borrowed(operation),
+            Some((_, target)) => Cow::Owned(Operation {
+                target,
+                ..operation.clone()
+            }),
+        };
+        operations.iter().map(with_target).collect()
+    }
+
+    fn rule(&self, session: &Session, operation: &Operation) -> Ruling {
         let deny = |why: &str| {
             let reason = format!("{} {why}", describe(operation));
             Decision::Deny(Denial {
@@ -276,9 +325,14 @@ impl Gate {
             })
         };
         if let Some(objection) = session.standing.objection(operation) {
-            return deny(&objection);
+            return Ruling::beyond_policy(deny(&objection));
         }
-        match self.policies.load().decide(&session.principal, operation) {
+        let in_force = self.in_force.load();
+        let now = Some(Timestamp::now());
+        let decision = match in_force
+            .policies
+            .decide_at(&session.principal, operation, now)
+        {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")
             }
@@ -288,6 +342,10 @@ impl Gate {
                 deny("has a reply that policy wants masked (@mask), which this version cannot do")
             }
             decision => decision,
+        };
+        Ruling {
+            decision,
+            mode: in_force.mode,
         }
     }
 
@@ -304,7 +362,7 @@ impl Gate {
             Judged {
                 id,
                 operation,
-                decision,
+                ruling,
             },
         ) in judged.iter().enumerate()
         {
@@ -312,7 +370,7 @@ impl Gate {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
                 operation: OperationRecord::new(id.clone(), operation),
-                decision: DecisionRecord::from(decision),
+                decision: ruling.record(),
             };
             let written = if Some(place) == last_to_sync {
                 self.record.append(event).await
@@ -325,152 +383,40 @@ impl Gate {
         Ok(outcome)
     }
 
-    /// Policies may have been replaced while people thought.
-    fn refuse_overtaken(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Result<(), Refusal> {
-        for Judged {
-            operation,
-            decision,
-            ..
-        } in judged
-        {
-            if matches!(decision, Decision::Hold(_))
-                && self.decide(&asker.session, operation) != *decision
-            {
+    /// Policies may have been replaced while people thought, and what the operations are about may have become something else.
+    async fn refuse_overtaken(
+        &self,
+        asker: &Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<(), Refusal> {
+        let held = judged.iter().filter(|judged| judged.is_held());
+        let (anew, rulings): (Vec<_>, Vec<_>) = held
+            .map(|judged| {
+                let mut operation = judged.operation.clone().into_owned();
+                operation.target = Target::NotLookedUp;
+                (operation, &judged.ruling)
+            })
+            .unzip();
+        let now = self.look_up(&asker.session, &asker.asking(), &anew).await;
+        for (operation, ruling) in now.iter().zip(rulings) {
+            if self.rule(&asker.session, operation) != *ruling {
                 return Err(Refusal::overtaken(operation));
             }
         }
         Ok(())
     }
-
-    async fn wait_for_people(
-        &self,
-        asker: &mut Asker<'_>,
-        judged: &[Judged<'_>],
-    ) -> Result<Vec<Answered>, Refusal> {
-        // All of them are asked about first, so that a reviewer sees everything the request asks for.
-        let mut tickets = Vec::with_capacity(judged.len());
-        for Judged {
-            id,
-            operation,
-            decision,
-        } in judged
-        {
-            tickets.push(match decision {
-                Decision::Hold(hold) => Some(self.ask(asker, id, operation, hold).await?),
-                Decision::Allow(_) | Decision::Deny(_) => None,
-            });
-        }
-        let deadline = asker.patience.deadline();
-        let mut answers = Vec::with_capacity(judged.len());
-        for (judged, ticket) in judged.iter().zip(tickets) {
-            answers.push(match (&judged.decision, ticket) {
-                (Decision::Hold(hold), Some(ticket)) => {
-                    self.wait(asker, judged.operation, hold, ticket, deadline)
-                        .await?
-                }
-                _ => Answered::NotAsked,
-            });
-        }
-        Ok(answers)
-    }
-
-    async fn ask(
-        &self,
-        asker: &Asker<'_>,
-        id: &OperationId,
-        operation: &Operation,
-        hold: &Hold,
-    ) -> Result<Ticket, Refusal> {
-        let ask = HoldAsk {
-            session: asker.session.clone(),
-            operation: id.clone(),
-            request: RequestView::new(operation, asker.headers, asker.body),
-            digest: operation.digest,
-            project: operation.resource.project.clone(),
-            hold: hold.clone(),
-        };
-        self.approvals.hold(ask).await.map_err(|error| {
-            Refusal::new(
-                Kind::NotReady,
-                format!("Holdpoint could not ask for the approval this needs, so nothing was sent: {error}"),
-            )
-        })
-    }
-
-    /// Waits for a verdict for as long as this client can be kept waiting.
-    async fn wait(
-        &self,
-        asker: &mut Asker<'_>,
-        operation: &Operation,
-        hold: &Hold,
-        mut ticket: Ticket,
-        deadline: Option<Instant>,
-    ) -> Result<Answered, Refusal> {
-        let approval = ticket.id().as_str().to_owned();
-        let verdict = loop {
-            tokio::select! {
-                biased;
-                verdict = ticket.verdict() => break verdict,
-                () = sleep_until(deadline) => {
-                    return Err(Refusal::pending(operation, &approval, &hold.rules));
-                }
-                () = tokio::time::sleep(self.settings.interim()) => asker.patience.keep_waiting(),
-            }
-        };
-        match verdict {
-            Verdict::Approved(spent) => Ok(Answered::Approved(spent)),
-            Verdict::Granted(ticket) => Ok(Answered::Granted(ticket)),
-            Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
-                operation,
-                &approval,
-                &by,
-                comment.as_deref(),
-            )),
-            Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
-            Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
-            Verdict::Interrupted => Err(Refusal::interrupted(operation, &approval)),
-            Verdict::Unrecorded(error) => Err(not_recorded(&error)),
-        }
-    }
-}
-
-impl Patience {
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Interims { .. } => None,
-            Self::AtMost(time) => Some(Instant::now() + *time),
-        }
-    }
-
-    fn keep_waiting(&mut self) {
-        if let Self::Interims { interims, left } = self
-            && *left > 0
-        {
-            *left -= 1;
-            interims.send();
-        }
-    }
 }
 
 fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
     for Judged {
-        operation,
-        decision,
-        ..
+        operation, ruling, ..
     } in judged
     {
-        if let Decision::Deny(denial) = decision {
+        if let Demand::Refuse(denial) = ruling.demand() {
             return Err(Refusal::denied(operation, denial));
         }
     }
     Ok(())
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn not_recorded(error: &RecordError) -> Refusal {

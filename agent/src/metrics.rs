@@ -18,7 +18,7 @@ use prometheus_client::{
 
 pub use listener::serve;
 
-use crate::{approvals::Approvals, session::Sessions};
+use crate::{approvals::Approvals, config::Mode, session::Sessions};
 
 /// The content type of [`Scrape::text`] (OpenMetrics 1.0, "Content Type").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -105,16 +105,31 @@ pub enum Lookup {
     Odd,
 }
 
+/// How Holdpoint's own reading at Google ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRead {
+    /// It was read.
+    Read,
+    /// There is no such thing.
+    Absent,
+    /// It had been read just before.
+    Cached,
+    /// It could not be read.
+    Failed,
+}
+
 /// All counters.
 pub struct Metrics {
     registry: Registry,
     sessions_open: Gauge,
     sessions_opened: Counter,
     sessions_refused: Counter,
+    policy_observed: Gauge,
     operations: Family<Judged, Counter>,
     holds_pending: Gauge,
     approvals: Family<End, Counter>,
     upstream_errors: Family<Kind, Counter>,
+    own_reads: Family<Kind, Counter>,
     record_events: Counter,
     record_failures: Counter,
     record_sync: Histogram,
@@ -128,6 +143,7 @@ pub struct Metrics {
 struct Judged {
     decision: &'static str,
     service: String,
+    mode: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -170,10 +186,16 @@ impl Default for Metrics {
                 "Requests for a session that were refused",
                 Counter::default(),
             ),
+            policy_observed: add(
+                new,
+                "policy_observed",
+                "1 while policy is only observed: nothing is denied or held",
+                Gauge::default(),
+            ),
             operations: add(
                 new,
                 "operations",
-                "Operations, by what policy said of them",
+                "Operations, by what policy said of them and whether that counted",
                 Family::default(),
             ),
             holds_pending: add(
@@ -192,6 +214,12 @@ impl Default for Metrics {
                 new,
                 "upstream_errors",
                 "Requests without an answer from upstream",
+                Family::default(),
+            ),
+            own_reads: add(
+                new,
+                "own_reads",
+                "What Holdpoint read at Google by itself, by how that ended",
                 Family::default(),
             ),
             record_events: add(
@@ -252,8 +280,13 @@ impl Metrics {
         self.sessions_refused.inc();
     }
 
+    /// From here on policy counts, or does not.
+    pub fn policy_mode(&self, mode: Mode) {
+        self.policy_observed.set(i64::from(mode == Mode::Observe));
+    }
+
     /// Policy has judged an operation.
-    pub fn judged(&self, operation: &Operation, decision: &Decision) {
+    pub fn judged(&self, operation: &Operation, decision: &Decision, mode: Mode) {
         let decision = match decision {
             Decision::Allow(_) => "allow",
             Decision::Hold(_) => "hold",
@@ -261,7 +294,11 @@ impl Metrics {
         };
         let service = operation.action.service().to_owned();
         self.operations
-            .get_or_create(&Judged { decision, service })
+            .get_or_create(&Judged {
+                decision,
+                service,
+                mode: mode.name(),
+            })
             .inc();
     }
 
@@ -276,6 +313,17 @@ impl Metrics {
     pub fn upstream_failed(&self, may_have_left: bool) {
         let kind = if may_have_left { "unknown" } else { "not_sent" };
         self.upstream_errors.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Something was read with Holdpoint's own hands, or should have been.
+    pub fn read_by_itself(&self, end: OwnRead) {
+        let kind = match end {
+            OwnRead::Read => "read",
+            OwnRead::Absent => "absent",
+            OwnRead::Cached => "cached",
+            OwnRead::Failed => "failed",
+        };
+        self.own_reads.get_or_create(&Kind { kind }).inc();
     }
 
     /// So many events were written.

@@ -4,6 +4,7 @@ mod chain;
 mod event;
 mod index;
 mod parts;
+mod seen;
 mod store;
 mod text;
 mod watermark;
@@ -28,9 +29,10 @@ pub use parts::{
     DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
     Process, VoteRecord,
 };
+pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::StoredEvent;
+pub(crate) use text::shown_value;
 pub use text::{Pairs, Text, Texts};
-pub(crate) use text::{names_a_secret, shown_value};
 
 use crate::session::SessionId;
 use index::Index;

@@ -6,6 +6,7 @@ pub mod ci;
 pub mod client;
 pub mod configuration;
 pub mod daemon;
+pub mod engine;
 pub mod files;
 pub mod footprint;
 pub mod host;

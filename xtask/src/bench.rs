@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use crate::{host, setup};
 
-/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `hooks`: of the BPF programs (under a minute).
+/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `hooks`: of the BPF programs (under a minute). `policy`: of decisions,
+/// and of loading policies; numbers of policies may follow (1000 10000).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -21,6 +22,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     {
         // What is measured is the kernel; the profile that tests use is built already.
         return setup::build_and_become("debug", &["bench-hooks"], options);
+    }
+    if let Some((first, sizes)) = args.to_bench.options.split_first()
+        && first == "policy"
+    {
+        let mut bench = setup::cargo("bench --quiet -p holdpoint-core --bench policy --");
+        let status = bench.args(sizes).status()?;
+        return Ok(if status.success() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        });
     }
     host::require()?;
     host::require_program("nginx", "nginx")?;

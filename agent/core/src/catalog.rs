@@ -105,6 +105,14 @@ impl Catalog {
         (strsim::levenshtein(id, nearest) <= id.chars().count() / 2).then_some(nearest)
     }
 
+    /// What stands before the first dot of ids, sorted.
+    #[must_use]
+    pub fn service_names(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.prefixes.iter().copied().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Whether `service` is what stands before the first dot of some id.
     #[must_use]
     pub fn has_service(&self, service: &str) -> bool {

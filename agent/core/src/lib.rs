@@ -7,6 +7,7 @@
 pub mod approval;
 pub mod batch;
 pub mod catalog;
+pub mod change;
 pub mod digest;
 pub mod fields;
 pub mod grant;
@@ -17,3 +18,5 @@ pub mod policy;
 pub mod recognise;
 pub mod refusal;
 mod resolvers;
+pub mod secrets;
+pub mod target;

@@ -3,20 +3,42 @@
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
 mod annotations;
+mod asked;
+pub mod asks;
 mod decide;
+mod doubts;
+pub mod editor;
 mod entities;
+pub mod explain;
+mod index;
+mod kept;
 mod load;
+mod reads;
+pub mod replay;
 mod schema;
-mod slice;
+pub mod suggest;
 pub mod suite;
 mod traits;
+mod validate;
 mod vocabulary;
 
-use std::{collections::BTreeSet, fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{catalog::Catalog, grant::Scope, identity::Principal, operation::Operation};
+use crate::{
+    catalog::Catalog,
+    grant::Scope,
+    identity::Principal,
+    operation::{Action, Operation},
+    target::Target,
+};
+use entities::{Person, Question, Represented};
+use index::{Index, Party, Slice};
+use kept::Kept;
+use load::Rule;
+use reads::Reads;
 
 pub use vocabulary::KnownActions;
 
@@ -57,6 +79,15 @@ pub struct Terms {
     pub masks: BTreeSet<String>,
     /// The fullest recording (`@record`) any of them asks for.
     pub record: Recording,
+}
+
+impl Terms {
+    /// No policy's.
+    pub const NONE: Self = Self {
+        policies: Vec::new(),
+        masks: BTreeSet::new(),
+        record: Recording::Summary,
+    };
 }
 
 /// How much of an operation the record keeps.
@@ -148,8 +179,11 @@ impl fmt::Display for Problem {
 
 /// A set of policies that was read, checked and indexed.
 pub struct Policies {
-    rules: Vec<load::Rule>,
-    slices: slice::Slices,
+    rules: Vec<Rule>,
+    index: Index,
+    people: Kept<Principal, Person>,
+    actions: Kept<Action, Party>,
+    all: OnceLock<Slice>,
 }
 
 impl Policies {
@@ -169,28 +203,116 @@ impl Policies {
         Ok(Self::of(load::rules(sources, known)?))
     }
 
-    fn of(rules: Vec<load::Rule>) -> Self {
+    fn of(rules: impl IntoIterator<Item = Rule>) -> Self {
+        let numbered = rules.into_iter().enumerate();
+        let rules: Vec<_> = numbered.map(|(place, rule)| rule.at(place)).collect();
         Self {
+            index: Index::new(&rules),
+            people: Kept::default(),
+            actions: Kept::default(),
+            all: OnceLock::new(),
             rules,
-            slices: slice::Slices::default(),
         }
     }
 
-    /// Decides about one operation. Never fails: what goes wrong is a Deny.
+    /// Decides about one operation at a time that is not known: a policy that asks for it (`context.now`) denies what it could
+    /// be about.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        let candidates = slice::candidates(&self.rules, principal, operation);
-        self.decide_among(&candidates, principal, operation)
+        self.decide_at(principal, operation, None)
     }
 
-    fn decide_among(
+    /// Decides about one operation at `now`. Never fails: what goes wrong is a Deny.
+    #[must_use]
+    pub fn decide_at(
         &self,
-        candidates: &[usize],
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
     ) -> Decision {
-        let slice = self.slices.of(candidates, &self.rules);
-        decide::decide(&self.rules, &slice, principal, operation)
+        self.decided(principal, operation, now)
+            .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
+    }
+
+    fn decided(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Represented<Decision> {
+        self.put(principal, operation, now, |slices, question| {
+            decide::decide(&self.rules, slices, question, principal, operation)
+        })
+    }
+
+    /// Whether [`Self::decide_at`] denies only because the operation's target was not looked up yet.
+    #[must_use]
+    pub fn needs_target(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> bool {
+        matches!(operation.target, Target::NotLookedUp)
+            && self.rules.iter().any(|rule| rule.asks.target)
+            && self
+                .put(principal, operation, now, |slices, question| {
+                    decide::needs_target(&self.rules, slices, question)
+                })
+                .unwrap_or(false)
+    }
+
+    /// Puts an operation before those policies that may be about it.
+    fn put<T>(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+        answer: impl FnOnce(&[&Slice], &Question) -> T,
+    ) -> Represented<T> {
+        let index = &self.index;
+        let who = self.people.find(principal, |principal| {
+            let party = index.party(entities::principal_uids(principal));
+            Person::new(party, principal, None)
+        })?;
+        let what = self.actions.find(&operation.action, |action| {
+            Represented::Ok(index.party(entities::action_uids(action)))
+        })?;
+        let whom = index.party(entities::resource_uids(operation));
+        let slices = index.slices(&who.party, &what, &whom);
+        let reads = slices.iter().map(|slice| slice.reads);
+        let reads = reads.fold(Reads::default(), Reads::and);
+        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
+        Ok(answer(&slices, &question))
+    }
+
+    /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
+    /// measured against.
+    #[must_use]
+    pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
+        let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
+        match Question::whole(principal, operation, None, None) {
+            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
+            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
+        }
+    }
+
+    /// What is odd about policies that were loaded from `sources`, and stops nothing: rules that can never match or never matter.
+    #[must_use]
+    pub fn doubts(&self, sources: &[Source], known: &dyn KnownActions) -> Vec<Problem> {
+        doubts::about(&self.rules, sources, known)
+    }
+
+    /// The Cedar schema of what policies may name, for people and their editors: the types, the groups, every service, and
+    /// the methods that these policies name.
+    #[must_use]
+    pub fn schema(&self, catalog: &Catalog) -> String {
+        let methods = self
+            .rules
+            .iter()
+            .flat_map(|rule| rule.policy.entity_literals());
+        let methods = methods.map(|literal| literal.id().unescaped().to_owned());
+        schema::for_people(methods, catalog)
     }
 
     /// Every policy, in the order read.
@@ -215,9 +337,11 @@ impl Policies {
     #[must_use]
     pub fn without(&self, policy: &PolicyRef) -> Self {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
-        Self::of(rest.cloned().collect())
+        Self::of(rest.cloned())
     }
 }
 
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 mod tests;

@@ -168,7 +168,7 @@ impl Refusal {
     #[must_use]
     pub fn overtaken(operation: &Operation) -> Self {
         let message = format!(
-            "The policy about {} changed while Holdpoint held it, so its approval no longer counts. Nothing was sent to Google; run the command again to have it decided anew.",
+            "While Holdpoint held {}, the policy about it changed, or what it is about, so its approval no longer counts. Nothing was sent to Google; run the command again to have it decided anew.",
             describe(operation),
         );
         Self::new(Kind::Denied, message).about(operation)

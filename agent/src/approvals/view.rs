@@ -11,7 +11,7 @@ use holdpoint_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, GrantId, GrantRecord, RequestView, request::BodyView};
+use super::{ApprovalId, ChangeView, GrantId, GrantRecord, RequestView, request::BodyView};
 use crate::session::{SessionId, User};
 
 /// One approval. Times are RFC 3339, and again in milliseconds since the epoch for programs.
@@ -74,6 +74,9 @@ pub struct ApprovalDetail {
     pub headers: Vec<(String, String)>,
     /// The request's body.
     pub body: BodyView,
+    /// What it changes, where that is a question of what is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeView>,
 }
 
 impl ApprovalDetail {
@@ -82,6 +85,7 @@ impl ApprovalDetail {
             approval,
             headers: request.headers,
             body: request.body,
+            change: request.change,
         }
     }
 }

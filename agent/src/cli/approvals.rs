@@ -1,6 +1,7 @@
 //! `holdpoint approvals`: list, show and answer held operations.
 
 mod answer;
+mod change;
 mod pretty;
 pub mod screen;
 mod wait;
@@ -207,6 +208,9 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
             verb,
             &format!("{} at {}: {comment}", answer.reviewer, answer.at),
         );
+    }
+    if let Some(change) = &detail.change {
+        text.push_str(&change::described(change));
     }
     text.push_str("\nThe request:\n");
     text.push_str(&quoted(&request_text(detail)));

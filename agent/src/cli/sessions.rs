@@ -68,13 +68,24 @@ async fn list(client: &Client, limit: usize, output: Output) -> anyhow::Result<S
         return Ok("No sessions yet.\n".into());
     }
     let rows: Vec<_> = list.sessions.iter().map(row).collect();
-    Ok(table(
+    let passed = list.sessions.iter().map(|it| it.summary.observed).sum();
+    let mut text = table(
         [
             "ID", "OPENED", "STATE", "USER", "OPS", "HELD", "DENIED", "COMMAND",
         ],
         &rows,
         Keep::Beginning,
-    ))
+    );
+    if passed > 0 {
+        let _ = writeln!(text, "\n{}", observed(passed));
+    }
+    Ok(text)
+}
+
+fn observed(passed: u64) -> String {
+    format!(
+        "{passed} of the held and denied passed all the same: policy was only observed ([policy] mode = \"observe\")"
+    )
 }
 
 fn row(session: &SessionView) -> [String; 8] {
@@ -144,6 +155,9 @@ fn described(detail: &SessionDetail) -> String {
     field("opened", &summary.opened_at.to_string());
     if let (Some(at), Some(reason)) = (summary.closed_at, &summary.close_reason) {
         field("closed", &format!("{at}: {reason}"));
+    }
+    if summary.observed > 0 {
+        field("observed", &observed(summary.observed));
     }
     let counts = format!(
         "{} ({} held, {} denied); {} refused before they were understood",

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     cli::approvals::screen::{self, Keep, Output, safe, table},
+    config::Mode,
     control::client::Connect,
     record::Text,
     refusals::Seen,
@@ -30,10 +31,17 @@ pub struct Args {
 struct Status {
     version: String,
     sessions: u64,
+    policy: Policy,
     links: Vec<Link>,
     refusals: Vec<Count>,
     refusals_lost: u64,
     refused: Vec<Seen>,
+}
+
+#[derive(Deserialize)]
+struct Policy {
+    mode: Mode,
+    policies: u64,
 }
 
 #[derive(Deserialize)]
@@ -67,6 +75,14 @@ fn described(status: &Status) -> String {
         safe(&status.version),
         status.sessions
     );
+    let Policy { mode, policies } = &status.policy;
+    let _ = match mode {
+        Mode::Enforce => writeln!(text, "{policies} policies are enforced"),
+        Mode::Observe => writeln!(
+            text,
+            "POLICY IS ONLY OBSERVED: {policies} policies deny and hold nothing ([policy] mode = \"observe\")"
+        ),
+    };
     let links = status.links.iter().map(|link| {
         let Link {
             program,

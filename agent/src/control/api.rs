@@ -202,6 +202,8 @@ pub struct SessionDetail {
 struct Page {
     #[serde(default)]
     after: u64,
+    /// Of sessions: those that were opened at this time or before.
+    until: Option<jiff::Timestamp>,
     limit: Option<usize>,
     /// Of a session's events, only so many, from the end.
     last: Option<usize>,
@@ -220,9 +222,9 @@ async fn sessions(
 ) -> Answered<SessionList> {
     let page = query(page)?;
     state.record.settled().await;
-    let summaries = state
-        .record
-        .sessions(page.limit(), |summary| caller.sees(&summary.user));
+    let summaries = state.record.sessions(page.limit(), |summary| {
+        caller.sees(&summary.user) && page.until.is_none_or(|it| summary.opened_at <= it)
+    });
     let sessions = summaries.into_iter().map(|it| view(&state, it)).collect();
     Ok(Json(SessionList { sessions }))
 }

@@ -514,10 +514,14 @@ async fn a_thousand_holds_are_a_short_list() {
         pages.expect("a number") * 4096
     };
     let (before, started, mut tickets) = (resident(), std::time::Instant::now(), Vec::new());
-    for _ in 0..10 {
+    for tens in 0..10 {
         let session = session(own_uid() + 1);
         for number in 0..100 {
-            let operation = Operation::on_host(Action::NET_CONNECT, "example.com", Some(number));
+            let operation = Operation::on_host(
+                Action::NET_CONNECT,
+                "example.com",
+                Some(100 * tens + number),
+            );
             let mut ask = Bench::ask(&session, &operation);
             ask.request.body.text = "secret".repeat(10_000);
             tickets.push(bench.state.approvals.hold(ask).await.expect("held"));

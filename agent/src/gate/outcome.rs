@@ -4,6 +4,7 @@ use std::{future::poll_fn, task::Poll};
 
 use crate::{
     approvals::GrantUse,
+    lookup::Changing,
     record::{Event, OperationId, OutcomeResult, Record},
     session::SessionId,
 };
@@ -17,6 +18,7 @@ pub struct Outcome {
     operations: Vec<OperationId>,
     result: OutcomeResult,
     status: Option<u16>,
+    changing: Option<Changing>,
     /// The grants that let them through.
     grants: Vec<GrantUse>,
     /// Bytes of the request's body that were sent.
@@ -33,6 +35,7 @@ impl Outcome {
             operations: Vec::new(),
             result: OutcomeResult::NotSent,
             status: None,
+            changing: None,
             grants: Vec::new(),
             request_bytes: 0,
             response_bytes: 0,
@@ -41,6 +44,11 @@ impl Outcome {
 
     pub(super) fn add(&mut self, operation: OperationId) {
         self.operations.push(operation);
+    }
+
+    /// What is sent may change something, from now until it has ended.
+    pub(super) fn changes(&mut self, changing: Option<Changing>) {
+        self.changing = changing;
     }
 
     pub(super) fn lives_by(&mut self, grant: GrantUse) {

@@ -157,6 +157,10 @@ fn end_once(cgroup: &Path) -> anyhow::Result<bool> {
         }
     }
     kill_all(cgroup).with_context(|| format!("cannot kill what is in {}", cgroup.display()))?;
+    // Its containers': their runtime would remove them too, in its own time.
+    for child in sessions(cgroup).unwrap_or_default() {
+        end_once(&child)?;
+    }
     Ok(false)
 }
 
@@ -171,6 +175,9 @@ fn kill_all(cgroup: &Path) -> io::Result<()> {
             for pid in processes.lines().filter_map(|line| line.parse().ok()) {
                 // Gone already: as good.
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            for child in sessions(cgroup).unwrap_or_default() {
+                kill_all(&child)?;
             }
             Ok(())
         }

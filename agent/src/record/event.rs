@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     approvals::{ApprovalId, GrantId, GrantRecord},
+    config::Mode,
     refusals::Refused,
     session::{SessionId, User, random_id},
 };
@@ -52,6 +53,15 @@ pub enum Event {
     DaemonStarted {
         /// Of the program.
         version: Text,
+    },
+    /// These policies are in force from here on: at the daemon's start, and whenever they are reloaded.
+    PoliciesLoaded {
+        /// How many there are.
+        policies: u64,
+        /// The SHA-256 of their files, in order.
+        digest: Digest,
+        /// Whether what they say counts.
+        mode: Mode,
     },
     /// The daemon ends in good order.
     DaemonStopped {
@@ -116,6 +126,17 @@ pub enum Event {
         /// Who connected.
         process: Option<Process>,
     },
+    /// A connection that was passed through, unopened, was cut: policy had allowed it, and no longer does.
+    ConnectionCut {
+        /// The session.
+        session: SessionId,
+        /// The connection's number, unique while the daemon runs.
+        connection: u64,
+        /// The host and port.
+        destination: Text,
+        /// What policy says now.
+        reason: Text,
+    },
     /// A connection was closed before any operation was read from it.
     ConnectionRefused {
         /// The session.
@@ -146,6 +167,21 @@ pub enum Event {
         /// How often.
         count: u64,
     },
+    /// A container was made for a session. It starts in the session's cgroup and network, as its user.
+    ContainerCreated {
+        /// The session.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The engine's name for it.
+        container: Text,
+        /// The image it was made of.
+        image: Text,
+        /// What it shall run, as far as that is not the image's.
+        command: Texts,
+        /// What of the session it shows.
+        mounts: Texts,
+    },
     /// A request that could not be read as an operation was refused.
     RequestRefused {
         /// The session.
@@ -156,6 +192,21 @@ pub enum Event {
         request: Text,
         /// Why.
         reason: Text,
+    },
+    /// Holdpoint itself read something at Google, for an operation that is about to be decided or asked about.
+    LookUp {
+        /// The session whose operation it was for.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The method that reads.
+        action: Text,
+        /// What was read.
+        resource: Text,
+        /// The HTTP status of the answer, if there was one.
+        status: Option<u16>,
+        /// Why it could not be read.
+        problem: Option<Text>,
     },
     /// An operation is asked for, and this was decided about it.
     Intent {
@@ -321,6 +372,7 @@ impl Event {
     pub fn session(&self) -> Option<&SessionId> {
         match self {
             Self::DaemonStarted { .. }
+            | Self::PoliciesLoaded { .. }
             | Self::DaemonStopped { .. }
             | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
@@ -332,8 +384,11 @@ impl Event {
             | Self::SessionAdopted { session, .. }
             | Self::SessionClosed { session, .. }
             | Self::Connection { session, .. }
+            | Self::ConnectionCut { session, .. }
             | Self::ConnectionRefused { session, .. }
+            | Self::ContainerCreated { session, .. }
             | Self::RequestRefused { session, .. }
+            | Self::LookUp { session, .. }
             | Self::Intent { session, .. }
             | Self::Hold { session, .. }
             | Self::ApprovalDecided { session, .. }

@@ -44,6 +44,9 @@ pub struct SessionSummary {
     pub held: u64,
     /// Of these, denied.
     pub denied: u64,
+    /// Of the held and denied, those that passed all the same, because policy was only observed.
+    #[serde(default)]
+    pub observed: u64,
     /// Connections and requests that were refused before they were operations.
     pub refused: u64,
 }
@@ -111,6 +114,7 @@ impl Index {
             operations: 0,
             held: 0,
             denied: 0,
+            observed: 0,
             refused: 0,
         };
         let entry = Entry {
@@ -131,6 +135,7 @@ impl Index {
                 ..
             } => {
                 let result = match decision.verdict {
+                    _ if decision.observed => OutcomeResult::Unknown,
                     DecisionVerdict::Allow => OutcomeResult::Unknown,
                     DecisionVerdict::Hold => OutcomeResult::NotSent,
                     DecisionVerdict::Deny => OutcomeResult::Refused,
@@ -247,6 +252,7 @@ impl SessionSummary {
         match &stored.event {
             Event::Intent { decision, .. } => {
                 self.operations += 1;
+                self.observed += u64::from(decision.observed);
                 match decision.verdict {
                     DecisionVerdict::Hold => self.held += 1,
                     DecisionVerdict::Deny => self.denied += 1,

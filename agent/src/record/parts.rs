@@ -8,12 +8,14 @@ use holdpoint_core::{
     identity::Principal,
     operation::Operation,
     policy::{Decision, PolicyRef},
+    target::Target,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     event::OperationId,
+    seen::Seen,
     text::{Pairs, Text, Texts},
 };
 
@@ -48,11 +50,11 @@ pub struct Process {
     pub pid: u32,
     /// The file it executes.
     pub executable: Option<Text>,
-    /// Its command line.
+    /// Its command line; of one that was gone already, the name of its thread.
     pub arguments: Texts,
 }
 
-/// An operation, without its content.
+/// An operation. Of its content, what policy can ask about and what is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
     /// Its name.
@@ -73,6 +75,52 @@ pub struct OperationRecord {
     pub query: Pairs,
     /// The digest of the whole canonical operation.
     pub digest: Digest,
+    /// What it is about, where policy asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetRecord>,
+    /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Box<Seen>>,
+}
+
+/// What was known of an operation's target when it was decided about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetRecord {
+    /// It was read.
+    Known {
+        /// Whether there is such a thing.
+        exists: bool,
+        /// Its labels, as `key=value`.
+        labels: Texts,
+        /// Its tags.
+        tags: Texts,
+        /// Whether something protects it from being deleted.
+        deletion_protection: bool,
+        /// When it was created.
+        created: Option<Timestamp>,
+    },
+    /// It could not be read.
+    Unknown {
+        /// Why.
+        why: Text,
+    },
+}
+
+impl TargetRecord {
+    fn new(target: &Target) -> Option<Self> {
+        Some(match target {
+            Target::NotLookedUp => return None,
+            Target::Known(known) => Self::Known {
+                exists: known.exists,
+                labels: known.label_pairs().collect(),
+                tags: known.tags.iter().collect(),
+                deletion_protection: known.deletion_protection,
+                created: known.created,
+            },
+            Target::Unknown(why) => Self::Unknown { why: why.into() },
+        })
+    }
 }
 
 impl OperationRecord {
@@ -89,6 +137,8 @@ impl OperationRecord {
             path: (&operation.path).into(),
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
+            target: TargetRecord::new(&operation.target),
+            seen: Some(Box::new(Seen::of(operation))),
         }
     }
 }
@@ -102,6 +152,9 @@ pub struct DecisionRecord {
     pub policies: Vec<PolicyRecord>,
     /// Why, for hold and deny.
     pub reason: Option<Text>,
+    /// Policy was only observed: it held or denied, nobody was asked, and the operation passed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observed: bool,
 }
 
 /// What policy says.
@@ -164,6 +217,7 @@ impl From<&Decision> for DecisionRecord {
                 .map(PolicyRecord::from)
                 .collect(),
             reason: reason.map(Text::from),
+            observed: false,
         }
     }
 }

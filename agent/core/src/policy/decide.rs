@@ -1,43 +1,43 @@
 //! From the policies that match to a decision.
 
-use std::fmt::Write as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use cedar_policy::{AuthorizationError, Authorizer, PolicySet};
 
 use super::{
-    Decision, Denial, Hold, HoldRule, PolicyRef, Terms,
+    Decision, Denial, Hold, HoldRule, Terms,
     annotations::Role,
     entities::Question,
-    load::{Rule, rule_of},
-    slice::Slice,
+    index::Slice,
+    load::{Rule, place_of},
 };
 use crate::{
     identity::Principal,
     operation::{Action, Content, Operation},
 };
 
+/// Whether the target has to be looked up before it can be decided: a policy has asked for it and nobody has looked.
+pub(super) fn needs_target(rules: &[Rule], slices: &[&Slice], question: &Question) -> bool {
+    matches!(weigh(rules, slices, question), Err(Stop::Failed(rule, _)) if rule.asks.target)
+}
+
 /// First what denies and what permits; only then what holds, because Cedar names no permits once something forbids.
 pub(super) fn decide(
     rules: &[Rule],
-    slice: &Slice,
+    slices: &[&Slice],
+    question: &Question,
     principal: &Principal,
     operation: &Operation,
 ) -> Decision {
-    let question = match Question::new(principal, operation, None) {
-        Ok(question) => question,
-        Err(error) => {
-            return Decision::Deny(Denial {
-                reason: format!(
-                    "{} could not be put to the policies, so it is denied: {error}",
-                    what(operation)
-                ),
-                policies: Vec::new(),
-            });
-        }
-    };
-    match weigh(rules, slice, &question) {
+    match weigh(rules, slices, question) {
         Ok(Matches { permits, .. }) if permits.is_empty() => {
             Decision::Deny(not_permitted(principal, operation))
+        }
+        Ok(Matches { permits, .. }) if is_blind(&permits, operation) => {
+            Decision::Deny(unreadable(operation))
         }
         Ok(Matches { permits, holds }) if holds.is_empty() => Decision::Allow(terms(&permits)),
         Ok(Matches { permits, holds }) => Decision::Hold(Hold {
@@ -46,6 +46,17 @@ pub(super) fn decide(
         }),
         Err(Stop::Forbidden(by)) => Decision::Deny(forbidden(&by, operation)),
         Err(Stop::Failed(rule, error)) => Decision::Deny(failed(rule, &error, operation)),
+    }
+}
+
+/// What cannot be put to the policies is denied.
+pub(super) fn unaskable(error: &dyn std::error::Error, operation: &Operation) -> Denial {
+    Denial {
+        reason: format!(
+            "{} could not be put to the policies, so it is denied: {error}",
+            what(operation)
+        ),
+        policies: Vec::new(),
     }
 }
 
@@ -61,46 +72,55 @@ enum Stop<'a> {
 
 fn weigh<'a>(
     rules: &'a [Rule],
-    slice: &Slice,
+    slices: &[&Slice],
     question: &Question,
 ) -> Result<Matches<'a>, Stop<'a>> {
-    let (allowed, matching) = ask(rules, &slice.verdict, question)?;
-    if !allowed && !matching.is_empty() {
-        return Err(Stop::Forbidden(matching));
+    let verdict = ask(rules, slices.iter().map(|slice| &slice.verdict), question)?;
+    let (forbids, permits): (Vec<_>, Vec<_>) = verdict.into_iter().partition(|rule| rule.forbids());
+    if !forbids.is_empty() {
+        return Err(Stop::Forbidden(forbids));
     }
-    let (_, holds) = ask(rules, &slice.holds, question)?;
-    Ok(Matches {
-        permits: matching,
-        holds,
-    })
+    let holds = ask(rules, slices.iter().map(|slice| &slice.holds), question)?;
+    Ok(Matches { permits, holds })
 }
 
-/// Whether Cedar allows it, and the policies that decided. A policy that fails to evaluate may be the one that forbids:
-/// nothing is allowed then.
-fn ask<'a>(
+/// The policies that match, in the order read. Of a set with a forbid that matches, the forbids only. A policy that fails to
+/// evaluate may be the one that forbids: nothing is allowed then.
+fn ask<'a, 's>(
     rules: &'a [Rule],
-    policies: &PolicySet,
+    sets: impl Iterator<Item = &'s PolicySet>,
     question: &Question,
-) -> Result<(bool, Vec<&'a Rule>), Stop<'a>> {
-    if policies.is_empty() {
-        return Ok((false, Vec::new()));
+) -> Result<Vec<&'a Rule>, Stop<'a>> {
+    let mut matching = BTreeSet::new();
+    let mut failed = BTreeMap::new();
+    for set in sets.filter(|set| !set.is_empty()) {
+        let response = Authorizer::new().is_authorized(&question.request, set, &question.entities);
+        matching.extend(response.diagnostics().reason().map(place_of));
+        for AuthorizationError::PolicyEvaluationError(error) in response.diagnostics().errors() {
+            failed.insert(place_of(error.policy_id()), error.inner().to_string());
+        }
     }
-    let response = Authorizer::new().is_authorized(&question.request, policies, &question.entities);
-    if let Some(AuthorizationError::PolicyEvaluationError(error)) =
-        response.diagnostics().errors().next()
-    {
-        let rule = rule_of(rules, error.policy_id());
-        return Err(Stop::Failed(rule, error.inner().to_string()));
+    // The one that a look-up may mend comes first.
+    let first = failed
+        .into_iter()
+        .min_by_key(|(place, _)| (!rules[*place].asks.target, *place));
+    match first {
+        Some((place, error)) => Err(Stop::Failed(&rules[place], error)),
+        None => Ok(matching.into_iter().map(|place| &rules[place]).collect()),
     }
-    let reasons = response.diagnostics().reason();
-    let mut matching: Vec<_> = reasons.map(|id| rule_of(rules, id)).collect();
-    matching.sort_by(|a, b| place(&a.reference).cmp(&place(&b.reference)));
-    let allowed = response.decision() == cedar_policy::Decision::Allow;
-    Ok((allowed, matching))
 }
 
-fn place(policy: &PolicyRef) -> (&str, u32, &str) {
-    (&policy.file, policy.line, &policy.id)
+/// Whether a change would be let pass by nothing that knows that Holdpoint cannot read it. This is no policy, so that no
+/// operator can lose it: what the rules about fields would have forbidden may stand in what cannot be read.
+fn is_blind(permits: &[&Rule], operation: &Operation) -> bool {
+    is_unread_change(operation) && !permits.iter().any(|rule| rule.asks.unreadable)
+}
+
+/// Whether it changes something, and Holdpoint cannot read what.
+pub(super) fn is_unread_change(operation: &Operation) -> bool {
+    matches!(operation.content, Content::Unreadable(_))
+        && operation.action.mutates()
+        && operation.action.id() != Action::UNKNOWN
 }
 
 fn terms(permits: &[&Rule]) -> Terms {
@@ -174,14 +194,37 @@ fn not_permitted(principal: &Principal, operation: &Operation) -> Denial {
     }
 }
 
-fn failed(rule: &Rule, error: &str, operation: &Operation) -> Denial {
+fn unreadable(operation: &Operation) -> Denial {
+    let why = match &operation.content {
+        Content::Unreadable(why) => why,
+        _ => "",
+    };
     Denial {
         reason: format!(
-            "{} is denied because policy {} could not be evaluated: {}",
+            "{} is denied because Holdpoint cannot read what it says: {} (only a policy that asks for context.unreadable \
+             permits such a change)",
             what(operation),
+            shown(why)
+        ),
+        policies: Vec::new(),
+    }
+}
+
+fn failed(rule: &Rule, error: &str, operation: &Operation) -> Denial {
+    let because = match operation.target.problem() {
+        Some(why) if rule.asks.target => format!(
+            "policy {} asks about its target, which could not be looked up: {}",
+            rule.reference,
+            shown(why)
+        ),
+        _ => format!(
+            "policy {} could not be evaluated: {}",
             rule.reference,
             shown(error)
         ),
+    };
+    Denial {
+        reason: format!("{} is denied because {because}", what(operation)),
         policies: vec![rule.reference.clone()],
     }
 }

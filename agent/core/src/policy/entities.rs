@@ -1,6 +1,7 @@
 //! A principal and an operation, as Cedar sees them.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
 };
@@ -9,11 +10,18 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
     Schema,
 };
+use jiff::Timestamp;
 
-use super::vocabulary;
+use super::{
+    asked::{TARGET, UNREADABLE},
+    index::Party,
+    reads::Reads,
+    vocabulary,
+};
 use crate::{
     identity::Principal,
-    operation::{Content, Operation},
+    operation::{Action, Content, Operation, Size},
+    target::Attributes,
 };
 
 /// What Cedar is asked.
@@ -23,27 +31,108 @@ pub(super) struct Question {
 }
 
 impl Question {
-    /// The question whether `principal` may do `operation`; checked against `schema`, if there is one.
+    /// The question whether `who` may do `operation`, with what `reads` names of it; checked against `schema`, if there is one.
     ///
     /// # Errors
     /// When Cedar cannot represent it.
     pub(super) fn new(
-        principal: &Principal,
+        who: &Person,
+        what: &Party,
+        whom: &Party,
         operation: &Operation,
+        now: Option<Timestamp>,
+        reads: Reads,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
-        let who = principal_entity(principal)?;
-        let what = action_entity(operation);
-        let whom = resource_entity(operation)?;
-        let query = fields_entity("query", &query_fields(operation))?;
-        let none = BTreeMap::new();
-        let body = fields_entity("body", body_fields(operation).unwrap_or(&none))?;
-        let context = context(operation, query.uid(), body.uid())?;
-        let request = Request::new(who.uid(), what.uid(), whom.uid(), context, schema)?;
-        let entities = [who, what, whom, query, body];
-        let entities = Entities::from_entities(entities, schema)?;
-        Ok(Self { request, entities })
+        let mut entities = vec![action(what), resource(whom, operation, reads)?];
+        let context = context(operation, now, reads, &mut entities)?;
+        let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
+        Ok(Self {
+            request: Request::new(own, what, whom, context, schema)?,
+            entities: who.entities.clone().add_entities(entities, schema)?,
+        })
     }
+
+    /// The same, with everything there is to it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub(super) fn whole(
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+        schema: Option<&Schema>,
+    ) -> Represented<Self> {
+        let who = Person::new(Party::whole(principal_uids(principal)), principal, schema)?;
+        let what = Party::whole(action_uids(&operation.action));
+        let whom = Party::whole(resource_uids(operation));
+        Self::new(
+            &who,
+            &what,
+            &whom,
+            operation,
+            now,
+            Reads::EVERYTHING,
+            schema,
+        )
+    }
+}
+
+/// A principal, as Cedar sees it.
+pub(super) struct Person {
+    pub(super) party: Party,
+    entities: Entities,
+}
+
+impl Person {
+    /// `principal`, whose [`principal_uids`] are `party`; checked against `schema`, if there is one.
+    ///
+    /// # Errors
+    /// When Cedar cannot represent it.
+    pub(super) fn new(
+        party: Party,
+        principal: &Principal,
+        schema: Option<&Schema>,
+    ) -> Represented<Self> {
+        let claims = principal.claims.iter();
+        let entity = Entity::new_with_tags(
+            party.uids[0].clone(),
+            [
+                ("issuer".to_owned(), text(&principal.issuer)),
+                ("subject".to_owned(), text(&principal.subject)),
+            ],
+            party.uids[1..].iter().cloned(),
+            claims.map(|(claim, value)| (claim.clone(), text(value))),
+        )?;
+        Ok(Self {
+            party,
+            entities: Entities::from_entities([entity], schema)?,
+        })
+    }
+}
+
+/// A principal, then its groups.
+pub(super) fn principal_uids(principal: &Principal) -> Vec<EntityUid> {
+    let groups = principal.groups.iter().map(|group| uid(&GROUP, group));
+    let own = uid(&PRINCIPAL, &principal.name());
+    std::iter::once(own).chain(groups).collect()
+}
+
+/// An action, then the groups it is in.
+pub(super) fn action_uids(action: &Action) -> Vec<EntityUid> {
+    let names = vocabulary::names_of(action);
+    names.iter().map(|name| uid(&ACTION, name)).collect()
+}
+
+/// A resource, then its project, its host and the domains of that.
+pub(super) fn resource_uids(operation: &Operation) -> Vec<EntityUid> {
+    let resource = &operation.resource;
+    let project = resource.project.iter().map(|id| uid(&PROJECT, id));
+    let hosts = domains(&operation.host).map(|domain| uid(&HOST, domain));
+    std::iter::once(uid(&RESOURCE, &resource.name))
+        .chain(project)
+        .chain(hosts)
+        .collect()
 }
 
 macro_rules! entity_type {
@@ -76,48 +165,31 @@ fn texts<'a>(values: impl IntoIterator<Item = &'a str>) -> RestrictedExpression 
 }
 
 /// Boxed: Cedar's errors are some hundred bytes.
-type Represented<T> = Result<T, Box<dyn std::error::Error>>;
+pub(super) type Represented<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-fn principal_entity(principal: &Principal) -> Represented<Entity> {
-    Ok(Entity::new_with_tags(
-        uid(&PRINCIPAL, &principal.name()),
-        [
-            ("issuer".to_owned(), text(&principal.issuer)),
-            ("subject".to_owned(), text(&principal.subject)),
-        ],
-        principal.groups.iter().map(|group| uid(&GROUP, group)),
-        principal
-            .claims
-            .iter()
-            .map(|(claim, value)| (claim.clone(), text(value))),
-    )?)
+fn action(party: &Party) -> Entity {
+    let uids = &party.uids;
+    Entity::new_no_attrs(uids[0].clone(), uids[1..].iter().cloned().collect())
 }
 
-fn action_entity(operation: &Operation) -> Entity {
-    let names = vocabulary::names_of(&operation.action);
-    let parents = names[1..].iter().map(|name| uid(&ACTION, name));
-    Entity::new_no_attrs(uid(&ACTION, operation.action.id()), parents.collect())
-}
-
-fn resource_entity(operation: &Operation) -> Represented<Entity> {
+fn resource(party: &Party, operation: &Operation, reads: Reads) -> Represented<Entity> {
+    let uids = &party.uids;
     let resource = &operation.resource;
-    let optional = [
-        ("project", &resource.project),
-        ("location", &resource.location),
-    ];
-    let optional = optional
-        .into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), text(value.as_deref()?))));
     let attributes = [
-        ("name".to_owned(), text(&resource.name)),
-        ("host".to_owned(), text(&operation.host)),
+        ("name", Some(resource.name.as_str())),
+        ("host", Some(operation.host.as_str())),
+        ("project", resource.project.as_deref()),
+        ("location", resource.location.as_deref()),
     ];
-    let project = resource.project.iter().map(|id| uid(&PROJECT, id));
-    let hosts = domains(&operation.host).map(|domain| uid(&HOST, domain));
+    let attributes = attributes
+        .into_iter()
+        .filter(|(name, _)| reads.has(name))
+        .filter_map(|(name, value)| Some((name.to_owned(), text(value?))));
+    let parents = uids[1..].iter().cloned();
     Ok(Entity::new_with_tags(
-        uid(&RESOURCE, &resource.name),
-        attributes.into_iter().chain(optional),
-        project.chain(hosts),
+        uids[0].clone(),
+        attributes,
+        parents,
         [],
     )?)
 }
@@ -131,50 +203,122 @@ fn domains(host: &str) -> impl Iterator<Item = &str> {
     .filter(|domain| !domain.is_empty())
 }
 
-fn query_fields(operation: &Operation) -> BTreeMap<String, BTreeSet<String>> {
-    let mut fields: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+/// The attributes of `context`, as `schema.rs` declares them. Entities they are made of go to `entities`.
+fn context(
+    operation: &Operation,
+    now: Option<Timestamp>,
+    reads: Reads,
+    entities: &mut Vec<Entity>,
+) -> Represented<Context> {
+    let mut pairs = Vec::new();
+    let mut add = |name: &str, value: &dyn Fn() -> RestrictedExpression| {
+        if reads.has(name) {
+            pairs.push((name.to_owned(), value()));
+        }
+    };
+    add("method", &|| text(&operation.method));
+    add("host", &|| text(&operation.host));
+    add("path", &|| text(&operation.path));
+    if let Some(port) = operation.port {
+        add("port", &|| RestrictedExpression::new_long(port.into()));
+    }
+    add(UNREADABLE, &|| {
+        RestrictedExpression::new_bool(matches!(operation.content, Content::Unreadable(_)))
+    });
+    add("traits", &|| {
+        texts(operation.traits.iter().map(|known| known.name()))
+    });
+    if let Some(now) = now {
+        add("now", &|| {
+            // Milliseconds: Cedar knows no finer time.
+            let text = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+            RestrictedExpression::new_datetime(text)
+        });
+    }
+    if reads.has("size") {
+        let size = size(&operation.size)?;
+        add("size", &|| size.clone());
+    }
+    for (name, fields) in [
+        ("query", query_fields as fn(&Operation) -> Cow<'_, Texts>),
+        ("body", body_fields),
+    ] {
+        let uid = uid(&FIELDS, name);
+        add(name, &|| RestrictedExpression::new_entity_uid(uid.clone()));
+        if reads.has(name) {
+            entities.push(fields_entity(uid, &fields(operation))?);
+        }
+    }
+    // Without it a policy that asks for it fails, and what fails denies.
+    if let Some(found) = operation.target.attributes()
+        && reads.has(TARGET)
+    {
+        let uid = uid(&FIELDS, TARGET);
+        pairs.push((TARGET.to_owned(), target_record(found, uid.clone())?));
+        entities.push(fields_entity(uid, &found.fields.0)?);
+    }
+    Ok(Context::from_pairs(pairs)?)
+}
+
+fn size(size: &Size) -> Represented<RestrictedExpression> {
+    let parts = [
+        ("vcpus", size.vcpus),
+        ("accelerators", size.accelerators),
+        ("instances", size.instances),
+    ];
+    let parts = parts.map(|(name, count)| {
+        let count = RestrictedExpression::new_long(count.into());
+        (name.to_owned(), count)
+    });
+    Ok(RestrictedExpression::new_record(parts)?)
+}
+
+type Texts = BTreeMap<String, BTreeSet<String>>;
+
+fn query_fields(operation: &Operation) -> Cow<'_, Texts> {
+    let mut fields = Texts::new();
     for (name, value) in &operation.query {
-        fields
-            .entry(name.clone())
-            .or_default()
-            .insert(value.clone());
+        let values = fields.entry(name.clone()).or_default();
+        values.insert(value.clone());
     }
-    fields
+    Cow::Owned(fields)
 }
 
-fn body_fields(operation: &Operation) -> Option<&BTreeMap<String, BTreeSet<String>>> {
+fn body_fields(operation: &Operation) -> Cow<'_, Texts> {
     match &operation.content {
-        Content::Fields(fields) => Some(&fields.0),
-        Content::Media { metadata, .. } => Some(&metadata.0),
-        Content::Empty | Content::Unreadable(_) => None,
+        Content::Fields(fields) => Cow::Borrowed(&fields.0),
+        Content::Media { metadata, .. } => Cow::Borrowed(&metadata.0),
+        Content::Empty | Content::Unreadable(_) => Cow::Owned(Texts::new()),
     }
 }
 
-fn fields_entity(id: &str, fields: &BTreeMap<String, BTreeSet<String>>) -> Represented<Entity> {
+fn fields_entity(uid: EntityUid, fields: &Texts) -> Represented<Entity> {
     let tags = fields
         .iter()
         .map(|(path, values)| (path.clone(), texts(values.iter().map(String::as_str))));
-    Ok(Entity::new_with_tags(uid(&FIELDS, id), [], [], tags)?)
+    Ok(Entity::new_with_tags(uid, [], [], tags)?)
 }
 
-fn context(operation: &Operation, query: EntityUid, body: EntityUid) -> Represented<Context> {
-    let readable = !matches!(operation.content, Content::Unreadable(_));
-    let traits = operation.traits.iter().map(|known| known.name());
-    let port = operation
-        .port
-        .map(|port| ("port", RestrictedExpression::new_long(port.into())));
+fn target_record(found: &Attributes, fields: EntityUid) -> Represented<RestrictedExpression> {
+    let labels: Vec<_> = found.label_pairs().collect();
     let pairs = [
-        ("method", text(&operation.method)),
-        ("host", text(&operation.host)),
-        ("path", text(&operation.path)),
-        ("query", RestrictedExpression::new_entity_uid(query)),
-        ("body", RestrictedExpression::new_entity_uid(body)),
-        ("readable", RestrictedExpression::new_bool(readable)),
-        ("traits", texts(traits)),
+        ("exists", RestrictedExpression::new_bool(found.exists)),
+        ("labels", texts(labels.iter().map(String::as_str))),
+        ("tags", texts(found.tags.iter().map(String::as_str))),
+        (
+            "deletion_protection",
+            RestrictedExpression::new_bool(found.deletion_protection),
+        ),
+        ("fields", RestrictedExpression::new_entity_uid(fields)),
     ];
-    let pairs = pairs.into_iter().chain(port);
+    // Milliseconds: Cedar knows no finer time.
+    let created = found.created.map(|created| {
+        let text = created.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        ("created", RestrictedExpression::new_datetime(text))
+    });
+    let pairs = pairs.into_iter().chain(created);
     let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
-    Ok(Context::from_pairs(pairs)?)
+    Ok(RestrictedExpression::new_record(pairs)?)
 }
 
 #[cfg(test)]

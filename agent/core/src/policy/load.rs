@@ -2,27 +2,25 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{
-    Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError,
-};
+use cedar_policy::{Policy, PolicyId, PolicySet, ffi::DetailedError};
 
 use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
-    schema::Named,
-    slice::Scope,
-    traits,
-    vocabulary::{self, KnownActions, Name},
+    asked::Asks,
+    traits, validate,
+    vocabulary::KnownActions,
 };
+use crate::operation::Trait;
 
 /// One policy, ready to be asked.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
-    /// With an id of its own among all rules that were loaded together.
+    /// Its id is its place among all rules that were loaded together.
     pub(super) policy: Policy,
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
-    pub(super) scope: Scope,
+    pub(super) asks: Asks,
 }
 
 /// Reads and checks every file.
@@ -47,13 +45,8 @@ pub(super) fn rules(
     }
     problems.extend(repeated_ids(&rules));
     problems.extend(unknown_traits(&rules, sources));
-    let named = named_actions(&rules, sources, known).unwrap_or_else(|found| {
-        problems.extend(found);
-        None
-    });
-    if let Some(named) = named {
-        problems.extend(invalid(&rules, sources, &named));
-    }
+    problems.extend(evasive(&rules, sources));
+    problems.extend(validate::problems(&rules, sources, known));
     if problems.is_empty() {
         Ok(rules)
     } else {
@@ -63,8 +56,15 @@ pub(super) fn rules(
     }
 }
 
+/// Where in a file a policy begins.
+#[derive(Clone, Copy)]
+struct Start {
+    at: usize,
+    line: u32,
+}
+
 /// The policies of one file and where in it each begins, in order.
-fn parse(source: &Source) -> Result<Vec<(Policy, usize)>, Vec<Problem>> {
+fn parse(source: &Source) -> Result<Vec<(Policy, Start)>, Vec<Problem>> {
     let set: PolicySet = source
         .text
         .parse()
@@ -88,11 +88,16 @@ fn parse(source: &Source) -> Result<Vec<(Policy, usize)>, Vec<Problem>> {
             .unwrap_or(usize::MAX)
     });
     let mut from = 0;
+    let mut start = Start { at: 0, line: 1 };
     let places = policies.into_iter().map(|policy| {
         // A policy prints as the text it was read from.
         let text = policy.to_string();
-        let start = from + source.text[from..].find(&text).unwrap_or_default();
-        from = (start + text.len()).min(source.text.len());
+        let at = from + source.text[from..].find(&text).unwrap_or_default();
+        from = (at + text.len()).min(source.text.len());
+        start = Start {
+            at,
+            line: start.line + newlines(&source.text[start.at..at]),
+        };
         (policy.clone(), start)
     });
     Ok(places.collect())
@@ -101,15 +106,14 @@ fn parse(source: &Source) -> Result<Vec<(Policy, usize)>, Vec<Problem>> {
 fn rule(
     place: usize,
     policy: &Policy,
-    start: usize,
+    Start { at, line }: Start,
     source: &Source,
 ) -> Result<Rule, Vec<Problem>> {
-    let line = source.line(start);
     let role = annotations::role(policy).map_err(|complaints| {
-        let text = &source.text[start..];
+        let text = &source.text[at..];
         let problem = |complaint: String| {
             let annotation = complaint.split(['(', ' ']).next().unwrap_or_default();
-            let at = start + text.find(annotation).unwrap_or_default();
+            let at = at + text.find(annotation).unwrap_or_default();
             source.problem(at, complaint.clone())
         };
         complaints.into_iter().map(problem).collect::<Vec<_>>()
@@ -126,8 +130,19 @@ fn rule(
             line,
         },
         role,
-        scope: Scope::of(policy),
+        asks: Asks::of(policy),
     })
+}
+
+/// Policies that would do without the target where it cannot be looked up.
+fn evasive(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
+    let rules = rules.iter().filter(|rule| rule.asks.evades);
+    let problem = |rule: &Rule| {
+        let message = "context.target is looked up where a policy asks for it, and the operation is denied where that is not \
+            possible: do not ask whether it is there (`context has target`), nor for `context` as a whole";
+        rule.problem_near(sources, "context", message.to_owned())
+    };
+    rules.map(problem).collect()
 }
 
 fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
@@ -140,7 +155,7 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
                 file: reference.file.clone(),
                 line: reference.line,
                 message: format!(
-                    "there is another policy with the id {:?} in {}:{}",
+                    "there is another policy with the id {:?} in {}:{}; give one of them another @id",
                     reference.id, other.file, other.line
                 ),
             });
@@ -150,7 +165,7 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
 }
 
 fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
-    let known = traits::ALL.map(|known| format!("{:?}", known.name()));
+    let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
     let of_rule = |rule: &Rule| {
         traits::unknown(&rule.policy)
@@ -164,84 +179,27 @@ fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
     rules.iter().flat_map(of_rule).collect()
 }
 
-/// The methods and services that the rules name. `None` where a name stands for nothing.
-fn named_actions(
-    rules: &[Rule],
-    sources: &[Source],
-    known: &dyn KnownActions,
-) -> Result<Option<Named>, Vec<Problem>> {
-    let mut named = Named::default();
-    let mut problems = Vec::new();
-    for rule in rules {
-        for literal in rule.policy.entity_literals() {
-            if literal.type_name().to_string() != "Action" {
-                continue;
-            }
-            let name = literal.id().unescaped();
-            match vocabulary::look_up(name, known) {
-                Ok(Name::Fixed) => {}
-                Ok(Name::Service(service)) => {
-                    named.services.insert(service.to_owned());
-                }
-                Ok(Name::Method(groups)) => {
-                    named.methods.insert(name.to_owned(), groups);
-                }
-                Err(message) => {
-                    problems.push(rule.problem_near(sources, &format!("{name:?}"), message))
-                }
-            }
-        }
-    }
-    if problems.is_empty() {
-        Ok(Some(named))
-    } else {
-        Err(problems)
-    }
-}
-
-/// What Cedar's validator finds. Its warnings are about policies that can never apply and text that deceives the eye:
-/// neither has a place here.
-fn invalid(rules: &[Rule], sources: &[Source], named: &Named) -> Vec<Problem> {
-    let (schema, _) = Schema::from_cedarschema_str(&named.schema())
-        .expect("a schema made of checked names is a schema");
-    let set = PolicySet::from_policies(rules.iter().map(|rule| rule.policy.clone()))
-        .expect("every rule has an id of its own");
-    let result = Validator::new(schema).validate(&set, ValidationMode::Strict);
-    let errors = result
-        .validation_errors()
-        .map(|error| (error.policy_id(), DetailedError::from(error)));
-    let warnings = result
-        .validation_warnings()
-        .map(|warning| (warning.policy_id(), DetailedError::from(warning)));
-    errors
-        .chain(warnings)
-        .map(|(id, error)| {
-            let rule = rule_of(rules, id);
-            let prefix = format!("policy `{id}`");
-            let shown = format!("policy {}", rule.reference.id);
-            let mut problem = rule.source(sources).complaint(&error, "");
-            problem.message = problem.message.replace(&prefix, &shown);
-            if error.source_locations.is_empty() {
-                problem.line = rule.reference.line;
-            }
-            problem
-        })
-        .collect()
-}
-
-/// The rule that Cedar means by an id.
+/// The place of the rule that Cedar means by an id.
 ///
 /// # Panics
-/// When the id was not given by [`rule`].
-pub(super) fn rule_of<'a>(rules: &'a [Rule], id: &PolicyId) -> &'a Rule {
-    rules
-        .iter()
-        .find(|rule| rule.policy.id() == id)
-        .expect("Cedar knows only ids of rules")
+/// When the id was not given by [`Rule::at`].
+pub(super) fn place_of(id: &PolicyId) -> usize {
+    let id: &str = id.as_ref();
+    id.parse().expect("Cedar knows only ids of rules")
 }
 
 impl Rule {
-    fn source<'a>(&self, sources: &'a [Source]) -> &'a Source {
+    /// The same rule in another place.
+    pub(super) fn at(self, place: usize) -> Self {
+        let policy = self.policy.new_id(PolicyId::new(place.to_string()));
+        Self { policy, ..self }
+    }
+
+    pub(super) fn forbids(&self) -> bool {
+        !matches!(self.role, Role::Permit { .. })
+    }
+
+    pub(super) fn source<'a>(&self, sources: &'a [Source]) -> &'a Source {
         sources
             .iter()
             .find(|source| source.file == self.reference.file)
@@ -249,13 +207,12 @@ impl Rule {
     }
 
     /// A problem on the line of this policy on which `text` stands.
-    fn problem_near(&self, sources: &[Source], text: &str, message: String) -> Problem {
+    pub(super) fn problem_near(&self, sources: &[Source], text: &str, message: String) -> Problem {
         let own = self.policy.to_string();
         let before = own.find(text).map_or("", |at| &own[..at]);
-        let lines = before.matches('\n').count();
         Problem {
             file: self.source(sources).file.clone(),
-            line: self.reference.line + u32::try_from(lines).unwrap_or(u32::MAX),
+            line: self.reference.line.saturating_add(newlines(before)),
             message,
         }
     }
@@ -263,9 +220,7 @@ impl Rule {
 
 impl Source {
     pub(super) fn line(&self, at: usize) -> u32 {
-        let before = self.text.as_bytes().iter().take(at);
-        let lines = before.filter(|byte| **byte == b'\n').count();
-        u32::try_from(lines + 1).unwrap_or(u32::MAX)
+        newlines(&self.text.as_bytes()[..at.min(self.text.len())]).saturating_add(1)
     }
 
     pub(super) fn problem(&self, at: usize, message: String) -> Problem {
@@ -276,7 +231,7 @@ impl Source {
         }
     }
 
-    fn complaint(&self, error: &DetailedError, prefix: &str) -> Problem {
+    pub(super) fn complaint(&self, error: &DetailedError, prefix: &str) -> Problem {
         let at = error
             .source_locations
             .first()
@@ -297,4 +252,9 @@ impl Source {
             ),
         )
     }
+}
+
+fn newlines(text: impl AsRef<[u8]>) -> u32 {
+    let lines = text.as_ref().iter().filter(|byte| **byte == b'\n').count();
+    u32::try_from(lines).unwrap_or(u32::MAX)
 }

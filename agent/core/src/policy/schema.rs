@@ -1,8 +1,8 @@
 //! The Cedar schema that policies are validated against.
 //!
-//! A schema with all 28 thousand Google methods takes most of a second to parse, so that each set of policies gets one
-//! of its own: with the methods and services it names, and stand-ins for all the others, one for each combination that
-//! a policy can tell apart.
+//! A schema with all 28 thousand Google methods takes most of a second to parse, and the validator tries a policy with every
+//! action there is. So each policy gets a schema of its own (the same one as others like it): with the methods and services it
+//! names, and stand-ins for all the others, one for each combination that a policy can tell apart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,10 @@ use std::{
 };
 
 use super::vocabulary::{GOOGLE, NET, OWN_ACTIONS};
-use crate::groups::{Group, Groups};
+use crate::{
+    catalog::Catalog,
+    groups::{Group, Groups, classify},
+};
 
 const TYPES: &str = r"
 entity Group;
@@ -19,6 +22,14 @@ entity Host;
 entity Principal in [Group] { issuer: String, subject: String } tags String;
 entity Resource in [Project, Host] { name: String, host: String, project?: String, location?: String };
 entity Fields tags Set<String>;
+type Target = {
+    exists: Bool,
+    labels: Set<String>,
+    tags: Set<String>,
+    deletion_protection: Bool,
+    created?: datetime,
+    fields: Fields,
+};
 type Context = {
     method: String,
     host: String,
@@ -26,31 +37,78 @@ type Context = {
     path: String,
     query: Fields,
     body: Fields,
-    readable: Bool,
+    unreadable: Bool,
     traits: Set<String>,
+    target: Target,
+    size: { vcpus: Long, accelerators: Long, instances: Long },
+    now: datetime,
 };
 ";
 
-/// The names of actions that a set of policies uses, beyond the fixed ones.
+/// The schema with every service, and those of `names` that are methods.
+pub(super) fn for_people(names: impl Iterator<Item = String>, catalog: &Catalog) -> String {
+    let methods = names.filter_map(|name| {
+        let groups = classify(&name, catalog.verb(&name)?);
+        Some((name, groups))
+    });
+    let services = catalog.service_names();
+    let named = Named {
+        methods: methods.collect(),
+        services: services.into_iter().map(str::to_owned).collect(),
+    };
+    format!("{EXPLANATION}{}", named.schema(&Scope::Everything))
+}
+
+const EXPLANATION: &str = "\
+// What Holdpoint's policies may name: Cedar schema, for people and editors. Holdpoint makes its own when it loads policies.
+// Principal: \"ISSUER#SUBJECT\", in a Group for each group of its token; its other claims are tags.
+// Resource: a full resource name (//sqladmin.googleapis.com/projects/p/instances/i), in its Project, its Host and every domain of
+// that; or a host. Fields: the values of each query parameter, or of each field of a JSON body, as tags.
+// Actions: groups (read, write, delete, iam, secret, runs-code; google: all of Google's; net: hosts), services (\"sql.*\"), and
+// methods by their discovery ids. Only methods that the policies name are listed; \"any other ...\" stand for the rest.
+";
+
+/// The names of actions that a policy uses, beyond the fixed ones.
 #[derive(Debug, Default)]
 pub(super) struct Named {
     pub(super) methods: BTreeMap<String, Groups>,
     pub(super) services: BTreeSet<String>,
 }
 
+/// The actions that a policy's head lets it be about.
+pub(super) enum Scope {
+    Everything,
+    /// These, and what is in them.
+    Within(BTreeSet<String>),
+}
+
+impl Scope {
+    fn includes(&self, action: &str, parents: &[&str]) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Within(names) => {
+                names.contains(action) || parents.iter().any(|parent| names.contains(*parent))
+            }
+        }
+    }
+}
+
 impl Named {
-    /// The schema, in Cedar's own syntax.
-    pub(super) fn schema(&self) -> String {
-        let mut text = TYPES.to_owned();
+    /// The schema, in Cedar's own syntax. Actions outside of `scope` are names only.
+    pub(super) fn schema(&self, scope: &Scope) -> String {
+        let mut text = Text {
+            text: TYPES.to_owned(),
+            scope,
+        };
         for group in Group::ALL.into_iter().map(Group::name).chain([GOOGLE, NET]) {
-            declare_group(&mut text, group);
+            text.declare_group(group);
         }
         for own in OWN_ACTIONS {
             let parents: &[&str] = if own.starts_with("net.") { &[NET] } else { &[] };
-            declare(&mut text, own, parents);
+            text.declare(own, parents);
         }
         for service in &self.services {
-            declare_group(&mut text, &format!("{service}.*"));
+            text.declare_group(&format!("{service}.*"));
             self.declare_stand_ins(&mut text, Some(service));
         }
         self.declare_stand_ins(&mut text, None);
@@ -58,10 +116,10 @@ impl Named {
             let service = method.split('.').next().unwrap_or_default();
             self.declare_method(&mut text, method, *groups, Some(service));
         }
-        text
+        text.text
     }
 
-    fn declare_stand_ins(&self, text: &mut String, service: Option<&str>) {
+    fn declare_stand_ins(&self, text: &mut Text<'_>, service: Option<&str>) {
         let single = Group::ALL.into_iter().map(|group| Groups::of(&[group]));
         let sets = [Groups::default(), Groups::of(&Group::ALL)];
         for groups in single.chain(sets) {
@@ -70,29 +128,42 @@ impl Named {
         }
     }
 
-    fn declare_method(&self, text: &mut String, name: &str, groups: Groups, service: Option<&str>) {
+    fn declare_method(
+        &self,
+        text: &mut Text<'_>,
+        name: &str,
+        groups: Groups,
+        service: Option<&str>,
+    ) {
         let family = service
             .filter(|service| self.services.contains(*service))
             .map(|service| format!("{service}.*"));
         let mut parents: Vec<&str> = groups.iter().map(Group::name).collect();
         parents.extend(family.as_deref());
         parents.push(GOOGLE);
-        declare(text, name, &parents);
+        text.declare(name, &parents);
     }
 }
 
-fn declare_group(text: &mut String, name: &str) {
-    writeln!(text, "action {name:?};").expect("a string takes anything");
+struct Text<'a> {
+    text: String,
+    scope: &'a Scope,
 }
 
-fn declare(text: &mut String, name: &str, parents: &[&str]) {
-    let within = match parents {
-        [] => String::new(),
-        parents => format!(" in {parents:?}"),
-    };
-    writeln!(
-        text,
-        "action {name:?}{within} appliesTo {{ principal: Principal, resource: Resource, context: Context }};"
-    )
-    .expect("a string takes anything");
+impl Text<'_> {
+    fn declare_group(&mut self, name: &str) {
+        writeln!(self.text, "action {name:?};").expect("a string takes anything");
+    }
+
+    fn declare(&mut self, name: &str, parents: &[&str]) {
+        let within = match parents {
+            [] => String::new(),
+            parents => format!(" in {parents:?}"),
+        };
+        let applies = match self.scope.includes(name, parents) {
+            true => " appliesTo { principal: Principal, resource: Resource, context: Context }",
+            false => "",
+        };
+        writeln!(self.text, "action {name:?}{within}{applies};").expect("a string takes anything");
+    }
 }

@@ -4,9 +4,10 @@ use proptest::{collection::btree_set, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    fields::Fields,
+    fields::{Fields, Json},
     groups::classify,
     operation::{Action, Content, Trait},
+    target::Attributes,
 };
 
 /// A short list of methods instead of the real catalog.
@@ -49,6 +50,10 @@ impl KnownActions for Few {
             .min_by_key(|known| strsim::levenshtein(known, id))
     }
 
+    fn takes_in_path(&self, id: &str, parameter: &str) -> bool {
+        id.starts_with("sql.") && parameter == "instance"
+    }
+
     fn has_service(&self, service: &str) -> bool {
         METHODS
             .iter()
@@ -74,7 +79,7 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
-fn principal() -> Principal {
+pub(super) fn principal() -> Principal {
     Principal {
         issuer: "https://issuer.example.com".into(),
         subject: "agent".into(),
@@ -83,7 +88,7 @@ fn principal() -> Principal {
     }
 }
 
-fn operation(id: &str) -> Operation {
+pub(super) fn operation(id: &str) -> Operation {
     let mut operation = Operation::on_host(Action::UNKNOWN, "sqladmin.googleapis.com", None);
     operation.action = match Few.verb(id) {
         Some(verb) => {
@@ -267,7 +272,7 @@ fn conditions_see_the_operation_and_the_principal() {
         r#"context.method == "POST" && context.path == "/v1/x""#,
         r#"context.query.hasTag("force") && context.query.getTag("force").containsAll(["true", "1"])"#,
         r#"context.body.hasTag("sourceRanges") && context.body.getTag("sourceRanges").contains("0.0.0.0/0")"#,
-        r#"context.readable && context.traits.contains("open-to-internet")"#,
+        r#"!context.unreadable && context.traits.contains("open-to-internet")"#,
         r#"!(context has port)"#,
     ] {
         assert!(
@@ -284,7 +289,7 @@ fn conditions_see_the_operation_and_the_principal() {
 fn unreadable_content_is_visible_and_named_in_the_denial() {
     let policies = load(
         r#"permit(principal, action, resource);
-           @id("unreadable") forbid(principal, action, resource) when { !context.readable };"#,
+           @id("unreadable") forbid(principal, action, resource) when { context.unreadable };"#,
     );
     let mut operation = operation("storage.objects.insert");
     operation.content = Content::Unreadable("not JSON".into());
@@ -521,7 +526,7 @@ fn a_policy_can_be_taken_out() {
 }
 
 /// Policies with every kind of head, so that slices differ.
-static MANY: LazyLock<Policies> = LazyLock::new(|| {
+pub(super) static MANY: LazyLock<Policies> = LazyLock::new(|| {
     let principals = [
         "principal",
         r#"principal in Group::"agents""#,
@@ -558,30 +563,117 @@ static MANY: LazyLock<Policies> = LazyLock::new(|| {
     load(&text)
 });
 
-fn any_operation() -> impl Strategy<Value = Operation> {
+/// Heads of every kind, about what [`any_principal`] and [`any_operation`] are like.
+fn any_policy() -> impl Strategy<Value = String> {
+    let effect = vec!["permit", "permit", "forbid", "@hold(\"reviewers\") forbid"];
+    let principal = vec![
+        "principal",
+        "principal is Principal",
+        "principal in Group::\"agents\"",
+        "principal in Group::\"others\"",
+        "principal is Principal in Group::\"agents\"",
+        "principal == Principal::\"https://issuer.example.com#agent\"",
+        "principal in Principal::\"https://issuer.example.com#x\"",
+    ];
+    let action = vec![
+        "action",
+        "action in Action::\"read\"",
+        "action in [Action::\"delete\", Action::\"secret\"]",
+        "action in [Action::\"sql.*\", Action::\"delete\", Action::\"sql.instances.delete\"]",
+        "action in Action::\"compute.*\"",
+        "action == Action::\"sql.instances.delete\"",
+        "action in Action::\"google\"",
+        "action in Action::\"net\"",
+        "action == Action::\"google.unknown\"",
+    ];
+    let resource = vec![
+        "resource",
+        "resource is Resource",
+        "resource in Project::\"p\"",
+        "resource is Resource in Project::\"q\"",
+        "resource in Host::\"googleapis.com\"",
+        "resource in Host::\"example.com\"",
+        "resource == Resource::\"//x\"",
+        "resource in Resource::\"//y\"",
+    ];
+    // Each applies to some operations only: otherwise one forbid would hide everything else.
+    let condition = vec![
+        "",
+        "when { context.path like \"*a*\" }",
+        "when { context.method == \"POST\" } unless { context.host like \"*google*\" }",
+        "when { context.body.hasTag(\"f\") && context.body.getTag(\"f\").contains(\"v\") }",
+        "when { context.query.hasTag(\"q\") }",
+        "when { context has port && context.port + 9223372036854775000 > 1 }",
+        "when { resource has project && resource.project == \"p\" }",
+        "unless { resource in Host::\"sqladmin.googleapis.com\" }",
+        "when { principal in Group::\"others\" && action in Action::\"write\" || resource in Project::\"q\" }",
+        "when { context.traits.contains(\"public-access\") || context.unreadable }",
+        "when { resource has location || resource.name like \"//*\" || resource.host == \"x\" }",
+        "when { principal.hasTag(\"repository\") && (if context.unreadable then context.host else context.path) like \"*b*\" }",
+        "when { [context].contains(context) && {\"a\": context}.a.method == \"GET\" }",
+    ];
+    (
+        select(effect),
+        select(principal),
+        select(action),
+        select(resource),
+        select(condition),
+    )
+        .prop_map(|(effect, principal, action, resource, condition)| {
+            format!("{effect}({principal}, {action}, {resource}) {condition};\n")
+        })
+}
+
+/// Policies that load: those that contradict themselves do not.
+fn any_policies() -> impl Strategy<Value = String> {
+    proptest::collection::vec(any_policy(), 1..16).prop_map(|mut policies| {
+        policies.retain(|policy| problems(policy).is_empty());
+        policies.concat()
+    })
+}
+
+pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
     let ids: Vec<_> = METHODS.iter().map(|(id, _)| *id).collect();
     let others = [Action::UNKNOWN, Action::NET_CONNECT, Action::NET_RESOLVE];
     let id = select([ids, others.to_vec()].concat());
     let port = proptest::option::of(any::<u16>());
-    (
-        id,
-        "([a-e][0-7]){0,3}",
-        port,
-        ".{0,20}",
-        proptest::option::of("[a-z0-9-]{1,8}"),
-    )
-        .prop_map(|(id, path, port, name, project)| {
+    let host = select(vec![
+        "sqladmin.googleapis.com",
+        "example.com",
+        "a.example.com",
+        "evil-example.com",
+    ]);
+    let name = prop_oneof![select(vec!["//x".to_owned(), "//y".to_owned()]), ".{0,20}"];
+    let content = prop_oneof![
+        Just(Content::Empty),
+        Just(Content::Unreadable("not JSON".to_owned())),
+        Just(Content::Fields(fields(&[("f", "v")]))),
+        ".{0,20}".prop_map(|name| Content::Fields(fields(&[(name.as_str(), "v")]))),
+    ];
+    let trait_ = proptest::option::of(select(Trait::ALL.to_vec()));
+    let project = proptest::option::of(select(vec!["p", "q", "r"]));
+    let rest = (project, trait_, any::<bool>());
+    (id, "[ab/]{0,3}", port, host, name, content, rest).prop_map(
+        |(id, path, port, host, name, content, (project, trait_, asks))| {
             let mut operation = operation(id);
             operation.path = path;
             operation.port = port;
-            operation.resource.name = name.clone();
-            operation.resource.project = project;
-            operation.content = Content::Fields(fields(&[(name.as_str(), "v")]));
+            operation.host = host.to_owned();
+            operation.resource.name = name;
+            operation.resource.project = project.map(str::to_owned);
+            operation.resource.location = asks.then(|| "here".to_owned());
+            operation.query = asks
+                .then(|| ("q".to_owned(), "1".to_owned()))
+                .into_iter()
+                .collect();
+            operation.traits = trait_.into_iter().collect();
+            operation.content = content;
             operation
-        })
+        },
+    )
 }
 
-fn any_principal() -> impl Strategy<Value = Principal> {
+pub(super) fn any_principal() -> impl Strategy<Value = Principal> {
     let group = select(vec!["agents", "others", "Action", "read"]);
     (btree_set(group, 0..3), select(vec!["agent", "agents", "x"])).prop_map(|(groups, subject)| {
         Principal {
@@ -593,22 +685,34 @@ fn any_principal() -> impl Strategy<Value = Principal> {
 }
 
 proptest! {
-    #[test]
-    fn slicing_never_changes_a_decision(who in any_principal(), operation in any_operation()) {
-        let all: Vec<_> = (0..MANY.rules.len()).collect();
-        prop_assert_eq!(MANY.decide(&who, &operation), MANY.decide_among(&all, &who, &operation));
-    }
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn what_is_asked_fits_the_schema_policies_are_checked_against(who in any_principal(), operation in any_operation()) {
+    fn slicing_never_changes_a_decision(
+        policies in any_policies(),
+        asked in proptest::collection::vec((any_principal(), any_operation()), 1..40),
+    ) {
+        let policies = load(&policies);
+        for (who, operation) in &asked {
+            prop_assert_eq!(policies.decide(who, operation), policies.decide_unsliced(who, operation));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_asked_fits_the_schema_policies_are_checked_against(who in any_principal(), mut operation in any_operation()) {
+        // Without one, a policy that asks for it fails; with one, it is as they were told.
+        let json = Json::parse(br#"{"labels":{"a":"b"},"createTime":"2026-01-01T00:00:00Z"}"#).expect("JSON");
+        operation.target = Target::Known(Box::new(Attributes::of(&json)));
         let mut named = schema::Named::default();
         for (id, verb) in METHODS {
             named.methods.insert((*id).into(), classify(id, verb));
             let service = id.split('.').next().expect("there is a first part");
             named.services.insert(service.into());
         }
-        let schema: cedar_policy::Schema = named.schema().parse().expect("it is a schema");
-        let question = entities::Question::new(&who, &operation, Some(&schema));
+        let schema: cedar_policy::Schema = named.schema(&schema::Scope::Everything).parse().expect("it is a schema");
+        let question = Question::whole(&who, &operation, Some(Timestamp::UNIX_EPOCH), Some(&schema));
         prop_assert!(question.is_ok(), "{}", question.err().expect("it is an error"));
     }
 
@@ -620,8 +724,108 @@ proptest! {
     #[test]
     fn loading_pieces_of_policies_never_panics(pieces in proptest::collection::vec(select(vec![
         "@hold(\"r\")", "@id(\"a\")", "@hold_for(\"1h\")", "@x", "permit", "forbid", "(principal, action, resource)",
-        "(principal, action == Action::\"read\", resource)", "when { context.", "readable", "}", ";", "\n", "// é\n", "\"", "Action::\"sql.*\"", "?principal",
+        "(principal, action == Action::\"read\", resource)", "when { context.", "unreadable", "}", ";", "\n", "// é\n", "\"", "Action::\"sql.*\"", "?principal",
     ]), 0..12)) {
         let _ = problems(&pieces.join(" "));
     }
+}
+
+fn doubts(text: &str) -> Vec<String> {
+    let doubts = load(text).doubts(&[source(text)], &Few);
+    doubts.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn rules_that_can_never_match_or_never_matter_are_named_with_what_to_write() {
+    for (text, expected) in [
+        (
+            "permit(principal ==\n Principal::\"ci\", action, resource);",
+            "x.cedar:2: policy x:1 can never match: no principal is called \"ci\"; write Principal::\"ISSUER#SUBJECT\", or Group::\"ci\"",
+        ),
+        (
+            "permit(principal, action, resource in Project::\"projects/shop\");",
+            "x.cedar:1: policy x:1 can never match: no project is called \"projects/shop\"; write Project::\"shop\"",
+        ),
+        (
+            "permit(principal, action in Action::\"net\", resource in Host::\"https://Example.com\");",
+            "x.cedar:1: policy x:1 can never match: no host is called \"https://Example.com\"; write its name alone",
+        ),
+        (
+            "permit(principal, action in Action::\"net\", resource in Project::\"shop\");",
+            "x.cedar:1: policy x:1 can never match: net.* is about hosts, which are in no project",
+        ),
+        (
+            "forbid(principal, action in Action::\"read\", resource)\nwhen { context has port && context.port != 443 };",
+            "x.cedar:2: policy x:1 can never match: only net.connect has a port",
+        ),
+        (
+            "forbid(principal, action in Action::\"write\", resource) when { context.traits.contains(\"public-resolver\") };",
+            "x.cedar:1: policy x:1 can never match: \"public-resolver\" is a trait of net.connect and net.resolve only",
+        ),
+        (
+            "forbid(principal, action in Action::\"net\", resource) when { context.traits.contains(\"public-access\") };",
+            "x.cedar:1: policy x:1 can never match: \"public-access\" is a trait of Google's methods only",
+        ),
+        (
+            "forbid(principal, action in Action::\"net\", resource) when { context.body.hasTag(\"a\") };",
+            "x.cedar:1: policy x:1 can never match: net.* is about hosts, of which context.body is empty",
+        ),
+        (
+            "forbid(principal, action, resource) when { context.method == \"post\" };",
+            "x.cedar:1: policy x:1 can never match: verbs are in upper case; write \"POST\"",
+        ),
+        (
+            "forbid(principal, action == Action::\"sql.instances.list\", resource) when { context.method == \"POST\" };",
+            "x.cedar:1: policy x:1 can never match: the verb of sql.instances.list is \"GET\"",
+        ),
+        (
+            "forbid(principal, action == Action::\"sql.instances.delete\", resource) when { context.query.hasTag(\"instance\") };",
+            "x.cedar:1: policy x:1 can never match: \"instance\" is part of the path of sql.instances.delete",
+        ),
+        (
+            "forbid(principal, action, resource)\nwhen { context.host == \"a\" && context.path like \"*\" }\nwhen { context.host == \"b\" };",
+            "x.cedar:3: policy x:1 can never match: context.host cannot be \"a\" and \"b\" at once",
+        ),
+        (
+            "forbid(principal, action in Action::\"delete\", resource);\n@id(\"p\") permit(principal in Group::\"g\", action == Action::\"sql.instances.delete\", resource);",
+            "x.cedar:2: policy p never matters: policy x:1 (x.cedar:1) forbids all of it",
+        ),
+        (
+            "forbid(principal, action in Action::\"google\", resource);\n@id(\"h\") @hold(\"r\") forbid(principal, action in [Action::\"sql.*\", Action::\"iam\"], resource);",
+            "x.cedar:2: policy h never matters",
+        ),
+    ] {
+        let found = doubts(text);
+        assert!(
+            found.iter().any(|doubt| doubt.starts_with(expected)),
+            "{text}\n{found:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_may_match_and_matter_is_not_doubted() {
+    for text in [
+        "permit(principal, action, resource in Host::\"example.com\") when { context has port && context.port == 443 };",
+        "forbid(principal, action, resource) unless { context.method == \"GET\" } when { context.traits.contains(\"own-host\") };",
+        "forbid(principal, action in Action::\"delete\", resource) when { context.host == \"a\" || context.host == \"b\" };\npermit(principal, action in Action::\"delete\", resource);",
+        "forbid(principal in Group::\"a\", action, resource);\npermit(principal, action, resource);",
+        "forbid(principal, action in Action::\"read\", resource);\npermit(principal, action in Action::\"sql.*\", resource);\npermit(principal, action == Action::\"google.unknown\", resource);",
+        "forbid(principal, action in [Action::\"sql.instances.list\", Action::\"sql.*\"], resource) when { context.method == \"POST\" };",
+        "forbid(principal, action == Action::\"sql.instances.list\", resource) when { context.query.hasTag(\"filter\") };",
+    ] {
+        assert_eq!(doubts(text), [""; 0], "{text}");
+    }
+}
+
+#[test]
+fn the_schema_for_people_is_one_and_has_what_policies_name() {
+    let catalog = Catalog::built_in();
+    let text = r#"permit(principal, action == Action::"sql.instances.delete", resource);"#;
+    let policies = Policies::load(&[source(text)], catalog).expect("it is valid");
+    let schema = policies.schema(catalog);
+    assert!(schema.contains("action \"sql.instances.delete\" in ["));
+    assert!(schema.contains("action \"compute.*\";"));
+    let parsed: Result<cedar_policy::Schema, _> = schema.parse();
+    assert!(parsed.is_ok());
 }

@@ -14,6 +14,8 @@ pub trait KnownActions {
     fn nearest(&self, id: &str) -> Option<&str>;
     /// Whether `service` is what stands before the first dot of some id.
     fn has_service(&self, service: &str) -> bool;
+    /// Whether the method with this id has this parameter in its path, and so never in its query.
+    fn takes_in_path(&self, id: &str, parameter: &str) -> bool;
 }
 
 impl KnownActions for Catalog {
@@ -27,6 +29,12 @@ impl KnownActions for Catalog {
 
     fn has_service(&self, service: &str) -> bool {
         Self::has_service(self, service)
+    }
+
+    fn takes_in_path(&self, id: &str, parameter: &str) -> bool {
+        // Versions of an API share ids, and differ in their paths.
+        let mut all = self.methods().filter(|method| method.id == id);
+        all.all(|method| method.takes_in_path(parameter))
     }
 }
 

@@ -64,6 +64,7 @@ fn detail() -> ApprovalDetail {
             length: 100_000,
             cut: true,
         },
+        change: None,
     }
 }
 

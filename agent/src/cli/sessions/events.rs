@@ -13,6 +13,12 @@ use crate::{
 pub(in crate::cli) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
+        Event::PoliciesLoaded { policies, mode, .. } => {
+            format!(
+                "policy      {policies} policies loaded, mode {}",
+                mode.name()
+            )
+        }
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
@@ -34,6 +40,12 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             within(" ", name.as_ref()),
             from(process.as_ref())
         ),
+        Event::ConnectionCut {
+            connection,
+            destination,
+            reason,
+            ..
+        } => format!("connection  {connection} to {destination} cut: {reason}"),
         Event::ConnectionRefused {
             connection,
             destination,
@@ -51,6 +63,18 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             count,
         } => refusal(refused, *pid, *count),
         Event::RefusedMore { count, .. } => format!("refused     {count} more, in other ways"),
+        Event::ContainerCreated {
+            container,
+            image,
+            command,
+            ..
+        } => {
+            let words: Vec<_> = command.as_slice().iter().map(Text::as_str).collect();
+            format!(
+                "container   {container} of {image} made: {}",
+                words.join(" ")
+            )
+        }
         Event::RequestRefused {
             request, reason, ..
         } => format!("request     {request} refused: {reason}"),
@@ -59,6 +83,15 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             decision,
             ..
         } => intent(operation, decision),
+        Event::LookUp {
+            action,
+            resource,
+            problem,
+            ..
+        } => {
+            let problem = within(": ", problem.as_ref());
+            format!("look-up     {action} {resource}{problem}")
+        }
         Event::Hold {
             operation,
             approval,
@@ -176,6 +209,10 @@ fn intent(operation: &OperationRecord, decision: &DecisionRecord) -> String {
         some => format!(" by {}", some.join(", ")),
     };
     let reason = within(": ", decision.reason.as_ref());
+    let verdict = match decision.observed {
+        true => format!("PASSED, policy is only observed: it would have been {verdict}"),
+        false => verdict.to_owned(),
+    };
     format!(
         "operation   {} {} {} {verdict}{policies}{reason}",
         operation.id, operation.action, operation.resource

@@ -26,6 +26,7 @@ fn view(command: &str) -> SessionView {
             operations: 3,
             held: 1,
             denied: 0,
+            observed: 0,
             refused: 0,
         },
     }

@@ -6,7 +6,7 @@ use nix::unistd::{Group, User};
 
 use super::{Finding, files::owned_by_root};
 use crate::{
-    config::{Config, Reviewers},
+    config::{Config, Mode, Reviewers},
     daemon::load_policies,
 };
 
@@ -30,7 +30,7 @@ pub fn check(path: &Path) -> (Option<Config>, Vec<Finding>) {
 fn policies(config: &Config) -> Vec<Finding> {
     const SUBJECT: &str = "policies";
     let policies = match load_policies(config) {
-        Ok(policies) => policies,
+        Ok((policies, _)) => policies,
         Err(error) => {
             let advice = format!(
                 "correct it, and try with `holdpoint policy check {}`",
@@ -39,7 +39,15 @@ fn policies(config: &Config) -> Vec<Finding> {
             return vec![Finding::fail(SUBJECT, format!("{error:#}"), advice)];
         }
     };
-    let mut findings = vec![match policies.iter().count() {
+    let mut findings = Vec::new();
+    if config.policy.mode == Mode::Observe {
+        findings.push(Finding::warn(
+            SUBJECT,
+            "they are only observed: what they deny or would hold passes",
+            "set mode = \"enforce\" under [policy] once the record shows nothing unexpected",
+        ));
+    }
+    findings.push(match policies.iter().count() {
         0 => Finding::warn(
             SUBJECT,
             format!(
@@ -49,7 +57,7 @@ fn policies(config: &Config) -> Vec<Finding> {
             "copy the shipped ones from /usr/share/holdpoint/policies",
         ),
         count => Finding::ok(SUBJECT, format!("{count} are valid")),
-    }];
+    });
     let groups: BTreeMap<&str, ()> = policies
         .reviewer_groups()
         .map(|(group, _)| (group, ()))

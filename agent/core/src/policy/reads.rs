@@ -1,0 +1,75 @@
+//! What policies look at. To put an operation before Cedar takes longer than to judge it, so only what is asked about is put.
+
+use cedar_policy::{
+    Policy,
+    pst::{Clause, Expr, Var},
+};
+
+use super::asked::{TARGET, UNREADABLE};
+
+/// Attributes that are left out where no policy reads them. One that is not listed is always there.
+const LEFT_OUT: [&str; 14] = [
+    "method", "host", "port", "path", "query", "body", UNREADABLE, "traits", TARGET, "name",
+    "project", "location", "size", "now",
+];
+
+/// A set of attributes, whosoever they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reads(u16);
+
+impl Reads {
+    pub(super) const EVERYTHING: Self = Self(u16::MAX);
+
+    /// All that the conditions of a policy may look at.
+    pub(super) fn of(policy: &Policy) -> Self {
+        let Ok(policy) = policy.to_pst() else {
+            return Self::EVERYTHING;
+        };
+        let clauses = policy.body().clauses().iter();
+        let reads = clauses.map(|clause| match clause {
+            Clause::When(condition) | Clause::Unless(condition) => Self::in_expression(condition),
+        });
+        reads.fold(Self::default(), Self::and)
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether this attribute has to be there.
+    pub(super) fn has(self, attribute: &str) -> bool {
+        let place = LEFT_OUT.iter().position(|name| *name == attribute);
+        place.is_none_or(|place| self.0 & (1 << place) != 0)
+    }
+
+    fn attribute(name: &str) -> Self {
+        let place = LEFT_OUT.iter().position(|known| *known == name);
+        place.map_or_else(Self::default, |place| Self(1 << place))
+    }
+
+    fn in_expression(expression: &Expr) -> Self {
+        expression.reduce(
+            &|part| match part {
+                Expr::GetAttr { expr, attr } => Some(Self::below(expr).and(Self::attribute(attr))),
+                Expr::HasAttr { expr, attrs } => Some(
+                    attrs
+                        .iter()
+                        .map(|attr| Self::attribute(attr))
+                        .fold(Self::below(expr), Self::and),
+                ),
+                // Compared or passed on as a whole.
+                Expr::Var(Var::Context) => Some(Self::EVERYTHING),
+                _ => None,
+            },
+            &Self::and,
+            Self::default(),
+        )
+    }
+
+    fn below(expression: &Expr) -> Self {
+        match expression {
+            Expr::Var(_) => Self::default(),
+            other => Self::in_expression(other),
+        }
+    }
+}
