@@ -165,6 +165,7 @@ fn every_key_of_the_configuration_is_documented() {
         }
         let key = match key.0 {
             "issuers" => "issuer",
+            "reviewer_issuers" => "[[reviewer_issuer]]",
             "services" => "[[service]]",
             key => key,
         };
