@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    sync::{Mutex, MutexGuard, PoisonError},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -25,8 +26,22 @@ const SETTLE: Duration = Duration::from_secs(20);
 
 /// Seconds of every storm of connections; `HOLDPOINT_STORM_SECONDS` says otherwise.
 const STORM_SECONDS: u64 = 10;
+/// Rounds of five seconds that filling the store's cache may take.
+const ROUNDS_TO_FILL: usize = 60;
+/// Operations that make some eight megabytes of events.
+const BATCH: u64 = 4000;
+/// A batch that makes the daemon grow by less, in bytes, finds the cache full.
+const FILLED: usize = 2 << 20;
+
 /// Connects a second.
 const RATE: u64 = 10_000;
+
+/// They measure, so one at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn silent_world() -> World {
     network::keep_mounts_apart().expect("root may");
@@ -39,6 +54,7 @@ fn silent_world() -> World {
 
 #[test]
 fn a_crowd_of_sessions_leaves_nothing_behind() {
+    let _alone = alone();
     let world = silent_world();
     for _ in 0..5 {
         let alone = Instant::now();
@@ -109,13 +125,12 @@ fn crowd(world: &World) {
 
 #[test]
 fn a_storm_of_connections_leaves_nothing_behind() {
+    let _alone = alone();
     let world = silent_world();
     let seconds = std::env::var("HOLDPOINT_STORM_SECONDS").ok();
     let seconds = seconds.map_or(STORM_SECONDS, |text| text.parse().expect("a number"));
     storm(&world, "tcp", 2);
-    // Fills the store's cache, too.
-    let quiet = steady(&world, 10).finish().succeeded();
-    println!("another session, before: {}", quiet.stdout.trim());
+    fill_the_cache(&world);
     let before = settled(&world, None);
     let memory_before = memory(&world).expect("it lives");
     for kind in ["tcp", "udp", "refused"] {
@@ -156,6 +171,26 @@ fn steady(world: &World, seconds: u64) -> Running {
     let (agent, seconds) = (world.sandbox(), seconds.to_string());
     let program = agent.program("load-generator");
     agent.start(&[&program, INSTANCES_URL, "--seconds", &seconds])
+}
+
+/// The record's store fills its cache as operations come. Batch after batch of them, until one makes next to no difference.
+fn fill_the_cache(world: &World) {
+    let (mut before, mut asked) = (memory(world).expect("it lives"), 0);
+    for _ in 0..ROUNDS_TO_FILL {
+        let said = steady(world, 5).finish().succeeded().stdout;
+        println!("another session, before: {}", said.trim());
+        let said: Value = serde_json::from_str(&said).expect("a line of JSON");
+        asked += said["requests"].as_u64().unwrap_or_default();
+        if asked < BATCH {
+            continue;
+        }
+        let now = memory(world).expect("it lives");
+        if now.saturating_sub(before) < FILLED {
+            return;
+        }
+        (before, asked) = (now, 0);
+    }
+    panic!("the daemon grows with every operation, without a bound");
 }
 
 /// What is taken up once all that has ended is gone: what is wanted, or what there is after a while.

@@ -1,6 +1,10 @@
 //! Nothing gets out round the proxy, and nothing gets out without the daemon.
 
-use std::{thread::sleep, time::Duration};
+use std::{
+    fs,
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
 use holdpoint_tests::{canary::Canary, sandbox::Running, stand_in::now, world::World};
 use nix::{
@@ -82,6 +86,65 @@ fn a_frozen_daemon_opens_nothing() {
     assert_eq!(canary.visits(), 0);
     drop(loop_client);
     world.assert_daemon_works("SIGSTOP and SIGCONT");
+}
+
+#[test]
+fn a_second_daemon_is_turned_away_and_the_first_goes_on() {
+    let world = World::start();
+    let mut loop_client = asking_again_and_again(&world, 3);
+    let second = world.holdpoint(&["daemon"]).output().expect("it starts");
+    let complaint = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success(), "{complaint}");
+    assert!(
+        complaint.contains("another Holdpoint daemon runs"),
+        "{complaint}"
+    );
+    let count = world.count("GET", LOOP_PATH);
+    let still = await_requests(&world, loop_client, count + 5);
+    loop_client = still;
+    assert!(loop_client.is_running());
+    world.assert_daemon_works("a second one");
+}
+
+#[test]
+fn a_killed_launcher_is_started_again_and_sessions_go_on() {
+    let world = World::start();
+    let loop_client = asking_again_and_again(&world, 3);
+    let launcher = launcher_of(world.daemon_pid()).expect("a launcher");
+    kill(launcher, Signal::SIGKILL).expect("it was running");
+    let killed = Instant::now();
+    while launcher_of(world.daemon_pid()).is_none_or(|it| it == launcher) {
+        assert!(
+            killed.elapsed() < Duration::from_secs(10),
+            "no other launcher"
+        );
+        sleep(Duration::from_millis(20));
+    }
+    world.assert_daemon_works("a killed launcher");
+    let count = world.count("GET", LOOP_PATH);
+    drop(await_requests(&world, loop_client, count + 5));
+    world
+        .stop_daemon()
+        .expect("it ends with its second launcher");
+}
+
+/// The launcher that a daemon has started for itself.
+fn launcher_of(daemon: u32) -> Option<Pid> {
+    let children = fs::read_to_string(format!("/proc/{daemon}/task/{daemon}/children"));
+    let others = fs::read_dir(format!("/proc/{daemon}/task")).expect("procfs");
+    let others = others
+        .flatten()
+        .map(|task| fs::read_to_string(task.path().join("children")));
+    let children: Vec<String> = others.chain([children]).flatten().collect();
+    let is_launcher = |pid: &&str| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments.split(|byte| *byte == 0).nth(1) == Some(b"launcher".as_slice())
+    };
+    let pid = children
+        .iter()
+        .flat_map(|it| it.split_whitespace())
+        .find(is_launcher);
+    Some(Pid::from_raw(pid?.parse().ok()?))
 }
 
 #[test]

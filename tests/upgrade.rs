@@ -206,15 +206,21 @@ fn processes_of(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn who_waits_for_a_person_is_told_to_ask_again() {
+fn who_waits_for_a_person_is_told_to_ask_again_and_the_question_stays() {
     let world = World::start();
     world.stop_daemon().expect("it ends");
     world.start_launcher().expect("it starts");
     world.start_daemon().expect("it starts again");
+    let agent = world.sandbox();
     let delete = ["curl", "-sS", "-X", "DELETE", PROD_DB_URL];
+    let mut asked_before: Option<String> = None;
     for http in ["--http1.1", "--http2"] {
-        let held = world.sandbox().start(&[&delete[..], &[http]].concat());
+        let held = agent.start(&[&delete[..], &[http]].concat());
         let hold = world.wait_for_hold("sql.instances.delete");
+        assert_eq!(asked_before.get_or_insert(hold.id().to_owned()), hold.id());
+        eventually("it waits", || {
+            world.wait_for_hold("sql.instances.delete").0["waiting"] == 1
+        });
         let asked = Instant::now();
         world.stop_daemon().expect("it ends");
         let ran = held.finish().succeeded();

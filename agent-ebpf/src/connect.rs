@@ -1,11 +1,14 @@
 //! Sends a session's traffic to its own listeners.
 
 use aya_ebpf::{EbpfContext as _, programs::SockAddrContext};
-use holdpoint_ebpf_common::{Endpoint, Flow, Refusal, Route, SocketState, Transport, route};
+use holdpoint_ebpf_common::{
+    Endpoint, Flow, Network, Refusal, Route, SocketState, Transport, route,
+};
 
 use crate::{
     ALLOW,
     address::{Family, load},
+    heartbeat,
     peer::{self, Peer},
     refuse::{Attempt, current},
     session::{Caller, Place, Session, caller},
@@ -96,11 +99,15 @@ fn redirect<F: Family>(
     match route(transport, &destination, session.rules) {
         Route::Unchanged => unchanged(socket, &destination),
         Route::Listener(port) => {
+            let listener = destination.loopback_beside(port);
+            if let Some(refusal) = objection(ctx, &session, transport, &listener) {
+                return attempt::<F>(ctx, session.id).refuse(refusal);
+            }
             socket.flow = Flow {
                 destination,
-                pid: ctx.tgid(),
+                process: current(ctx),
             };
-            socket.listener = destination.loopback_beside(port);
+            socket.listener = listener;
             F::write(ctx, &socket.listener);
         }
         Route::Peer => {
@@ -112,7 +119,28 @@ fn redirect<F: Family>(
     ALLOW
 }
 
-/// Loopback of the host: Holdpoint's listeners, and whatever is the session's own. Where nobody listens, the kernel says so.
+/// Why nothing is to go to a listener: nobody would come to accept it, or, on the host, it is not the session's. Where nobody listens,
+/// the kernel says so.
+#[inline(always)]
+fn objection(
+    ctx: &SockAddrContext,
+    session: &Session,
+    transport: Transport,
+    listener: &Endpoint,
+) -> Option<Refusal> {
+    let stopped = heartbeat::has_stopped();
+    if session.rules.network == Network::Own && !stopped {
+        return None;
+    }
+    match peer::find(ctx.as_ptr(), transport, &Endpoint::NONE, listener) {
+        Peer::Nobody => None,
+        Peer::Of(_) | Peer::Outsider if stopped => Some(Refusal::Frozen),
+        Peer::Of(id) if id == session.id => None,
+        Peer::Of(_) | Peer::Outsider => Some(Refusal::HostLoopback),
+    }
+}
+
+/// Loopback of the host: whatever is the session's own, its listeners too. Where nobody listens, the kernel says so.
 #[inline(always)]
 fn to_peer<F: Family>(
     ctx: &SockAddrContext,
@@ -124,9 +152,6 @@ fn to_peer<F: Family>(
         // Which the kernel would take for the address the socket is bound to.
         destination = destination.loopback_beside(destination.port);
         F::write(ctx, &destination);
-    }
-    if session.rules.is_listener(&destination) {
-        return ALLOW;
     }
     match peer::find(ctx.as_ptr(), transport, &Endpoint::NONE, &destination) {
         Peer::Nobody => ALLOW,
@@ -147,6 +172,7 @@ fn attempt<F: Family>(ctx: &SockAddrContext, session: u64) -> Attempt {
         process: current(ctx),
         family: load!(ctx.sock_addr, family) as u16,
         protocol: load!(ctx.sock_addr, protocol) as u8,
-        destination: Some(F::read(ctx)),
+        destination: F::read(ctx),
+        has_destination: true,
     }
 }

@@ -13,6 +13,7 @@
 
 mod address;
 mod connect;
+mod heartbeat;
 mod maps;
 mod packet;
 mod peer;

@@ -21,6 +21,10 @@ pub static SESSIONS: HashMap<u64, SessionEntry> = HashMap::with_max_entries(4096
 #[map]
 pub static SLICE: Array<Slice> = Array::with_max_entries(1, 0);
 
+/// When the loader was last known to run.
+#[map]
+pub static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+
 /// One for every redirected connection that is not accepted yet.
 #[map]
 pub static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(16_384, 0);

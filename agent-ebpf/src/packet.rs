@@ -80,7 +80,8 @@ fn refuse(owner: &Owner, packet: &Packet, other_end: Endpoint, refusal: Refusal)
         process: owner.process,
         family: 0,
         protocol: packet.protocol,
-        destination: packet.is_known().then_some(other_end),
+        destination: other_end,
+        has_destination: packet.is_known(),
     };
     attempt.refuse(refusal)
 }
@@ -107,15 +108,13 @@ enum Reach {
 /// Asks the socket's state, and its cgroup, which is its creator's: sockets from before these programs, say, have no state.
 #[inline(always)]
 fn owner(ctx: &SkBuffContext) -> Owner {
-    let level = AGENTS_LEVEL.load();
-    let below_agents = ancestor(ctx, level) == AGENTS_ID.load();
     let Some(socket) = socket(ctx) else {
-        return stateless(ctx, below_agents, level);
+        return stateless(ctx);
     };
     let (session, reach) = match session(socket.session) {
         Some(session) if session.rules.network == Network::Own => (session, Reach::OwnLoopback),
         Some(session) => (session, Reach::Peers),
-        None if below_agents => (Session::closed(socket.session), Reach::OwnLoopback),
+        // Whose loopback that would be is not known any more.
         None => (Session::closed(socket.session), Reach::Nothing),
     };
     Owner {
@@ -126,9 +125,10 @@ fn owner(ctx: &SkBuffContext) -> Owner {
 }
 
 #[inline(always)]
-fn stateless(ctx: &SkBuffContext, below_agents: bool, level: u32) -> Owner {
+fn stateless(ctx: &SkBuffContext) -> Owner {
+    let level = AGENTS_LEVEL.load();
     let (level, reach) = match SLICE.get(0) {
-        _ if below_agents => (level, Reach::OwnLoopback),
+        _ if ancestor(ctx, level) == AGENTS_ID.load() => (level, Reach::Nothing),
         Some(slice) if ancestor(ctx, slice.level) == slice.id => (slice.level, Reach::Nothing),
         _ => (level, Reach::Anywhere),
     };
@@ -250,7 +250,7 @@ impl Packet {
         self.is_known() && self.to.is_loopback() && load!(ctx.skb.skb, ifindex) == LOOPBACK
     }
 
-    /// Whether whoever is at `there`, for packets from `here`, is of the session, or nobody.
+    /// Whether whoever is at `there`, for packets from `here`, is of the session, as its listeners are, or nobody.
     #[inline(always)]
     fn is_between(
         &self,
@@ -259,9 +259,6 @@ impl Packet {
         here: &Endpoint,
         there: &Endpoint,
     ) -> bool {
-        if session.rules.is_listener(there) {
-            return true;
-        }
         let transport = match self.protocol {
             TCP => Transport::Tcp,
             _ => Transport::Udp,

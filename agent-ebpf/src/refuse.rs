@@ -18,7 +18,9 @@ pub struct Attempt {
     pub process: Process,
     pub family: u16,
     pub protocol: u8,
-    pub destination: Option<Endpoint>,
+    /// Not an `Option`: of a value that does not count the compiler reads what was never written, which the verifier of 5.10 refuses.
+    pub destination: Endpoint,
+    pub has_destination: bool,
 }
 
 impl Attempt {
@@ -29,12 +31,12 @@ impl Attempt {
             // SAFETY: takes no pointer.
             at: unsafe { bpf_ktime_get_ns() },
             session: self.session,
-            destination: self.destination.unwrap_or(Endpoint::NONE),
+            destination: self.destination,
             process: self.process,
             reason: refusal as u32,
             family: self.family,
             protocol: self.protocol,
-            has_destination: u8::from(self.destination.is_some()),
+            has_destination: u8::from(self.has_destination),
         });
         REFUSE
     }

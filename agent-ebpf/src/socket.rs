@@ -37,7 +37,8 @@ pub fn create(ctx: &SockContext) -> i32 {
             process: current(ctx),
             family: load!(ctx.sock, family) as u16,
             protocol: load!(ctx.sock, protocol) as u8,
-            destination: None,
+            destination: Endpoint::NONE,
+            has_destination: false,
         };
         attempt.refuse(refusal)
     };
@@ -77,7 +78,8 @@ pub fn set_option(ctx: &SockoptContext) -> i32 {
         process: socket.maker,
         family: 0,
         protocol: 0,
-        destination: None,
+        destination: Endpoint::NONE,
+        has_destination: false,
     };
     attempt.refuse(Refusal::SocketOption)
 }

@@ -14,7 +14,7 @@ use crate::{
     daemon::House,
     dns::AddressBook,
     kernel::SessionRules,
-    launch::{self, Found, Site},
+    launch::{self, Found, Network, Place, Site},
     metadata::MetadataView,
     opening,
     record::{Event, Record},
@@ -29,6 +29,8 @@ const VERSION: u32 = 1;
 pub struct Legacy {
     version: u32,
     session: Session,
+    #[serde(default)]
+    place: Place,
     metadata: MetadataView,
     /// When its time is up.
     ends_at: Timestamp,
@@ -37,11 +39,17 @@ pub struct Legacy {
 impl Legacy {
     /// Of a session that is being opened, and may last for so long.
     #[must_use]
-    pub fn new(session: &Session, metadata: &MetadataView, lasting: Duration) -> Self {
+    pub fn new(
+        session: &Session,
+        place: Place,
+        metadata: &MetadataView,
+        lasting: Duration,
+    ) -> Self {
         let ends_at = session.opened_at.saturating_add(lasting);
         Self {
             version: VERSION,
             session: session.clone(),
+            place,
             metadata: metadata.clone(),
             ends_at: ends_at.unwrap_or(Timestamp::MAX),
         }
@@ -92,7 +100,7 @@ impl Adopted {
     /// What the kernel has to know of it.
     #[must_use]
     pub fn for_kernel(&self) -> (u64, SessionRules) {
-        (self.found.cgroup_id, opening::RULES)
+        (self.found.cgroup_id, self.legacy.place.rules())
     }
 }
 
@@ -166,7 +174,7 @@ pub async fn serve(house: Arc<House>, Adopted { found, legacy }: Adopted) {
     let book = Arc::new(AddressBook::after(found.times));
     let room = Room::new(&house, session.clone(), book, legacy.metadata);
     let listeners = match renewed {
-        Some(_) => announce(&house, &found, &session).await,
+        Some(_) => announce(&house, &found, &session, legacy.place).await,
         None => Err(anyhow::anyhow!(
             "its [[service]] is not configured any more"
         )),
@@ -195,6 +203,7 @@ async fn announce(
     house: &House,
     found: &Found,
     session: &Arc<Session>,
+    place: Place,
 ) -> anyhow::Result<launch::Listeners> {
     let adopted = Event::SessionAdopted {
         session: session.id.clone(),
@@ -203,6 +212,9 @@ async fn announce(
     house.record.append(adopted).await?;
     house.sessions.insert(session.clone());
     let listeners = found.listen().await?;
+    if place.network == Network::Host {
+        opening::own_listeners(house, session.cgroup_id, &listeners)?;
+    }
     tracing::info!(session = %session.id, principal = session.principal.name(), user = session.user.name, "session adopted");
     Ok(listeners)
 }
@@ -252,9 +264,14 @@ mod tests {
     #[test]
     fn what_is_left_is_understood() {
         let (session, metadata) = (session(), metadata());
-        let text = Legacy::new(&session, &metadata, Duration::from_secs(9))
-            .text()
-            .expect("JSON");
+        let text = Legacy::new(
+            &session,
+            Place::default(),
+            &metadata,
+            Duration::from_secs(9),
+        )
+        .text()
+        .expect("JSON");
         let legacy = Legacy::read(&text, &session.id, session.cgroup_id).expect("understood");
         assert_eq!(legacy.session, session);
         assert_eq!(legacy.metadata, metadata);
@@ -263,7 +280,8 @@ mod tests {
     #[test]
     fn other_sessions_and_versions_and_garbage_are_refused() {
         let session = session();
-        let legacy = Legacy::new(&session, &metadata(), Duration::ZERO);
+        let place = Place::default();
+        let legacy = Legacy::new(&session, place, &metadata(), Duration::ZERO);
         let text = legacy.text().expect("JSON");
         let read = |text: &str, id: &SessionId, cgroup| Legacy::read(text, id, cgroup).is_err();
         assert!(read(&text, &SessionId::random(), session.cgroup_id));
@@ -280,22 +298,22 @@ mod tests {
     fn a_session_lasts_no_longer_for_having_been_adopted() {
         let mut session = session();
         let hour = Duration::from_secs(3600);
-        let fresh = Legacy::new(&session, &metadata(), hour).remaining(hour);
+        let fresh = Legacy::new(&session, Place::default(), &metadata(), hour).remaining(hour);
         assert!(fresh <= hour && fresh > hour / 2);
         session.opened_at = Timestamp::now() - hour * 2;
         assert_eq!(
-            Legacy::new(&session, &metadata(), hour).remaining(hour),
+            Legacy::new(&session, Place::default(), &metadata(), hour).remaining(hour),
             Duration::ZERO
         );
         // The clock was set back.
         session.opened_at = Timestamp::now() + hour * 24;
         assert_eq!(
-            Legacy::new(&session, &metadata(), hour).remaining(hour),
+            Legacy::new(&session, Place::default(), &metadata(), hour).remaining(hour),
             hour
         );
         let forever = Duration::from_secs(u64::MAX);
         assert_eq!(
-            Legacy::new(&session, &metadata(), forever).remaining(hour),
+            Legacy::new(&session, Place::default(), &metadata(), forever).remaining(hour),
             hour
         );
     }

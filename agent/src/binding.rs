@@ -20,6 +20,7 @@ use crate::{
     allowance::Allowance,
     daemon::House,
     dns::AddressBook,
+    kernel::knows_all_processes,
     launch,
     metadata::{self, MetadataView},
     metrics::metrics,
@@ -71,6 +72,11 @@ impl Room {
     pub async fn closed(&self) {
         // The sender lives as long as `self`.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    /// Whether [`Self::closed`] has returned.
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
     }
 
     /// A room for another session in the same sandbox.
@@ -217,6 +223,10 @@ impl Sandbox {
     }
 
     async fn end_strays(&self, house: &House, caller: u32, settle: bool) -> Result<(), BindError> {
+        if !knows_all_processes() {
+            let why = "the daemon is in a container with a PID namespace of its own and cannot tell which process asks; run it on the host";
+            return Err(BindError::Leftovers(why.to_owned()));
+        }
         let ended = launch::end_strays(&house.site, &self.own.id, caller, settle).await;
         ended.map_err(|error| BindError::Leftovers(format!("{error:#}")))
     }
@@ -296,5 +306,9 @@ pub async fn close(house: &House, session: &Session, reason: &str) {
     };
     if let Err(error) = house.record.append(closed).await {
         tracing::error!(%error, "the end of a session is missing in the record");
+    }
+    if let Some(containers) = house.containers.clone() {
+        let id = session.id.clone();
+        tokio::spawn(async move { containers.remove_all_of(&id).await });
     }
 }

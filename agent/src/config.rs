@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use holdpoint_core::identity::Principal;
 use serde::{Deserialize, Serialize};
+
+use crate::launch::Network;
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
@@ -29,6 +32,9 @@ pub struct Config {
     /// The cgroup, directly below the cgroup2 root, under which sessions get theirs.
     #[serde(default = "default_agents_cgroup")]
     pub agents_cgroup: String,
+    /// The cgroup below the cgroup2 root in which units run that open sessions. Whatever else is in it has no network.
+    #[serde(default = "default_agents_slice")]
+    pub agents_slice: PathBuf,
     /// The directory of Cedar policies.
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
@@ -44,6 +50,12 @@ pub struct Config {
     /// Who may answer what `@hold("GROUP")` holds, by group.
     #[serde(default)]
     pub reviewers: BTreeMap<String, Reviewers>,
+    /// The OIDC issuers whose tokens say who a reviewer is.
+    #[serde(default, rename = "reviewer_issuer")]
+    pub reviewer_issuers: Vec<Issuer>,
+    /// What people may do with what is held.
+    #[serde(default)]
+    pub approvals: ApprovalSettings,
     /// What stands behind the sandboxes' metadata server, and the credential used towards Google.
     pub google: Google,
     /// Upstream TLS and address overrides.
@@ -64,6 +76,23 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// The container engine that works for sessions. None: containers are out of their reach.
+    pub containers: Option<Containers>,
+}
+
+/// A container engine of the host that speaks Docker's Engine API.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Containers {
+    /// The engine's socket.
+    #[serde(default = "default_engine")]
+    pub engine: PathBuf,
+    /// What the engine calls Holdpoint's runtime.
+    #[serde(default = "default_runtime")]
+    pub runtime: String,
+    /// The OCI runtime that Holdpoint's hands containers on to.
+    #[serde(default = "default_oci_runtime")]
+    pub oci_runtime: PathBuf,
 }
 
 /// What becomes of what policy says.
@@ -152,6 +181,68 @@ pub struct Reviewers {
     /// Unix users who may.
     #[serde(default)]
     pub users: Vec<String>,
+    /// People who may, as an OIDC issuer knows them, once they have shown a token of theirs (`holdpoint login`).
+    #[serde(default)]
+    pub oidc: Vec<People>,
+}
+
+/// Some of the people an OIDC issuer knows: those of whom one of these is true.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct People {
+    /// The issuer, one of the [[reviewer_issuer]]s.
+    pub issuer: String,
+    /// They are in one of these groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Their `sub` is one of these.
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    /// They have all of these claims.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
+}
+
+impl People {
+    /// Whether this is one of them.
+    #[must_use]
+    pub fn include(&self, person: &Principal) -> bool {
+        let has = |(name, value)| person.claims.get(name) == Some(value);
+        self.issuer == person.issuer
+            && (self.groups.iter().any(|it| person.groups.contains(it))
+                || self.subjects.contains(&person.subject)
+                || (!self.claims.is_empty() && self.claims.iter().all(has)))
+    }
+}
+
+/// What people may do with what is held.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApprovalSettings {
+    /// The reviewer group whose members may approve anything alone, with a reason.
+    pub break_glass: Option<String>,
+    /// Claims of a session's token, and of a reviewer's, that name a person: nobody answers for themselves by another user.
+    pub owner_claims: Vec<String>,
+    /// How long a grant may last, in seconds.
+    pub max_grant_seconds: u64,
+}
+
+impl Default for ApprovalSettings {
+    fn default() -> Self {
+        let claims = [
+            "email",
+            "user_email",
+            "preferred_username",
+            "upn",
+            "actor",
+            "user_login",
+        ];
+        Self {
+            break_glass: None,
+            owner_claims: claims.map(str::to_owned).to_vec(),
+            max_grant_seconds: 4 * 3600,
+        }
+    }
 }
 
 /// Google, as the sandboxes see it and as Holdpoint reaches it.
@@ -217,6 +308,9 @@ pub struct Service {
     pub hosts: Vec<String>,
     /// The issuer whose tokens bind jobs in its sandbox, one of the [[issuer]]s. None: it has no jobs.
     pub job_issuer: Option<String>,
+    /// The network its processes are in.
+    #[serde(default)]
+    pub network: Network,
     /// Who it is.
     #[serde(default)]
     pub identity: Identity,
@@ -330,8 +424,62 @@ impl Config {
             "{}: no [[issuer]]: no session could be opened",
             path.display()
         );
+        config
+            .check_reviewers()
+            .with_context(|| format!("the configuration {} is not valid", path.display()))?;
         path.clone_into(&mut config.file);
         Ok(config)
+    }
+
+    fn check_reviewers(&self) -> anyhow::Result<()> {
+        for issuer in &self.reviewer_issuers {
+            let same =
+                |other: &&Issuer| other.url == issuer.url && other.audience == issuer.audience;
+            anyhow::ensure!(
+                !self.issuers.iter().any(|other| same(&other)),
+                "[[reviewer_issuer]] {} has the audience that opens sessions: an agent's token would make it a reviewer",
+                issuer.url
+            );
+        }
+        for (group, people) in self
+            .reviewers
+            .iter()
+            .flat_map(|(group, reviewers)| reviewers.oidc.iter().map(move |it| (group, it)))
+        {
+            anyhow::ensure!(
+                self.reviewer_issuers
+                    .iter()
+                    .any(|it| it.url == people.issuer),
+                "[reviewers.{group}] names the issuer {}, and there is no such [[reviewer_issuer]]",
+                people.issuer
+            );
+            anyhow::ensure!(
+                !(people.groups.is_empty()
+                    && people.subjects.is_empty()
+                    && people.claims.is_empty()),
+                "[reviewers.{group}] says of {} neither groups nor subjects nor claims, so that it names nobody",
+                people.issuer
+            );
+        }
+        if let Some(group) = &self.approvals.break_glass {
+            anyhow::ensure!(
+                self.reviewers.contains_key(group),
+                "approvals.break_glass names \"{group}\", and there is no [reviewers.{group}]"
+            );
+        }
+        Ok(())
+    }
+
+    /// How people are asked.
+    #[must_use]
+    pub fn approval_settings(&self) -> crate::approvals::Settings {
+        let settings = self.approvals.clone();
+        crate::approvals::Settings {
+            dir: self.state_dir.join("held"),
+            break_glass: settings.break_glass,
+            owner_claims: settings.owner_claims,
+            longest_grant: Duration::from_secs(settings.max_grant_seconds),
+        }
     }
 
     /// The control API's socket.
@@ -362,6 +510,12 @@ impl Config {
     #[must_use]
     pub fn truststore(&self) -> PathBuf {
         self.runtime_dir.join("truststore.jks")
+    }
+
+    /// Where Holdpoint's OCI runtime asks whose a container is.
+    #[must_use]
+    pub fn containers_socket(&self) -> PathBuf {
+        self.runtime_dir.join("containers.sock")
     }
 
     /// The directory of the sled database.
@@ -408,6 +562,23 @@ fn default_bpf_dir() -> PathBuf {
 
 fn default_agents_cgroup() -> String {
     "holdpoint".into()
+}
+
+/// Where systemd has `holdpoint-agents.slice` (systemd.slice(5)).
+fn default_agents_slice() -> PathBuf {
+    "holdpoint.slice/holdpoint-agents.slice".into()
+}
+
+fn default_engine() -> PathBuf {
+    "/run/docker.sock".into()
+}
+
+fn default_runtime() -> String {
+    "holdpoint".into()
+}
+
+fn default_oci_runtime() -> PathBuf {
+    "runc".into()
 }
 
 fn default_policies() -> PathBuf {

@@ -38,10 +38,11 @@ use tokio::{
 
 use crate::{
     binding::{self, Room, Sandbox},
+    containers,
     daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
-    kernel::Flow,
+    kernel::{Flow, knows_all_processes},
     metadata,
     metrics::{Lasting, Served},
     record::{Event, Process, Text},
@@ -175,6 +176,11 @@ impl Caller {
                 .await?;
             self.serve_metadata(stream, to.port()).await?;
             return Ok(Served::Metadata);
+        }
+        if binding::is_address(to.ip()) && to.port() == containers::PORT {
+            self.record_connection(Some(binding::NAME)).await?;
+            self.serve_containers(stream).await?;
+            return Ok(Served::Sandbox);
         }
         if binding::is_address(to.ip()) {
             self.record_connection(Some(binding::NAME)).await?;
@@ -339,6 +345,19 @@ impl Caller {
         served.or_else(refused_by_hyper)
     }
 
+    async fn serve_containers(&self, stream: TcpStream) -> Result<(), Refused> {
+        let Some(containers) = self.house.containers.clone() else {
+            return Err(
+                "sessions here have no containers: the configuration has no [containers]".into(),
+            );
+        };
+        let served = containers.serve(self.house.clone(), self.room.clone(), self.id, stream);
+        tokio::select! {
+            served = served => served.or_else(refused_by_hyper),
+            () = self.house.stopped() => Err(STOPPED.into()),
+        }
+    }
+
     /// Joins the client to a host that policy allows, without looking inside.
     async fn pass_through(
         &self,
@@ -380,6 +399,9 @@ impl Caller {
         let joined = tokio::select! {
             joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
             () = self.house.stopped() => return Err(STOPPED.into()),
+            () = outcome.grant_over() => {
+                return Err(Refused("the grant it was open by is over".to_owned()));
+            }
             reason = self.house.gate.no_longer_allows(&self.room.session, &operation, lease) => {
                 self.record_cut(name, port, &reason).await;
                 return Ok(Served::PassedThrough);
@@ -439,7 +461,7 @@ impl Caller {
             connection: self.id,
             destination: flow.destination,
             name: name.map(Into::into),
-            process: process(flow.pid).await,
+            process: Some(process(flow).await),
         };
         let recorded = self.house.record.append_unsynced(event).await;
         recorded
@@ -469,7 +491,7 @@ impl Caller {
         }
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
-            Some(flow) => process(flow.pid).await,
+            Some(flow) => Some(process(flow).await),
             None => None,
         };
         let refused = self.refused(reason, process.as_ref());
@@ -493,12 +515,15 @@ impl Caller {
             (None, Some(flow)) => Some(flow.destination.to_string()),
             (_, None) => None,
         };
-        let program = process.and_then(|it| it.executable.as_ref());
+        let executable = process.and_then(|it| it.executable.as_ref());
+        let program = match executable {
+            Some(path) => path.as_str().rsplit('/').next().map(Text::short),
+            None => self.flow.map(|flow| Text::short(&flow.command())),
+        };
         refusals::Refused {
             session: Some(self.room.session.id.clone()),
             by: RefusedBy::Proxy,
-            process: program
-                .map(|path| Text::short(path.as_str().rsplit('/').next().unwrap_or_default())),
+            process: program,
             destination: destination.map(|it| Text::short(&it)),
             reason: Text::short(reason),
         }
@@ -593,26 +618,34 @@ fn refused_by_hyper(error: hyper::Error) -> Result<(), Refused> {
     Ok(())
 }
 
-/// What a process says about itself; it may be gone already. To read it takes locks of that process's memory, which it can
+/// What the process says about itself that made a connection; of one that is gone already, what the kernel knew. To read it takes locks of that process's memory, which it can
 /// keep for long: not on a thread that serves others, and not without end.
-async fn process(pid: u32) -> Option<Process> {
+async fn process(flow: Flow) -> Process {
     const PATIENCE: Duration = Duration::from_secs(1);
     static READERS: Semaphore = Semaphore::const_new(8);
     let reading = async {
         let turn = READERS.acquire().await.ok()?;
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            read_process(pid)
+            read_process(flow.pid)
         });
         read.await.ok()?
     };
-    timeout(PATIENCE, reading).await.ok()?
+    let read = timeout(PATIENCE, reading).await.ok().flatten();
+    read.unwrap_or_else(|| Process {
+        pid: flow.pid,
+        executable: None,
+        arguments: [flow.command()].iter().collect(),
+    })
 }
 
 fn read_process(pid: u32) -> Option<Process> {
     const ARGUMENTS: usize = 64;
     // A process can say that its arguments are all of its memory (PR_SET_MM_MAP in prctl(2)).
     const BYTES: u64 = 64 << 10;
+    if !knows_all_processes() {
+        return None;
+    }
     let mut arguments = Vec::new();
     let cmdline = std::fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
     cmdline.take(BYTES).read_to_end(&mut arguments).ok()?;

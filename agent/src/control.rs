@@ -1,10 +1,12 @@
 //! The control API: HTTP and JSON over a Unix socket. Everybody may connect; what they may do follows from who the
 //! kernel says they are, and a process of a session may do nothing.
 
+mod answers;
 mod api;
 mod caller;
 pub mod client;
 mod error;
+mod logins;
 mod membership;
 
 use std::{
@@ -25,7 +27,10 @@ use hyper_util::{
 };
 use tokio::net::{UnixListener, UnixStream};
 
+pub use answers::{GrantList, LoggedIn, SetAnswer, SetAnswers};
 pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
+pub use error::ErrorText;
+pub use logins::Logins;
 
 use crate::{
     approvals::Approvals, config::Reviewers, metrics::Scrape, record::Record, refusals::Refusals,
@@ -53,6 +58,8 @@ pub struct ControlState {
     pub refusals: Arc<Refusals>,
     /// Who may answer, by reviewer group.
     pub reviewers: BTreeMap<String, Reviewers>,
+    /// Who has shown who they are.
+    pub logins: Arc<Logins>,
     /// The cgroup whose children are the sessions, as a path in the cgroup2 file system.
     pub agents_cgroup: PathBuf,
     /// What `GET /v1/status` answers, an object, besides the refusals that the caller may see.
@@ -130,7 +137,7 @@ impl Server {
         let Some(_slot) = Slot::take(&self, peer.uid()) else {
             return;
         };
-        let caller = caller::identify(&stream, &peer, &self.agents, &self.state.reviewers).await;
+        let caller = caller::identify(&stream, &peer, &self.agents, &self.state).await;
         let router = match caller {
             Ok(caller) => api::router(self.state.clone(), caller),
             Err(stranger) => api::refusing_router(self.state.record.clone(), stranger),

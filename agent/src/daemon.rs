@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -27,17 +28,20 @@ use tokio_rustls::TlsAcceptor;
 use crate::{
     adoption::{self, Adopted},
     allowance::Memory,
+    alone::Alone,
     approvals::Approvals,
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
-    control::{self, ControlState},
+    containers::{self, Containers},
+    control::{self, ControlState, Logins},
     credential::Credentials,
     dns, doctor,
     gate::{Gate, InForce},
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
+    lookup::Lookups,
     metrics::{self, Scrape},
     notify::{Watchdog, notify},
     oidc::Verifier,
@@ -46,6 +50,7 @@ use crate::{
     refusals::{Refusals, Refused, RefusedBy},
     service::Services,
     session::Sessions,
+    slice,
     tls::{self, Authority},
     upstream::Upstream,
 };
@@ -74,7 +79,7 @@ pub struct House {
     /// The way to Google.
     pub upstream: Upstream,
     /// What Google is shown.
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     /// Who may open sessions.
     pub verifier: Verifier,
     /// After how long an HTTP/2 request that waits for people is answered "pending".
@@ -89,6 +94,8 @@ pub struct House {
     pub google: config::Google,
     /// What resolvers say of names that policy does not know.
     pub unknown_names: config::UnknownNames,
+    /// The way to the container engine, where sessions have one.
+    pub containers: Option<Containers>,
     /// Whether sessions outlive this daemon when it is told to stop.
     pub sessions_stay: AtomicBool,
     stopping: watch::Sender<bool>,
@@ -172,6 +179,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
     );
     prepare_dirs(&config)?;
+    kernel::make_pin_dir(&config.bpf_dir)?;
+    let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
     let loaded = Loaded::read(&config, config.policy.mode)?;
     let services = Services::new(&config)?;
     let record = Record::open(&config.record_dir())?;
@@ -196,11 +205,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         launcher: launcher.socket().to_owned(),
         runtime_dir: config.runtime_dir.clone(),
         project: config.google.project.clone(),
+        containers: config.containers.is_some(),
         sandbox: sandbox(&config),
     };
     let adopted = adoption::take_over(&site, &record).await?;
     let known: Vec<_> = adopted.iter().map(Adopted::for_kernel).collect();
-    let kernel = Kernel::attach(&config.bpf_dir, &cgroup2_root, &agents, &known, None)?;
+    let slice = cgroup2_root.join(&config.agents_slice);
+    let watched = slice::id(&slice)?;
+    let kernel = Kernel::attach(
+        &config.bpf_dir,
+        &cgroup2_root,
+        &agents,
+        &known,
+        watched.is_some().then_some(slice.as_path()),
+    )?;
     let guard = match options.unguarded {
         true => Guard::none(),
         false => Guard::start(kernel.anchors(&config.bpf_dir)?)?,
@@ -212,13 +230,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     // Those that proved that it enforces.
     while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
-    let approvals = Approvals::new(record.clone());
+    let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
+    let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
+    let approvals = Approvals::open(record.clone(), config.approval_settings()).await?;
+    approvals
+        .policies_changed(loaded.in_force.policies.hold_rules().collect())
+        .await;
+    let logins = Logins::new(&config)?;
     let house = Arc::new(House {
         kernel,
         gate: Gate::new(
             loaded.in_force,
             record.clone(),
             approvals.clone(),
+            lookups,
             config.hold.clone(),
         ),
         approvals,
@@ -226,7 +251,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
-        credentials: Credentials::new(&config.google, upstream.clone())?,
+        credentials,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
         upstream,
         http2_answer: config.hold.http2_answer(),
@@ -235,18 +260,28 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         site,
         google: config.google.clone(),
         unknown_names: config.dns.unknown_names,
+        containers: config.containers.as_ref().map(Containers::new),
         sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         record,
     });
 
-    let control = control::open(&config.control_socket(), control_state(&house, &config))?;
+    let control = control::open(
+        &config.control_socket(),
+        control_state(&house, &config, logins),
+    )?;
     let control = tokio::spawn(control);
     tokio::spawn(log_drops(house.clone()));
+    tokio::spawn(slice::watch(house.clone(), slice, watched));
+    keep_beating(house.clone())?;
     tokio::spawn(note_kernel_refusals(house.clone()));
     tokio::spawn(record_refusals(house.clone()));
     if let Some(address) = config.metrics.listen {
         tokio::spawn(serve_metrics(address, scrape(&house)));
+    }
+    if house.containers.is_some() {
+        let socket = containers::bind(&config.containers_socket())?;
+        tokio::spawn(containers::answer_runtimes(house.clone(), socket));
     }
     let runs = RunListener::bind(&config.run_socket())?;
     house
@@ -261,9 +296,19 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     for session in adopted {
         sessions.spawn(adoption::serve(house.clone(), session));
     }
+    tokio::spawn(containers::remove_leftovers(house.clone()));
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let end = serve(&house, &config, &runs, &mut sessions, control, guard).await?;
+    let end = serve(
+        &house,
+        &config,
+        &runs,
+        &mut sessions,
+        control,
+        guard,
+        &mut launcher,
+    )
+    .await?;
 
     notify("STOPPING=1");
     let reason = match &end {
@@ -289,6 +334,20 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     }
 }
 
+/// Says that this daemon runs, for as long as it does: a frozen one's listeners would keep every client waiting. On a thread of its own,
+/// so that sessions that keep the daemon busy do not make it look frozen.
+fn keep_beating(house: Arc<House>) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_millis(250);
+    let beat = move || {
+        while house.kernel.beat().is_ok() {
+            thread::sleep(EVERY);
+        }
+        tracing::error!("cannot tell the kernel that this daemon runs: connections are refused");
+    };
+    let thread = thread::Builder::new().name("heartbeat".into()).spawn(beat);
+    thread.map(drop).context("cannot start a thread")
+}
+
 /// Why a daemon ends.
 enum End {
     /// By this signal.
@@ -305,6 +364,7 @@ async fn serve(
     sessions: &mut JoinSet<()>,
     mut control: tokio::task::JoinHandle<Infallible>,
     mut guard: Guard,
+    launcher: &mut Launcher,
 ) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -326,6 +386,7 @@ async fn serve(
             Some(_) = sessions.join_next() => {}
             Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
+            () = launcher.ended() => launcher.revive(),
             _ = reload.recv() => reload_policies(house, config).await,
             loss = guard.lost() => return Ok(End::Lost(loss?)),
             _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
@@ -427,7 +488,7 @@ async fn reload(house: &House, config: &Config) -> anyhow::Result<()> {
     let Loaded { in_force, event } = Loaded::read(config, mode)?;
     // On record before anything passes by them.
     house.record.append(event).await?;
-    house.gate.replace_policies(in_force);
+    house.gate.replace_policies(in_force).await;
     announce(mode);
     Ok(())
 }
@@ -487,7 +548,7 @@ fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
+fn control_state(house: &Arc<House>, config: &Config, logins: Logins) -> ControlState {
     let status = {
         let house = house.clone();
         move || status(&house)
@@ -498,6 +559,7 @@ fn control_state(house: &Arc<House>, config: &Config) -> ControlState {
         sessions: house.sessions.clone(),
         refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
+        logins: Arc::new(logins),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
         metrics: scrape(house),

@@ -1,29 +1,34 @@
 //! Every reason an operation can be stopped.
 
+mod asker;
 mod outcome;
+mod people;
 mod ruling;
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
     operation::Operation,
     policy::{Decision, Denial, Hold, Terms},
     refusal::{Kind, Refusal, describe},
+    target::Target,
 };
-use http::HeaderMap;
-use tokio::{sync::watch, time::Instant};
+use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::{
-    approvals::{Approvals, HoldAsk, RequestView, Spent, Ticket, Verdict},
-    config::{HoldSettings, Mode},
-    interim::{Interims, MOST_PER_REQUEST},
+    approvals::{Approvals, GrantUse, Spent},
+    config::HoldSettings,
+    lookup::{Asking, Lookups},
     metrics::metrics,
     record::{Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
 };
+use people::Answered;
 use ruling::{Demand, Ruling};
 
+pub use asker::{Asker, Patience};
 pub use outcome::Outcome;
 pub use ruling::{InForce, Lease};
 
@@ -34,51 +39,24 @@ pub struct Gate {
     changes: watch::Sender<()>,
     record: Record,
     approvals: Approvals,
+    lookups: Lookups,
     settings: HoldSettings,
-}
-
-/// Who asks, on which connection, with what request, and how that client can be kept waiting.
-pub struct Asker<'a> {
-    /// The session.
-    pub session: Arc<Session>,
-    /// The connection's number in the record.
-    pub connection: u64,
-    /// How the client is kept waiting.
-    pub patience: Patience,
-    /// The headers of the request, for reviewers.
-    pub headers: &'a HeaderMap,
-    /// As much of its body as was read, for reviewers.
-    pub body: &'a [u8],
-}
-
-/// How a client is kept waiting.
-pub enum Patience {
-    /// HTTP/1.1: interim responses restart its read time-out; `left` of them may still be sent.
-    Interims {
-        /// The way to send them.
-        interims: Interims,
-        /// How many may be sent for this request.
-        left: u32,
-    },
-    /// Nothing keeps it waiting: it is told "pending" after this time.
-    AtMost(Duration),
-}
-
-impl Patience {
-    /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
-    #[must_use]
-    pub fn http1(interims: Interims, expects_continue: bool) -> Self {
-        Self::Interims {
-            interims,
-            left: MOST_PER_REQUEST - u32::from(expects_continue),
-        }
-    }
 }
 
 /// The right to carry out one operation, once.
 pub struct Permit {
     ruling: Ruling,
-    _approval: Option<Spent>,
+    consent: Consent,
+}
+
+/// Why nobody needs to be asked any more.
+enum Consent {
+    /// Policy allows it outright.
+    Policy,
+    /// People have approved it.
+    Approval { _spent: Spent },
+    /// A grant covers it.
+    Grant(GrantUse),
 }
 
 /// Permits for everything one request asks for. Whoever sends the request has to give these up.
@@ -86,24 +64,31 @@ pub struct Permits {
     permits: Vec<Permit>,
     outcome: Outcome,
     changes: watch::Receiver<()>,
+    /// Where something that is permitted may change something: from when it is sent on, nothing that was read before counts.
+    makes_stale: Option<Lookups>,
 }
 
 impl Permits {
     /// Gives the permits up for the right to send the request, once; the outcome is recorded whatever happens next.
     #[must_use]
     pub fn spend(self) -> Outcome {
-        self.outcome
+        self.spend_lasting().0
     }
 
     /// As [`Self::spend`], for what goes on after it was sent: until the lease is up.
     #[must_use]
     pub fn spend_lasting(self) -> (Outcome, Lease) {
-        let rulings = self.permits.into_iter().map(|permit| permit.ruling);
-        let lease = Lease {
-            rulings: rulings.collect(),
-            changes: self.changes,
-        };
-        (self.outcome, lease)
+        let mut outcome = self.outcome;
+        let mut rulings = Vec::with_capacity(self.permits.len());
+        for permit in self.permits {
+            rulings.push(permit.ruling);
+            if let Consent::Grant(used) = permit.consent {
+                outcome.lives_by(used);
+            }
+        }
+        outcome.changes(self.makes_stale.map(|lookups| lookups.changing()));
+        let changes = self.changes;
+        (outcome, Lease { rulings, changes })
     }
 
     /// On which terms each operation may happen.
@@ -119,14 +104,19 @@ impl Permits {
 /// An operation, named and judged.
 struct Judged<'a> {
     id: OperationId,
-    operation: &'a Operation,
+    /// With its target, where that was looked up.
+    operation: Cow<'a, Operation>,
     ruling: Ruling,
 }
 
 impl Judged<'_> {
     /// Before anything goes on: the intent to change something, and what people are asked about.
     fn must_be_on_disk(&self) -> bool {
-        self.operation.action.mutates() || matches!(self.ruling.demand(), Demand::Ask(_))
+        self.operation.action.mutates() || self.is_held()
+    }
+
+    fn is_held(&self) -> bool {
+        matches!(self.ruling.demand(), Demand::Ask(_))
     }
 }
 
@@ -137,6 +127,7 @@ impl Gate {
         in_force: InForce,
         record: Record,
         approvals: Approvals,
+        lookups: Lookups,
         settings: HoldSettings,
     ) -> Self {
         Self {
@@ -144,13 +135,16 @@ impl Gate {
             changes: watch::Sender::new(()),
             record,
             approvals,
+            lookups,
             settings,
         }
     }
 
-    /// Puts other policies in force, for every operation from now on and for what lasts.
-    pub fn replace_policies(&self, in_force: InForce) {
+    /// Puts other policies in force, for every operation from now on and for what lasts. Grants that they would not allow end.
+    pub async fn replace_policies(&self, in_force: InForce) {
+        let rules = in_force.policies.hold_rules().collect();
         self.in_force.store(Arc::new(in_force));
+        self.approvals.policies_changed(rules).await;
         self.reconsider();
     }
 
@@ -167,8 +161,8 @@ impl Gate {
 
     /// Lets pass what one request asks for, all of it or nothing.
     ///
-    /// In this order: decide, record the intent and the decision (on disk before anything that can change something
-    /// goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
+    /// In this order: look up what policy asks about, decide, record the intent and the decision (on disk before anything that can
+    /// change something goes on), refuse what is denied, wait for people where they are asked, and see that policy is still of the same
     /// opinion after that.
     ///
     /// # Errors
@@ -182,13 +176,17 @@ impl Gate {
             return Err(Refusal::malformed("it asks for nothing at all"));
         }
         let changes = self.changes.subscribe();
-        let judged: Vec<_> = operations.iter().map(|op| self.judge(asker, op)).collect();
+        let judged = self.judge(asker, operations).await;
         let outcome = self.record_intents(asker, &judged).await?;
         match self.pass(asker, &judged).await {
             Ok(permits) => Ok(Permits {
                 permits,
                 outcome,
                 changes,
+                makes_stale: operations
+                    .iter()
+                    .any(|operation| operation.action.mutates())
+                    .then(|| self.lookups.clone()),
             }),
             Err(refusal) => {
                 outcome.refused();
@@ -203,20 +201,45 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
-        let permits = self.wait_for_people(asker, judged).await?;
-        self.refuse_overtaken(asker, judged)?;
+        let answers = self.wait_for_people(asker, judged).await?;
+        self.refuse_overtaken(asker, judged).await?;
+        self.permit(judged, answers).await
+    }
+
+    async fn permit(
+        &self,
+        judged: &[Judged<'_>],
+        answers: Vec<Answered>,
+    ) -> Result<Vec<Permit>, Refusal> {
+        let mut permits = Vec::with_capacity(judged.len());
+        for (judged, answered) in judged.iter().zip(answers) {
+            let consent = match (judged.ruling.demand(), answered) {
+                (Demand::Pass(_), Answered::NotAsked) => Consent::Policy,
+                (Demand::Ask(_), Answered::Approved(spent)) => Consent::Approval { _spent: spent },
+                (Demand::Ask(_), Answered::Granted(ticket)) => {
+                    Consent::Grant(self.use_grant(&judged.operation, ticket).await?)
+                }
+                // Cannot be: the denied are refused before, and whoever is held was asked about.
+                _ => return Err(Refusal::malformed("no decision was made about it")),
+            };
+            let ruling = judged.ruling.clone();
+            permits.push(Permit { ruling, consent });
+        }
         Ok(permits)
     }
 
     /// Whether people would be asked about one of these, so that all of its content is needed.
-    #[must_use]
-    pub fn would_hold(&self, session: &Session, operations: &[Operation]) -> bool {
-        let in_force = self.in_force.load();
-        let decide = |operation| in_force.policies.decide(&session.principal, operation);
-        in_force.mode == Mode::Enforce
-            && operations
-                .iter()
-                .any(|operation| matches!(decide(operation), Decision::Hold(_)))
+    pub async fn would_hold(
+        &self,
+        session: &Session,
+        asking: &Asking,
+        operations: &[Operation],
+    ) -> bool {
+        let known = self.look_up(session, asking, operations).await;
+        let is_held = |operation: &Cow<'_, Operation>| {
+            matches!(self.rule(session, operation).demand(), Demand::Ask(_))
+        };
+        known.iter().any(is_held)
     }
 
     /// Whether this passes outright: for names to resolve, which nobody can wait for.
@@ -248,14 +271,49 @@ impl Gate {
         }
     }
 
-    fn judge<'a>(&self, asker: &Asker<'_>, operation: &'a Operation) -> Judged<'a> {
-        let ruling = self.rule(&asker.session, operation);
-        metrics().judged(operation, &ruling.decision, ruling.mode);
-        Judged {
-            id: OperationId::random(),
-            operation,
-            ruling,
+    async fn judge<'a>(&self, asker: &Asker<'_>, operations: &'a [Operation]) -> Vec<Judged<'a>> {
+        let asking = asker.asking();
+        let known = self.look_up(&asker.session, &asking, operations).await;
+        let judge = |operation: Cow<'a, Operation>| {
+            let ruling = self.rule(&asker.session, &operation);
+            metrics().judged(&operation, &ruling.decision, ruling.mode);
+            Judged {
+                id: OperationId::random(),
+                operation,
+                ruling,
+            }
+        };
+        known.into_iter().map(judge).collect()
+    }
+
+    /// The operations, with their targets where policy asks for them.
+    async fn look_up<'a>(
+        &self,
+        session: &Session,
+        asking: &Asking,
+        operations: &'a [Operation],
+    ) -> Vec<Cow<'a, Operation>> {
+        let policies = &self.in_force().policies;
+        let now = Some(Timestamp::now());
+        let asked: Vec<&Operation> = operations
+            .iter()
+            .filter(|operation| policies.needs_target(&session.principal, operation, now))
+            .collect();
+        if asked.is_empty() {
+            return operations.iter().map(Cow::Borrowed).collect();
         }
+        let targets = self.lookups.targets(asking, &asked).await;
+        let mut found = asked.into_iter().zip(targets).peekable();
+        let with_target = |operation: &'a Operation| match found
+            .next_if(|(asked, _)| std::ptr::eq(*asked, operation))
+        {
+            None => Cow::Borrowed(operation),
+            Some((_, target)) => Cow::Owned(Operation {
+                target,
+                ..operation.clone()
+            }),
+        };
+        operations.iter().map(with_target).collect()
     }
 
     fn rule(&self, session: &Session, operation: &Operation) -> Ruling {
@@ -270,7 +328,11 @@ impl Gate {
             return Ruling::beyond_policy(deny(&objection));
         }
         let in_force = self.in_force.load();
-        let decision = match in_force.policies.decide(&session.principal, operation) {
+        let now = Some(Timestamp::now());
+        let decision = match in_force
+            .policies
+            .decide_at(&session.principal, operation, now)
+        {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")
             }
@@ -321,137 +383,27 @@ impl Gate {
         Ok(outcome)
     }
 
-    /// Policies may have been replaced while people thought.
-    fn refuse_overtaken(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Result<(), Refusal> {
-        for Judged {
-            operation, ruling, ..
-        } in judged
-        {
-            if matches!(ruling.demand(), Demand::Ask(_))
-                && self.rule(&asker.session, operation) != *ruling
-            {
+    /// Policies may have been replaced while people thought, and what the operations are about may have become something else.
+    async fn refuse_overtaken(
+        &self,
+        asker: &Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<(), Refusal> {
+        let held = judged.iter().filter(|judged| judged.is_held());
+        let (anew, rulings): (Vec<_>, Vec<_>) = held
+            .map(|judged| {
+                let mut operation = judged.operation.clone().into_owned();
+                operation.target = Target::NotLookedUp;
+                (operation, &judged.ruling)
+            })
+            .unzip();
+        let now = self.look_up(&asker.session, &asker.asking(), &anew).await;
+        for (operation, ruling) in now.iter().zip(rulings) {
+            if self.rule(&asker.session, operation) != *ruling {
                 return Err(Refusal::overtaken(operation));
             }
         }
         Ok(())
-    }
-
-    async fn wait_for_people(
-        &self,
-        asker: &mut Asker<'_>,
-        judged: &[Judged<'_>],
-    ) -> Result<Vec<Permit>, Refusal> {
-        // All of them are asked about first, so that a reviewer sees everything the request asks for.
-        let mut tickets = Vec::with_capacity(judged.len());
-        for Judged {
-            id,
-            operation,
-            ruling,
-        } in judged
-        {
-            tickets.push(match ruling.demand() {
-                Demand::Ask(hold) => Some(self.ask(asker, id, operation, hold).await?),
-                Demand::Pass(_) | Demand::Refuse(_) => None,
-            });
-        }
-        let deadline = asker.patience.deadline();
-        let mut permits = Vec::with_capacity(judged.len());
-        for (
-            Judged {
-                operation, ruling, ..
-            },
-            ticket,
-        ) in judged.iter().zip(tickets)
-        {
-            let approval = match (ruling.demand(), ticket) {
-                (Demand::Pass(_), None) => None,
-                (Demand::Ask(hold), Some(ticket)) => {
-                    Some(self.wait(asker, operation, hold, ticket, deadline).await?)
-                }
-                // Cannot be: the denied are refused above, and whoever is held has a ticket.
-                _ => return Err(Refusal::malformed("no decision was made about it")),
-            };
-            permits.push(Permit {
-                ruling: ruling.clone(),
-                _approval: approval,
-            });
-        }
-        Ok(permits)
-    }
-
-    async fn ask(
-        &self,
-        asker: &Asker<'_>,
-        id: &OperationId,
-        operation: &Operation,
-        hold: &Hold,
-    ) -> Result<Ticket, Refusal> {
-        let ask = HoldAsk {
-            session: asker.session.clone(),
-            operation: id.clone(),
-            request: RequestView::new(operation, asker.headers, asker.body),
-            digest: operation.digest,
-            hold: hold.clone(),
-        };
-        self.approvals.hold(ask).await.map_err(|error| {
-            Refusal::new(
-                Kind::NotReady,
-                format!("Holdpoint could not ask for the approval this needs, so nothing was sent: {error}"),
-            )
-        })
-    }
-
-    /// Waits for a verdict for as long as this client can be kept waiting.
-    async fn wait(
-        &self,
-        asker: &mut Asker<'_>,
-        operation: &Operation,
-        hold: &Hold,
-        mut ticket: Ticket,
-        deadline: Option<Instant>,
-    ) -> Result<Spent, Refusal> {
-        let approval = ticket.id().as_str().to_owned();
-        let verdict = loop {
-            tokio::select! {
-                biased;
-                verdict = ticket.verdict() => break verdict,
-                () = sleep_until(deadline) => {
-                    return Err(Refusal::pending(operation, &approval, &hold.rules));
-                }
-                () = tokio::time::sleep(self.settings.interim()) => asker.patience.keep_waiting(),
-            }
-        };
-        match verdict {
-            Verdict::Approved(spent) => Ok(spent),
-            Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
-                operation,
-                &approval,
-                &by,
-                comment.as_deref(),
-            )),
-            Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
-            Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
-            Verdict::Withdrawn => Err(Refusal::withdrawn(operation, &approval)),
-            Verdict::Unrecorded(error) => Err(not_recorded(&error)),
-        }
-    }
-}
-
-impl Patience {
-    fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Interims { .. } => None,
-            Self::AtMost(time) => Some(Instant::now() + *time),
-        }
-    }
-
-    fn keep_waiting(&mut self) {
-        if let Self::Interims { interims, left } = self
-            && *left > 0
-        {
-            *left -= 1;
-            interims.send();
-        }
     }
 }
 
@@ -465,13 +417,6 @@ fn refuse_denied(judged: &[Judged<'_>]) -> Result<(), Refusal> {
         }
     }
     Ok(())
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 fn not_recorded(error: &RecordError) -> Refusal {

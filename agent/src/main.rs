@@ -1,6 +1,7 @@
 //! The `holdpoint` program.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -10,7 +11,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use holdpoint::{
     cli,
     config::Config,
-    daemon, detach, doctor, kernel,
+    containers, daemon, detach, doctor, kernel,
     launch::{
         self,
         launcher::{self, Term},
@@ -47,15 +48,21 @@ enum Command {
     },
     /// Runs a command in a new session.
     Run(cli::run::Args),
-    /// Lists, shows, approves and denies held operations.
+    /// Lists, shows and answers held operations.
     Approvals(cli::approvals::Args),
+    /// Shows what waits for a person, and takes answers, on one live screen.
+    Review(cli::review::Args),
+    /// Lists and revokes what reviewers have granted for a while.
+    Grants(cli::grants::Args),
+    /// Shows a reviewer's OIDC token, for groups of people whom an issuer knows.
+    Login(cli::login::Args),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
     /// Lists and shows what happened.
     Sessions(cli::sessions::Args),
     /// Shows whether the daemon runs and what it has attached.
     Status(cli::status::Args),
-    /// Checks and tests policies.
+    /// Checks, tests and explains policies, and tries them out.
     Policy(cli::policy::Args),
     /// Says what captured requests would be taken for, offline.
     Recognise(cli::recognise::Args),
@@ -81,6 +88,16 @@ enum Command {
     /// One per session; the launcher starts it.
     #[command(hide = true)]
     Shim,
+    /// Starts the containers of sessions, for a container engine.
+    #[command(hide = true)]
+    OciRuntime {
+        /// The configuration file.
+        #[arg(long, default_value = holdpoint::config::DEFAULT_PATH)]
+        config: PathBuf,
+        /// What the engine says.
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// What the doctor runs, outside of a sandbox and inside.
     #[command(hide = true)]
     Attack {
@@ -95,15 +112,15 @@ fn main() -> ExitCode {
         Command::Launcher { config, temporary } => told(run_launcher(&config, temporary)),
         Command::Run(args) => cli::run::run(args),
         Command::Approvals(args) => told(block_on(cli::approvals::run(&args))),
+        Command::Review(args) => told(block_on(cli::review::run(args))),
+        Command::Grants(args) => told(block_on(cli::grants::run(&args))),
+        Command::Login(args) => told(block_on(cli::login::run(&args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),
-        Command::Policy(args) => told(cli::policy::run(&args)),
+        Command::Policy(args) => block_on(cli::policy::run(&args)).unwrap_or_else(failed),
         Command::Recognise(args) => told(cli::recognise::run(&args)),
-        Command::Doctor(args) => cli::doctor::run(&args).unwrap_or_else(|error| {
-            eprintln!("holdpoint: {error:#}");
-            ExitCode::FAILURE
-        }),
+        Command::Doctor(args) => cli::doctor::run(&args).unwrap_or_else(failed),
         Command::Completions { shell } => {
             let mut command = Holdpoint::command();
             clap_complete::generate(shell, &mut command, "holdpoint", &mut std::io::stdout());
@@ -114,6 +131,7 @@ fn main() -> ExitCode {
             told(Config::load(&config).and_then(|config| detach::run(&config)))
         }
         Command::Shim => launch::shim::main(),
+        Command::OciRuntime { config, arguments } => containers::runtime::main(&config, arguments),
         Command::Attack { plan } => doctor::attack::main(&plan),
     }
 }
@@ -152,7 +170,7 @@ fn man_pages(dir: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write manual pages to {}", dir.display()))
 }
 
-fn block_on(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+fn block_on<T>(task: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -160,11 +178,10 @@ fn block_on(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 }
 
 fn told(result: anyhow::Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("holdpoint: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.map_or_else(failed, |()| ExitCode::SUCCESS)
+}
+
+fn failed(error: anyhow::Error) -> ExitCode {
+    eprintln!("holdpoint: {error:#}");
+    ExitCode::FAILURE
 }

@@ -105,6 +105,19 @@ pub enum Lookup {
     Odd,
 }
 
+/// How Holdpoint's own reading at Google ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnRead {
+    /// It was read.
+    Read,
+    /// There is no such thing.
+    Absent,
+    /// It had been read just before.
+    Cached,
+    /// It could not be read.
+    Failed,
+}
+
 /// All counters.
 pub struct Metrics {
     registry: Registry,
@@ -116,6 +129,7 @@ pub struct Metrics {
     holds_pending: Gauge,
     approvals: Family<End, Counter>,
     upstream_errors: Family<Kind, Counter>,
+    own_reads: Family<Kind, Counter>,
     record_events: Counter,
     record_failures: Counter,
     record_sync: Histogram,
@@ -200,6 +214,12 @@ impl Default for Metrics {
                 new,
                 "upstream_errors",
                 "Requests without an answer from upstream",
+                Family::default(),
+            ),
+            own_reads: add(
+                new,
+                "own_reads",
+                "What Holdpoint read at Google by itself, by how that ended",
                 Family::default(),
             ),
             record_events: add(
@@ -293,6 +313,17 @@ impl Metrics {
     pub fn upstream_failed(&self, may_have_left: bool) {
         let kind = if may_have_left { "unknown" } else { "not_sent" };
         self.upstream_errors.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// Something was read with Holdpoint's own hands, or should have been.
+    pub fn read_by_itself(&self, end: OwnRead) {
+        let kind = match end {
+            OwnRead::Read => "read",
+            OwnRead::Absent => "absent",
+            OwnRead::Cached => "cached",
+            OwnRead::Failed => "failed",
+        };
+        self.own_reads.get_or_create(&Kind { kind }).inc();
     }
 
     /// So many events were written.

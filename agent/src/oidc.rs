@@ -75,6 +75,18 @@ impl Verifier {
         Ok(principal)
     }
 
+    /// As [`Self::verify_once`], and until when the token is valid.
+    ///
+    /// # Errors
+    /// As [`Self::verify_once`].
+    pub async fn verify_login(&self, token: &str) -> Result<(Principal, Timestamp), TokenError> {
+        let now = Timestamp::now();
+        let (principal, usage) = self.accept_at(token, now).await?;
+        let expires = usage.expires;
+        self.used.spend(usage, now)?;
+        Ok((principal, expires))
+    }
+
     /// The audience that tokens of this issuer have to be for.
     #[must_use]
     pub fn audience(&self, issuer: &str) -> Option<&str> {

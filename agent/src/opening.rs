@@ -13,8 +13,7 @@ use crate::{
     adoption::Legacy,
     binding::{self, Room, Sandbox},
     daemon::{House, serve_listeners},
-    kernel::{Network, SessionPorts, SessionRules},
-    launch::{DNS_PORT, Listeners, PROXY_PORT, RunRequest, Running},
+    launch::{Listeners, Network, Place, RunRequest, Running},
     metadata::{self, MetadataView},
     metrics::metrics,
     record::Event,
@@ -24,15 +23,6 @@ use crate::{
 
 /// How long requests that are under way may take to be answered when the daemon stops and sessions stay.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-
-/// What the kernel is told of a session: where its listeners are.
-pub(crate) const RULES: SessionRules = SessionRules {
-    ports: SessionPorts {
-        proxy: PROXY_PORT,
-        dns: DNS_PORT,
-    },
-    network: Network::Own,
-};
 
 /// Serves one `holdpoint run`, from the request to the end of the session.
 pub async fn serve(house: Arc<House>, mut request: RunRequest) {
@@ -99,7 +89,8 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
         Ok(metadata) => metadata,
         Err(reason) => return request.refuse(&reason).await,
     };
-    let mut prepared = match request.prepare(&id, &house.site).await {
+    let network = standing.network();
+    let mut prepared = match request.prepare(&id, &house.site, network).await {
         Ok(prepared) => prepared,
         Err((request, error)) => {
             tracing::error!("a session could not be prepared: {error:#}");
@@ -117,8 +108,8 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
     });
     let room = Room::new(&house, session.clone(), Arc::default(), metadata);
     let sandbox = Arc::new(Sandbox::new(room));
-    let listeners = std::mem::take(&mut prepared.listeners);
-    if let Err(error) = announce(&house, &session).await {
+    let (place, listeners) = (prepared.place, std::mem::take(&mut prepared.listeners));
+    if let Err(error) = announce(&house, &session, place, &listeners).await {
         tracing::error!(session = %session.id, "the session was not opened: {error:#}");
         prepared
             .refuse(&format!("the session could not be opened: {error:#}"))
@@ -126,7 +117,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
         return end(&house, &session, "it could not be opened").await;
     }
     let lasting = lasting(&house, &session);
-    let legacy = Legacy::new(&session, &sandbox.room().metadata, lasting);
+    let legacy = Legacy::new(&session, place, &sandbox.room().metadata, lasting);
     let started = match legacy.text() {
         Ok(state) => prepared.start(state).await,
         Err(error) => Err(error),
@@ -141,9 +132,29 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
 }
 
 /// Makes the session known: to the kernel, to the record, to the people.
-async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
-    house.kernel.open_session(session.cgroup_id, RULES)?;
+async fn announce(
+    house: &House,
+    session: &Arc<Session>,
+    place: Place,
+    listeners: &Listeners,
+) -> anyhow::Result<()> {
+    house
+        .kernel
+        .open_session(session.cgroup_id, place.rules())?;
+    if place.network == Network::Host {
+        own_listeners(house, session.cgroup_id, listeners)?;
+    }
     binding::announce(house, session).await
+}
+
+/// On the host's loopback nobody else is to be taken for them.
+pub(crate) fn own_listeners(
+    house: &House,
+    cgroup_id: u64,
+    listeners: &Listeners,
+) -> anyhow::Result<()> {
+    let mut sockets = listeners.sockets();
+    sockets.try_for_each(|socket| house.kernel.own_listener(cgroup_id, socket))
 }
 
 /// From the start of the command, or of this daemon, to the end of either.
@@ -228,7 +239,7 @@ pub async fn end_all(house: &House, sessions: &mut JoinSet<()>) {
     house.stop();
     while !sessions.is_empty() {
         // Again, because what was under way may have come to be held since.
-        house.approvals.withdraw_pending().await;
+        house.approvals.interrupt().await;
         let _ = tokio::time::timeout(Duration::from_millis(100), sessions.join_next()).await;
     }
 }

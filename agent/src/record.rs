@@ -4,6 +4,7 @@ mod chain;
 mod event;
 mod index;
 mod parts;
+mod seen;
 mod store;
 mod text;
 mod watermark;
@@ -26,11 +27,12 @@ pub use event::{Event, OperationId};
 pub use index::SessionSummary;
 pub use parts::{
     DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
-    Process,
+    Process, VoteRecord,
 };
+pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::StoredEvent;
+pub(crate) use text::shown_value;
 pub use text::{Pairs, Text, Texts};
-pub(crate) use text::{names_a_secret, shown_value};
 
 use crate::session::SessionId;
 use index::Index;
@@ -142,6 +144,21 @@ impl Record {
         Ok(count)
     }
 
+    /// The events of everything that is open: holds that are not over, with their answers, and grants in force. Oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn standing(&self) -> anyhow::Result<Vec<StoredEvent>> {
+        let seqs = {
+            let index = self.index.read().expect("no panic while locked");
+            index.standing()
+        };
+        self.read(seqs).await
+    }
+
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
@@ -193,6 +210,29 @@ impl Record {
             let index = self.index.read().expect("no panic while locked");
             index.events_of(id, after, limit)
         };
+        self.read(seqs).await
+    }
+
+    /// The last `limit` synced events of a session, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn last_events_of(
+        &self,
+        id: &SessionId,
+        limit: usize,
+    ) -> anyhow::Result<Vec<StoredEvent>> {
+        let seqs = {
+            let index = self.index.read().expect("no panic while locked");
+            index.last_events_of(id, limit)
+        };
+        self.read(seqs).await
+    }
+
+    async fn read(&self, seqs: Vec<u64>) -> anyhow::Result<Vec<StoredEvent>> {
         let store = Arc::clone(&self.store);
         let read = move || {
             seqs.into_iter()

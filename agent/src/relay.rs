@@ -24,6 +24,7 @@ use crate::{
     gate::{Asker, Patience, Permits},
     head,
     interim::Interims,
+    lookup::Asking,
     metrics::metrics,
     record::Event,
     reply,
@@ -111,7 +112,7 @@ async fn relay(
         })
         .await?;
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
-    if !asked.is_whole() && visit.would_hold(&recognised) {
+    if !asked.is_whole() && visit.would_hold(&recognised).await {
         asked.read(HOLD_LIMIT).await?;
         recognised = route.complete(asked.payload()).map_err(malformed)?;
     }
@@ -238,10 +239,16 @@ impl Outgoing {
 }
 
 impl Visit {
-    fn would_hold(&self, recognised: &Recognised) -> bool {
+    async fn would_hold(&self, recognised: &Recognised) -> bool {
+        let session = &self.room.session;
+        let asking = Asking {
+            session: session.id.clone(),
+            connection: self.connection,
+        };
         self.house
             .gate
-            .would_hold(&self.room.session, operations(recognised))
+            .would_hold(session, &asking, operations(recognised))
+            .await
     }
 
     fn patience(&self, head: &request::Parts) -> Patience {

@@ -16,7 +16,7 @@ use crate::{
     config::{self, Identity},
     credential::instance,
     daemon::House,
-    launch::RunRequest,
+    launch::{Network, RunRequest},
     session::SessionId,
 };
 
@@ -59,6 +59,15 @@ impl Standing {
         }
     }
 
+    /// The network its processes are in.
+    #[must_use]
+    pub fn network(&self) -> Network {
+        match self {
+            Self::Service(service) => service.network,
+            Self::Token | Self::Job { .. } => Network::Own,
+        }
+    }
+
     /// An operation on a host, told apart for policy when it is one of the service's own.
     #[must_use]
     pub fn on_host(&self, action: &'static str, host: &str, port: Option<u16>) -> Operation {
@@ -90,6 +99,8 @@ pub struct Service {
     pub name: String,
     /// The issuer whose tokens bind its jobs.
     pub job_issuer: Option<String>,
+    #[serde(default)]
+    network: Network,
     user: String,
     unit: Option<Pattern>,
     hosts: Vec<Pattern>,
@@ -115,6 +126,7 @@ impl Service {
         Ok(Self {
             name: name.clone(),
             job_issuer: settings.job_issuer.clone(),
+            network: settings.network,
             user: settings.user.clone(),
             unit: settings.unit.as_deref().map(Pattern::parse).transpose()?,
             hosts: hosts.collect::<anyhow::Result<_>>()?,
@@ -220,9 +232,12 @@ pub async fn identify(
     let service = house.services.find(name).ok_or_else(|| {
         format!("there is no service {name:?}: it has to be a [[service]] of holdpoint.toml")
     })?;
-    let cgroups = std::fs::read_to_string(format!("/proc/{}/cgroup", request.pid));
-    let cgroups = cgroups.map_err(|error| format!("the caller's unit cannot be told: {error}"))?;
-    service.admits(&request.user.name, system_unit(&cgroups))?;
+    let cgroups = |pid: u32| {
+        let read = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+        read.map_err(|error| format!("the caller's unit cannot be told: {error}"))
+    };
+    let (caller, manager) = (cgroups(request.pid)?, cgroups(1)?);
+    service.admits(&request.user.name, system_unit(&caller, &manager))?;
     let principal = match &service.identity {
         Identity::Configured => Principal {
             issuer: OWN_ISSUER.to_owned(),
@@ -257,21 +272,30 @@ async fn gce(
     Ok(principal)
 }
 
-/// The systemd unit of the system's manager in which a process is, by its `/proc/PID/cgroup`: the first part of the path
-/// that is no slice, as systemd itself reads it (`cg_path_get_unit`). So what a user calls a unit below `user@1000.service`
-/// is none. Where cgroup v1 is mounted too, the path is in systemd's own hierarchy.
-fn system_unit(proc_cgroup: &str) -> Option<&str> {
-    let unit_in = |path: &'static str| {
-        let mut lines = proc_cgroup.lines().map(|line| line.splitn(3, ':').skip(1));
-        let path =
-            lines.find_map(|mut line| (line.next() == Some(path)).then(|| line.next())?)?;
+/// The systemd unit of the system's manager in which a process is, by its `/proc/PID/cgroup` and the manager's own: the first part of
+/// the path that is no slice, as systemd itself reads it (`cg_path_get_unit`, below `cg_get_root_path`, for a systemd in a container).
+/// So what a user calls a unit below `user@1000.service` is none. Where cgroup v1 is mounted too, the path is in systemd's own hierarchy.
+fn system_unit<'a>(process: &'a str, manager: &str) -> Option<&'a str> {
+    let unit_in = |hierarchy: &str| {
+        let root = cgroup(manager, hierarchy).unwrap_or("/");
+        let root = root.strip_suffix("/init.scope").unwrap_or(root);
+        let path = cgroup(process, hierarchy)?.strip_prefix(root.trim_end_matches('/'))?;
         let unit = path
+            .strip_prefix('/')?
             .split('/')
-            .skip(1)
             .find(|part| !part.ends_with(".slice"))?;
         (unit.ends_with(".service") || unit.ends_with(".scope")).then_some(unit)
     };
     unit_in("name=systemd").or_else(|| unit_in(""))
+}
+
+/// The path in a hierarchy, named as in cgroups(7).
+fn cgroup<'a>(proc_cgroup: &'a str, hierarchy: &str) -> Option<&'a str> {
+    proc_cgroup.lines().find_map(|line| {
+        let (_, rest) = line.split_once(':')?;
+        let (name, path) = rest.split_once(':')?;
+        (name == hierarchy).then_some(path)
+    })
 }
 
 /// A name with at most one `*` in it, which stands for anything.
@@ -328,6 +352,7 @@ mod tests {
             unit: Some("actions.runner.*".into()),
             hosts: vec!["ci.example.com".into(), "*.logs.example.com".into()],
             job_issuer: None,
+            network: Network::Own,
             identity: Identity::Configured,
         }
     }
@@ -407,7 +432,22 @@ mod tests {
             (unified(&format!("/docker/{runner}")), None),
             (String::new(), None),
         ] {
-            assert_eq!(system_unit(&cgroups), unit, "{cgroups}");
+            assert_eq!(system_unit(&cgroups, "0::/init.scope\n"), unit, "{cgroups}");
+        }
+    }
+
+    #[test]
+    fn a_systemd_in_a_container_has_units_below_its_own_cgroup() {
+        let manager = "1:name=systemd:/\n0::/machine/one/init.scope\n";
+        for (path, unit) in [
+            ("/machine/one/a.slice/x.service", Some("x.service")),
+            ("/machine/one/x.service", Some("x.service")),
+            ("/machine/oneself/x.service", None),
+            ("/a.slice/x.service", None),
+            ("/machine/one", None),
+        ] {
+            let process = format!("1:name=systemd:/\n0::{path}\n");
+            assert_eq!(system_unit(&process, manager), unit, "{path}");
         }
     }
 
@@ -450,8 +490,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_cgroup_file_is_survived(text in "[a-z0-9:/.=@\\n]{0,200}") {
-            if let Some(unit) = system_unit(&text) {
+        fn any_cgroup_file_is_survived(text in "[a-z0-9:/.=@\\n]{0,200}", manager in "[a-z0-9:/.=@\\n]{0,200}") {
+            if let Some(unit) = system_unit(&text, &manager) {
                 prop_assert!(!unit.contains('/') && unit.contains('.'));
             }
         }

@@ -106,12 +106,13 @@ impl Sessions {
         self.0.write().expect("no panic while locked").remove(id)
     }
 
-    /// The session of the cgroup with this id.
+    /// The session that processes of the cgroup with this id act for: where a job shares it with its service, the job's, which was
+    /// opened later.
     #[must_use]
     pub fn of_cgroup(&self, cgroup_id: u64) -> Option<SessionId> {
         let sessions = self.0.read().expect("no panic while locked");
-        let session = sessions.values().find(|it| it.cgroup_id == cgroup_id)?;
-        Some(session.id.clone())
+        let of_it = sessions.values().filter(|it| it.cgroup_id == cgroup_id);
+        Some(of_it.max_by_key(|it| it.opened_at)?.id.clone())
     }
 
     /// How many there are.
@@ -132,5 +133,50 @@ impl Sessions {
             .collect();
         all.sort_by_key(|session| session.opened_at);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn session(cgroup_id: u64, opened_at: Timestamp) -> Arc<Session> {
+        Arc::new(Session {
+            id: SessionId::random(),
+            principal: Principal {
+                issuer: "https://issuer.example".into(),
+                subject: "job".into(),
+                groups: [].into(),
+                claims: [].into(),
+            },
+            user: User {
+                uid: 1,
+                gid: 1,
+                name: "ci".into(),
+            },
+            command: Vec::new(),
+            opened_at,
+            cgroup_id,
+            standing: Standing::Token,
+        })
+    }
+
+    #[test]
+    fn a_cgroup_is_the_jobs_while_one_is_bound() {
+        let sessions = Sessions::default();
+        let start = Timestamp::now();
+        let service = session(7, start);
+        sessions.insert(service.clone());
+        sessions.insert(session(8, start + Duration::from_secs(60)));
+        for round in 1..20 {
+            let job = session(7, start + Duration::from_secs(round));
+            sessions.insert(job.clone());
+            assert_eq!(sessions.of_cgroup(7), Some(job.id.clone()));
+            sessions.remove(&job.id);
+            assert_eq!(sessions.of_cgroup(7), Some(service.id.clone()));
+        }
+        assert_eq!(sessions.of_cgroup(9), None);
     }
 }

@@ -14,7 +14,8 @@ mod tls;
 use std::{io, path::Path, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
+use holdpoint_core::recognise::Reading;
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -146,6 +147,37 @@ impl Upstream {
             Ok(outcome) => outcome.map_err(|cause| FetchError::new(&uri, cause)),
             Err(_) => Err(FetchError::new(&uri, FetchCause::Late(timeout))),
         }
+    }
+
+    /// Sends one of Holdpoint's own readings, which no client can make, and collects the whole answer, whatever its status.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub async fn read(
+        &self,
+        reading: &Reading,
+        authorization: HeaderValue,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Response<Bytes>, FetchError> {
+        let mut request = Request::new(Bytes::from_static(reading.body()));
+        *request.method_mut() = if reading.body().is_empty() {
+            Method::GET
+        } else {
+            let json = HeaderValue::from_static("application/json");
+            request.headers_mut().insert(header::CONTENT_TYPE, json);
+            Method::POST
+        };
+        let uri = Uri::builder()
+            .scheme("https")
+            .authority(reading.host())
+            .path_and_query(reading.path_and_query())
+            .build();
+        *request.uri_mut() = uri.map_err(|error| FetchError::unfit(reading.host(), &error))?;
+        request
+            .headers_mut()
+            .insert(header::AUTHORIZATION, authorization);
+        self.fetch(request, limit, timeout).await
     }
 
     /// A plain TCP connection to `host`, or to the address that overrides it: for admitted traffic passed through unopened.

@@ -13,18 +13,19 @@ use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrStorage, sendmsg};
 use crate::{
     Test,
     world::{
-        Cgroup, NEIGHBOUR, NEIGHBOUR_V6, OWN, SERVICE_RULES, World, answer, bind_socket, connect,
-        connect_socket, enter, greeted, in_process, is_eperm, readable, set_option, socket, udp,
+        Cgroup, Listeners, NEIGHBOUR, NEIGHBOUR_V6, OWN, SERVICE_PORTS, SERVICE_RULES, World,
+        answer, bind_socket, connect, connect_socket, enter, greeted, in_process, is_eperm,
+        readable, set_option, socket, udp,
     },
 };
 
 pub const TESTS: &[Test] = &[
     ("a_service_is_redirected_like_any_session", |world| {
         for (to, listener) in [
-            ("192.0.2.1:443", &world.listeners.proxy_v4),
-            (OWN, &world.listeners.proxy_v4),
-            ("169.254.169.254:80", &world.listeners.proxy_v4),
-            ("[2001:db8::1]:443", &world.listeners.proxy_v6),
+            ("192.0.2.1:443", &world.service_listeners.proxy_v4),
+            (OWN, &world.service_listeners.proxy_v4),
+            ("169.254.169.254:80", &world.service_listeners.proxy_v4),
+            ("[2001:db8::1]:443", &world.service_listeners.proxy_v6),
         ] {
             let accepted = world.in_service(
                 || greeted(&connect(to)?),
@@ -47,7 +48,7 @@ pub const TESTS: &[Test] = &[
                         anyhow::ensure!(from == to.parse()?, "answered by {from}");
                         Ok(())
                     },
-                    |_| answer(&world.listeners.dns_v4),
+                    |_| answer(&world.service_listeners.dns_v4),
                 )?;
             }
             Ok(())
@@ -116,7 +117,7 @@ pub const TESTS: &[Test] = &[
 
                     let asking = UdpSocket::from(socket(family, libc::SOCK_DGRAM, 0)?);
                     let datagrams_to = (to.ip(), datagrams.local_addr()?.port());
-                    asking.set_read_timeout(Some(crate::world::PATIENCE))?;
+                    asking.set_read_timeout(Some(*crate::world::PATIENCE))?;
                     asking.send_to(b"?", datagrams_to)?;
                     let (_, from) = datagrams.recv_from(&mut [0; 8])?;
                     datagrams.send_to(b"!", from)?;
@@ -155,7 +156,7 @@ pub const TESTS: &[Test] = &[
                     let port = u16::from_ne_bytes(port);
                     for host in ["127.0.0.1", "198.51.100.2"] {
                         let to: SocketAddr = format!("{host}:{port}").parse()?;
-                        let timeout = crate::world::PATIENCE / 4;
+                        let timeout = *crate::world::PATIENCE / 4;
                         anyhow::ensure!(TcpStream::connect_timeout(&to, timeout).is_err());
                     }
                     Ok(())
@@ -258,22 +259,57 @@ pub const TESTS: &[Test] = &[
     }),
     ("a_handed_over_socket_is_of_no_use_to_it", |world| {
         let made = socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
-        world.only_in_service(|| is_eperm("TCP", connect_socket(&made, "127.0.0.1:15001")?))
+        world.only_in_service(|| is_eperm("TCP", connect_socket(&made, "127.0.0.1:15100")?))
     }),
-    ("an_outsider_at_its_listener_is_not_served_as_it", |world| {
-        let accepted = in_process(
-            || greeted(&connect("127.0.0.1:15001")?),
-            |_| world.accept_of(world.service.id, &world.listeners.proxy_v4),
-        )?;
-        anyhow::ensure!(accepted.flow.is_none(), "{:?}", accepted.flow);
+    ("an_outsider_does_not_get_to_its_listener", |world| {
+        anyhow::ensure!(connect("127.0.0.1:15100").is_err(), "it was let in");
+        let listener = &world.service_listeners.proxy_v4;
+        anyhow::ensure!(listener.accept().is_err(), "it was accepted");
         Ok(())
+    }),
+    (
+        "who_takes_the_place_of_its_listener_gets_nothing",
+        |world| {
+            let elsewhere = SessionPorts {
+                proxy: 15_104,
+                dns: 15_105,
+            };
+            let elsewhere = Listeners::bind(elsewhere)?;
+            let taken = std::mem::replace(&mut world.service_listeners, elsewhere);
+            drop(taken);
+            let refused = (|| {
+                world.only_in_service(|| {
+                    let error = connect("192.0.2.1:443").expect_err("nobody listens");
+                    anyhow::ensure!(format!("{error:#}").contains("refused"), "{error:#}");
+                    Ok(())
+                })?;
+                let _tcp = TcpListener::bind("127.0.0.1:15100")?;
+                let _udp = UdpSocket::bind("127.0.0.1:15101")?;
+                world.only_in_service(|| {
+                    is_eperm("redirected TCP", TcpStream::connect("192.0.2.1:443"))?;
+                    is_eperm("TCP", TcpStream::connect("127.0.0.1:15100"))?;
+                    is_eperm("UDP", udp("0.0.0.0:0")?.send_to(b"?", "192.0.2.53:53"))
+                })
+            })();
+            world.service_listeners = Listeners::bind(SERVICE_PORTS)?;
+            refused
+        },
+    ),
+    ("no_session_binds_the_ports_of_listeners", |world| {
+        world.only_in_service(|| {
+            for local in ["127.0.0.1:15100", "127.0.0.2:15102", "[::1]:16123"] {
+                is_eperm(local, TcpListener::bind(local))?;
+            }
+            TcpListener::bind("127.0.0.1:16124")?;
+            Ok(())
+        })
     }),
     ("a_session_at_another_s_listener_is_refused", |world| {
         let other = Cgroup::create(&world.slice.path.join("other.service"))?;
         let rules = SessionRules {
             ports: SessionPorts {
-                proxy: 15003,
-                dns: 5301,
+                proxy: 15102,
+                dns: 15103,
             },
             network: Network::Host,
         };
@@ -281,8 +317,8 @@ pub const TESTS: &[Test] = &[
         let result = in_process(
             || {
                 enter(&other.path)?;
-                is_eperm("TCP", TcpStream::connect("127.0.0.1:15001"))?;
-                is_eperm("UDP", udp("0.0.0.0:0")?.send_to(b"?", "127.0.0.1:5300"))
+                is_eperm("TCP", TcpStream::connect("127.0.0.1:15100"))?;
+                is_eperm("UDP", udp("0.0.0.0:0")?.send_to(b"?", "127.0.0.1:15101"))
             },
             |_| Ok(()),
         );
@@ -330,13 +366,14 @@ pub const TESTS: &[Test] = &[
             .watch_slice(&again.path)
             .and_then(|()| has_no_network(&service.path))
             .and_then(|()| world.kernel().open_session(service.id, SERVICE_RULES))
+            .and_then(|()| world.lend(&service))
             .and_then(|()| {
                 in_process(
                     || {
                         enter(&service.path)?;
                         connect("192.0.2.1:443").map(drop)
                     },
-                    |_| world.accept_of(service.id, &world.listeners.proxy_v4),
+                    |_| world.accept_of(service.id, &world.service_listeners.proxy_v4),
                 )
             });
         service.remove();
@@ -387,12 +424,13 @@ fn deep(world: &World, service: &Cgroup, job: &Cgroup) -> anyhow::Result<()> {
         if opened {
             world.kernel().open_session(job.id, SERVICE_RULES)?;
         }
+        world.lend(session)?;
         let accepted = in_process(
             || {
                 enter(&job.path)?;
                 connect("192.0.2.1:443").map(drop)
             },
-            |_| world.accept_of(session.id, &world.listeners.proxy_v4),
+            |_| world.accept_of(session.id, &world.service_listeners.proxy_v4),
         )?;
         anyhow::ensure!(
             accepted.flow.is_some(),

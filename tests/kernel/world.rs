@@ -1,15 +1,16 @@
 //! A network namespace with a way out, a session cgroup, its listeners, and processes to put into it.
 
 use std::{
-    fs,
+    env, fs,
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::fs::MetadataExt as _,
     },
     path::{Path, PathBuf},
     process,
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -35,6 +36,12 @@ pub const PORTS: SessionPorts = SessionPorts {
     dns: 5300,
 };
 
+/// Where the service's are.
+pub const SERVICE_PORTS: SessionPorts = SessionPorts {
+    proxy: 15_100,
+    dns: 15_101,
+};
+
 /// The rules of the session that every test has.
 pub const RULES: SessionRules = SessionRules {
     ports: PORTS,
@@ -43,12 +50,15 @@ pub const RULES: SessionRules = SessionRules {
 
 /// The rules of the session that is in the host's network, which is here the tests' own.
 pub const SERVICE_RULES: SessionRules = SessionRules {
-    ports: PORTS,
+    ports: SERVICE_PORTS,
     network: Network::Host,
 };
 
-/// How long anything here may take. Everything happens on this host.
-pub const PATIENCE: Duration = Duration::from_millis(700);
+/// How long anything here may take. Everything happens on this host, which may be an emulated one.
+pub static PATIENCE: LazyLock<Duration> = LazyLock::new(|| {
+    let is_emulated = env::var("CI").is_ok_and(|ci| ci == "vm");
+    Duration::from_millis(if is_emulated { 3000 } else { 700 })
+});
 
 /// This namespace's own address on its way out, and a neighbour's, which swallows what it is sent.
 pub const OWN: &str = "198.51.100.2:8080";
@@ -62,6 +72,8 @@ pub struct World {
     pub pins: PathBuf,
     pub session: Cgroup,
     pub listeners: Listeners,
+    /// Those of the service, of which the kernel knows.
+    pub service_listeners: Listeners,
     /// A slice of services, and one of them, which is a session in this network namespace.
     pub slice: Cgroup,
     pub service: Cgroup,
@@ -94,7 +106,8 @@ impl World {
             cgroup2_root,
             agents,
             session,
-            listeners: Listeners::bind()?,
+            listeners: Listeners::bind(PORTS)?,
+            service_listeners: Listeners::bind(SERVICE_PORTS)?,
             kernel: None,
         };
         world.attach()?;
@@ -108,13 +121,30 @@ impl World {
         kernel.watch_slice(&self.slice.path)?;
         kernel.open_session(self.service.id, SERVICE_RULES)?;
         self.kernel = Some(kernel);
-        Ok(())
+        self.lend(&self.service)
     }
 
-    /// Makes up for what the last test took away.
+    /// Makes the service's listeners a session's.
+    pub fn lend(&self, session: &Cgroup) -> anyhow::Result<()> {
+        let mut sockets = self.service_listeners.sockets();
+        sockets.try_for_each(|socket| self.kernel().own_listener(session.id, socket))
+    }
+
+    /// Makes up for what the last test took away. (To attach anew where nothing is missing would take emulated machines a second and more.)
     pub fn renew(&mut self) -> anyhow::Result<()> {
-        self.attach()?;
+        match self.kernel.take() {
+            Some(kernel) if kernel.anchors(&self.pins).is_ok() => {
+                for (session, rules) in [(&self.session, RULES), (&self.service, SERVICE_RULES)] {
+                    kernel.close_session(session.id)?;
+                    kernel.open_session(session.id, rules)?;
+                }
+                kernel.watch_slice(&self.slice.path)?;
+                self.kernel = Some(kernel);
+            }
+            _ => self.attach()?,
+        }
         self.listeners.drain();
+        self.service_listeners.drain();
         Ok(())
     }
 
@@ -212,14 +242,14 @@ pub struct Accepted {
 }
 
 impl Listeners {
-    fn bind() -> anyhow::Result<Self> {
+    pub fn bind(ports: SessionPorts) -> anyhow::Result<Self> {
         let (v4, v6) = (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST);
         let listeners = Self {
-            proxy_v4: TcpListener::bind((v4, PORTS.proxy))?,
-            proxy_v6: TcpListener::bind((v6, PORTS.proxy))?,
-            dns_tcp: TcpListener::bind((v4, PORTS.dns))?,
-            dns_v4: UdpSocket::bind((v4, PORTS.dns))?,
-            dns_v6: UdpSocket::bind((v6, PORTS.dns))?,
+            proxy_v4: TcpListener::bind((v4, ports.proxy))?,
+            proxy_v6: TcpListener::bind((v6, ports.proxy))?,
+            dns_tcp: TcpListener::bind((v4, ports.dns))?,
+            dns_v4: UdpSocket::bind((v4, ports.dns))?,
+            dns_v6: UdpSocket::bind((v6, ports.dns))?,
         };
         for tcp in [&listeners.proxy_v4, &listeners.proxy_v6, &listeners.dns_tcp] {
             tcp.set_nonblocking(true)?;
@@ -228,6 +258,17 @@ impl Listeners {
             udp.set_nonblocking(true)?;
         }
         Ok(listeners)
+    }
+
+    fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [
+            self.proxy_v4.as_fd(),
+            self.proxy_v6.as_fd(),
+            self.dns_tcp.as_fd(),
+            self.dns_v4.as_fd(),
+            self.dns_v6.as_fd(),
+        ]
+        .into_iter()
     }
 
     /// Forgets what nobody has asked for.
@@ -253,10 +294,11 @@ pub fn answer(resolver: &UdpSocket) -> anyhow::Result<()> {
 /// Waits for [`PATIENCE`].
 pub fn readable(fd: impl AsFd) -> anyhow::Result<()> {
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    let timeout = PollTimeout::try_from(PATIENCE)?;
+    let timeout = PollTimeout::try_from(*PATIENCE)?;
     anyhow::ensure!(
         poll(&mut fds, timeout)? == 1,
-        "nothing came within {PATIENCE:?}"
+        "nothing came within {:?}",
+        *PATIENCE
     );
     Ok(())
 }
@@ -387,13 +429,13 @@ pub fn in_process<T>(
 
 /// A TCP connection as a client would make it.
 pub fn connect(to: &str) -> anyhow::Result<TcpStream> {
-    TcpStream::connect_timeout(&to.parse()?, PATIENCE)
+    TcpStream::connect_timeout(&to.parse()?, *PATIENCE)
         .with_context(|| format!("cannot connect to {to}"))
 }
 
 /// Waits for the listener's greeting.
 pub fn greeted(mut stream: &TcpStream) -> anyhow::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(*PATIENCE))?;
     let mut byte = [0];
     stream
         .read_exact(&mut byte)
@@ -403,7 +445,7 @@ pub fn greeted(mut stream: &TcpStream) -> anyhow::Result<()> {
 /// A UDP socket that does not wait for ever.
 pub fn udp(local: &str) -> anyhow::Result<UdpSocket> {
     let socket = UdpSocket::bind(local).context("cannot make a UDP socket")?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(*PATIENCE))?;
     Ok(socket)
 }
 

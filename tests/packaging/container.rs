@@ -121,6 +121,11 @@ impl Container {
         Ok(container)
     }
 
+    /// Whether the kernel's process numbers are others in it.
+    pub fn has_own_process_numbers(&self) -> bool {
+        self.nspawn.is_some()
+    }
+
     /// Where a file of it is, seen from here.
     pub fn path(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.leader))

@@ -52,6 +52,7 @@ fn without_a_configuration_it_is_ready_and_waits() {
     );
     host.ok("getent group holdpoint-reviewers");
     host.ok("holdpoint policy test /etc/holdpoint/policies");
+    host.ok("for e in /usr/share/holdpoint/policies/examples/*/; do holdpoint policy test $e || exit; done");
     // What administrators disabled stays so.
     host.ok("systemctl disable --quiet holdpoint");
     service.install();

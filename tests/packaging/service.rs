@@ -24,7 +24,7 @@ const CREDENTIAL: &str =
 pub struct Service {
     pub container: Container,
     pub google: StandIn,
-    issuer: Issuer,
+    pub issuer: Issuer,
     _dir: TempDir,
 }
 
@@ -86,6 +86,14 @@ impl Service {
         container.ok("useradd --create-home --shell /bin/bash agent");
     }
 
+    /// Adds to what [`Self::configure`] wrote: first more of `[upstream.addresses]`, then other tables.
+    pub fn add_configuration(&self, text: &str) {
+        let path = self.container.path("/etc/holdpoint/holdpoint.toml");
+        let before = std::fs::read_to_string(path).expect("it was written");
+        self.container
+            .write("/etc/holdpoint/holdpoint.toml", before + text);
+    }
+
     /// `holdpoint run` of a shell script, by an ordinary user, not yet started.
     pub fn session(&self, script: &str) -> Command {
         let container = &self.container;
@@ -116,7 +124,7 @@ impl Service {
     /// A session reaches the stand-in, and nothing it should not.
     pub fn assert_serves(&self) {
         let before = self.arrivals();
-        let answer = self.in_session(&format!("curl -sS --fail --max-time 20 {INSTANCES_URL}"));
+        let answer = self.in_session(&format!("curl -sS --fail --max-time 60 {INSTANCES_URL}"));
         assert!(answer.contains("staging-db"), "{answer}");
         assert!(self.arrivals() > before);
     }

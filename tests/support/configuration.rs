@@ -23,7 +23,7 @@ pub fn text(
     let dir = dir.display();
     let mut text = format!(
         "state_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/run\"\npolicies = \"{dir}/policies\"\n\
-             bpf_dir = \"/sys/fs/bpf/{name}\"\nagents_cgroup = \"{name}\"\n\n\
+             bpf_dir = \"/sys/fs/bpf/{name}\"\nagents_cgroup = \"{name}\"\nagents_slice = \"{name}.slice\"\n\n\
              [[issuer]]\nurl = \"{}\"\naudience = \"{AUDIENCE}\"\ngroups_claim = \"{GROUPS_CLAIM}\"\n\n\
              [google]\nproject = \"{PROJECT}\"\naccount = \"{ACCOUNT}\"\nzone = \"{ZONE}\"\n\n",
         issuer.url()

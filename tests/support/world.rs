@@ -369,6 +369,15 @@ impl World {
             .join(&self.name)
     }
 
+    /// The slice of units that open sessions, which nobody makes for a world.
+    ///
+    /// # Panics
+    /// When cgroup2 is gone.
+    #[must_use]
+    pub fn agents_slice(&self) -> PathBuf {
+        self.agents_cgroup().with_extension("slice")
+    }
+
     /// What [`Drop`] ends and removes, for whoever may not get that far.
     #[must_use]
     pub fn remnants(&self) -> Remnants {

@@ -14,6 +14,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use crate::{host, setup};
+use deb::Compression;
 
 /// Options.
 #[derive(clap::Args)]
@@ -34,15 +35,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     host::require_program("dpkg-shlibdeps", "dpkg-dev")?;
     let out = std::path::absolute(&args.out)?;
     fs::create_dir_all(&out)?;
-    let binary = if args.debug {
-        binary::debug()?
-    } else {
-        binary::release()?
+    let (binary, compression) = match args.debug {
+        true => (binary::debug()?, Compression::Quick),
+        false => (binary::release()?, Compression::Good),
     };
     let stage = tempfile::Builder::new().prefix("stage-").tempdir_in(&out)?;
     let moment = Moment::of_the_sources()?;
     tree::lay_out(&binary, stage.path())?;
-    let package = deb::build(stage.path(), &out, moment)?;
+    let package = deb::build(stage.path(), &out, moment, compression)?;
     eprintln!("needs glibc {}", binary::glibc_needed(&binary)?);
     println!("{}", package.display());
     Ok(ExitCode::SUCCESS)

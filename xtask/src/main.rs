@@ -8,6 +8,7 @@ mod demo;
 mod dist;
 #[path = "../../tests/support/host.rs"]
 mod host;
+mod screenshot;
 mod setup;
 mod test;
 mod vm;
@@ -34,6 +35,8 @@ enum Task {
     Test(test::Args),
     /// Measures what Holdpoint costs.
     Bench(bench::Args),
+    /// Draws what the README shows of `holdpoint review`, from a real terminal.
+    Screenshot,
     /// Builds the Debian package.
     Dist(dist::Args),
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Screenshot => screenshot::run(),
         Task::Dist(args) => dist::run(&args),
     };
     done.unwrap_or_else(|error| {

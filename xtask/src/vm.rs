@@ -29,21 +29,18 @@ const AT_ONCE: usize = 2;
 /// Tries the kernels whose names are `wanted` (all, where none is), and writes target/vm/matrix.md.
 ///
 /// # Errors
-/// When this host lacks something, or the disks cannot be made; what goes wrong in a machine is the report's.
+/// When this host lacks something, or the tests do not build; what goes wrong with a machine is the report's.
 pub fn run(report: &mut Report, wanted: &[String]) -> anyhow::Result<()> {
+    let kernels = chosen(wanted)?;
     host::require_program("qemu-system-x86_64", "qemu-system-x86")?;
     let place = setup::repository().join("target/vm");
     fs::create_dir_all(&place)?;
-    let release = Release::of_this_host()?;
-    let mut waiting = Vec::new();
-    for kernel in chosen(wanted)? {
-        waiting.push((
-            kernel,
-            image::ready(kernel, release, &place.join("images"))?,
-        ));
-    }
+    let host = Release::of_this_host()?;
     let payload = payload::disk(&place)?;
-    let outcomes = try_all(report, waiting, &payload, &place)?;
+    let outcomes = try_all(report, kernels, |kernel| {
+        let image = image::ready(kernel, host, &place.join("images"))?;
+        try_one(kernel, &image, &payload, &place)
+    });
     let table = matrix::table(&outcomes.iter().collect::<Vec<_>>());
     print!("\n{table}");
     fs::write(place.join("matrix.md"), table)?;
@@ -64,10 +61,9 @@ fn chosen(wanted: &[String]) -> anyhow::Result<Vec<Kernel>> {
 /// [`AT_ONCE`] at a time; their outcomes, oldest kernel first.
 fn try_all(
     report: &mut Report,
-    kernels: Vec<(Kernel, Image)>,
-    payload: &Path,
-    place: &Path,
-) -> anyhow::Result<Vec<Outcome>> {
+    kernels: Vec<Kernel>,
+    try_it: impl Fn(Kernel) -> anyhow::Result<Tried> + Sync,
+) -> Vec<Outcome> {
     eprintln!("\n=== virtual machines");
     let (tell, told) = mpsc::channel();
     let count = kernels.len();
@@ -75,12 +71,11 @@ fn try_all(
     let next = || queue.lock().expect("nobody panics with it").next();
     let mut outcomes = thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(count) {
-            let tell = tell.clone();
+            let (tell, try_it, next) = (tell.clone(), &try_it, &next);
             scope.spawn(move || {
-                while let Some((number, (kernel, image))) = next() {
+                while let Some((number, kernel)) = next() {
                     let begun = Instant::now();
-                    let outcome = try_one(kernel, &image, payload, place);
-                    if tell.send((number, kernel, begun, outcome)).is_err() {
+                    if tell.send((number, kernel, begun, try_it(kernel))).is_err() {
                         return;
                     }
                 }
@@ -88,9 +83,9 @@ fn try_all(
         }
         drop(tell);
         let mut outcomes = Vec::new();
-        for (number, kernel, begun, outcome) in told {
-            let (outcome, ended) = outcome.with_context(|| format!("Linux {}", kernel.name))?;
+        for (number, kernel, begun, tried) in told {
             let name = format!("virtual machine: Linux {}", kernel.name);
+            let Tried { outcome, ended } = tried.unwrap_or_else(Tried::nothing);
             let good = outcome.is_good() && ended.is_ok();
             if let Err(error) = ended {
                 report.note(&format!("{name}: {error:#}"));
@@ -98,19 +93,29 @@ fn try_all(
             report.printed(&name, &outcome.tests(), good, begun);
             outcomes.push((number, outcome));
         }
-        anyhow::Ok(outcomes)
-    })?;
+        outcomes
+    });
     outcomes.sort_by_key(|(number, _)| *number);
-    Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
 }
 
 /// What came of it, and whether the machine ended by itself.
-fn try_one(
-    kernel: Kernel,
-    image: &Image,
-    payload: &Path,
-    place: &Path,
-) -> anyhow::Result<(Outcome, anyhow::Result<()>)> {
+struct Tried {
+    outcome: Outcome,
+    ended: anyhow::Result<()>,
+}
+
+impl Tried {
+    /// No machine to begin with.
+    fn nothing(error: anyhow::Error) -> Self {
+        Self {
+            outcome: Outcome::default(),
+            ended: Err(error),
+        }
+    }
+}
+
+fn try_one(kernel: Kernel, image: &Image, payload: &Path, place: &Path) -> anyhow::Result<Tried> {
     let console = place.join(format!("{}.console", kernel.name));
     let machine = Machine::boot(image, payload, &console)?;
     let mut outcome = Outcome::default();
@@ -119,5 +124,5 @@ fn try_one(
         outcome.line(line);
     });
     let ended = ended.with_context(|| format!("its console: {}", console.display()));
-    Ok((outcome, ended))
+    Ok(Tried { outcome, ended })
 }

@@ -14,7 +14,7 @@ pub use drops::{DropEvent, Process};
 pub use maps::{Flow, FlowKey, SessionEntry, Slice, SocketState};
 pub use option::is_refused as option_is_refused;
 pub use refusal::Refusal;
-pub use route::{Network, Route, SessionPorts, SessionRules, Transport, route};
+pub use route::{HOST_PORTS, Network, Route, SessionPorts, SessionRules, Transport, route};
 
 /// Names of the maps and globals in the object, as the loader looks them up.
 pub mod names {
@@ -26,6 +26,8 @@ pub mod names {
     pub const SOCKETS: &str = "SOCKETS";
     /// LRU hash: [`FlowKey`](super::FlowKey) to [`Flow`](super::Flow).
     pub const FLOWS: &str = "FLOWS";
+    /// Array of one `u64`: when the loader was last known to run, in nanoseconds on CLOCK_MONOTONIC. 0: nobody has said yet.
+    pub const HEARTBEAT: &str = "HEARTBEAT";
     /// Per-CPU array: [`Refusal`](super::Refusal) to a `u64` count.
     pub const REFUSALS: &str = "REFUSALS";
     /// Ring buffer of [`DropEvent`](super::DropEvent).

@@ -69,7 +69,7 @@ impl Slice {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketState {
-    /// The id of the cgroup of the session whose process made it.
+    /// The id of the cgroup of the session whose process made it, or whose listener it is.
     pub session: u64,
     /// That process.
     pub maker: Process,
@@ -89,7 +89,7 @@ impl SocketState {
             maker,
             flow: Flow {
                 destination: Endpoint::NONE,
-                pid: 0,
+                process: Process::UNKNOWN,
             },
             listener: Endpoint::NONE,
         }
@@ -114,8 +114,8 @@ pub struct FlowKey {
 pub struct Flow {
     /// The address and port that were asked for.
     pub destination: Endpoint,
-    /// The process that asked (thread group id in the initial pid namespace).
-    pub pid: u32,
+    /// The process that asked.
+    pub process: Process,
 }
 
 // The same on both sides of the map, and without the padding that the verifier takes for a leak.
@@ -123,14 +123,14 @@ const _: () = {
     assert!(size_of::<SessionEntry>() == 8);
     assert!(size_of::<Slice>() == 16);
     assert!(size_of::<Endpoint>() == 20);
-    assert!(size_of::<SocketState>() == 8 + 20 + 24 + 20);
+    assert!(size_of::<SocketState>() == 8 + 20 + 40 + 20);
     assert!(size_of::<FlowKey>() == 8 + 20 + 20);
-    assert!(size_of::<Flow>() == 20 + 4);
+    assert!(size_of::<Flow>() == 20 + 20);
 };
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Flow, FlowKey, SessionEntry, Slice};
+    use super::{Flow, FlowKey, SessionEntry, Slice, SocketState};
 
     // SAFETY: repr(C), no padding (asserted above), any bit pattern is valid.
     unsafe impl aya::Pod for SessionEntry {}
@@ -140,6 +140,8 @@ mod pod {
     unsafe impl aya::Pod for FlowKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Flow {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for SocketState {}
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Socket options that a session may not set: those that make packets go another way than their destination says.
+//! Socket options that a session may not set: those that make packets go another way than their destination says, and those that
+//! make of a socket something else than the hooks know.
 
 use crate::Network;
 
@@ -6,6 +7,10 @@ use crate::Network;
 const SOL_SOCKET: i32 = 1;
 const SO_BINDTODEVICE: i32 = 25;
 const SO_BINDTOIFINDEX: i32 = 62;
+
+const IPPROTO_TCP: i32 = 6;
+/// Kernel TLS and what else is put on top of TCP: libraries do without.
+const TCP_ULP: i32 = 31;
 
 const IPPROTO_IP: i32 = 0;
 const IP_OPTIONS: i32 = 4;
@@ -33,8 +38,9 @@ const MCAST_JOIN_SOURCE_GROUP: i32 = 46;
 #[inline(always)]
 #[must_use]
 pub const fn is_refused(network: Network, level: i32, name: i32) -> bool {
-    // Source routes, and headers that carry them.
-    let routes = match level {
+    // Source routes, and headers that carry them; protocols of the kernel's on top of TCP.
+    let never = match level {
+        IPPROTO_TCP => name == TCP_ULP,
         IPPROTO_IP => name == IP_OPTIONS,
         IPPROTO_IPV6 => matches!(
             name,
@@ -43,8 +49,8 @@ pub const fn is_refused(network: Network, level: i32, name: i32) -> bool {
         _ => false,
     };
     match network {
-        Network::Own => routes,
-        Network::Host => routes || names_interface(level, name) || joins(level, name),
+        Network::Own => never,
+        Network::Host => never || names_interface(level, name) || joins(level, name),
     }
 }
 
@@ -85,6 +91,7 @@ mod tests {
         for network in [Network::Own, Network::Host] {
             assert!(is_refused(network, IPPROTO_IP, IP_OPTIONS));
             assert!(is_refused(network, IPPROTO_IPV6, IPV6_RTHDR));
+            assert!(is_refused(network, IPPROTO_TCP, TCP_ULP));
             // SO_REUSEADDR, TCP_NODELAY, IPV6_V6ONLY; IP_OPTIONS' number at another level.
             for (level, name) in [(SOL_SOCKET, 2), (6, 1), (IPPROTO_IPV6, 26), (6, 4)] {
                 assert!(!is_refused(network, level, name), "{level} {name}");

@@ -29,11 +29,13 @@ pub enum Refusal {
     SocketOption = 11,
     /// A packet from outside of the session.
     Ingress = 12,
+    /// Holdpoint itself has not been seen to run for a while: an error at once, rather than a listener that nobody accepts at.
+    Frozen = 13,
 }
 
 impl Refusal {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::NoSession,
         Self::Protocol,
         Self::Quic,
@@ -47,6 +49,7 @@ impl Refusal {
         Self::Bind,
         Self::SocketOption,
         Self::Ingress,
+        Self::Frozen,
     ];
 
     /// A short name, for metrics and messages.
@@ -66,6 +69,7 @@ impl Refusal {
             Self::Bind => "bind",
             Self::SocketOption => "socket_option",
             Self::Ingress => "ingress",
+            Self::Frozen => "frozen",
         }
     }
 }

@@ -24,6 +24,10 @@ const RESOLVERS_V6: [u64; 3] = [
     0x2620_00fe_0000_0000,
 ];
 
+/// The ports of listeners for sessions in the host's network namespace, first and last: two for each session. Above the privileged ports and
+/// below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`).
+pub const HOST_PORTS: (u16, u16) = (15_100, 16_123);
+
 /// Where a session's own listeners are, on 127.0.0.1 and ::1 of its network namespace. Host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionPorts {
@@ -52,13 +56,6 @@ pub struct SessionRules {
 }
 
 impl SessionRules {
-    /// Whether `endpoint` is one of the session's own Holdpoint listeners.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_listener(&self, endpoint: &Endpoint) -> bool {
-        self.has_port(endpoint.port) && endpoint.is_loopback()
-    }
-
     /// Whether a process of the session may bind a socket to `local`.
     #[inline(always)]
     #[must_use]
@@ -69,14 +66,17 @@ impl SessionRules {
         match self.network {
             Network::Own => true,
             // Every address of the host is one of the session's loopback's; what comes in from elsewhere is dropped.
-            Network::Host => local.is_loopback(),
+            // Nor may one session take the place of another's listeners while these are away.
+            Network::Host => {
+                local.is_loopback() && (local.port < HOST_PORTS.0 || local.port > HOST_PORTS.1)
+            }
         }
     }
 
     /// Whether one of them is at this port.
     #[inline(always)]
     #[must_use]
-    pub const fn has_port(&self, port: u16) -> bool {
+    const fn has_port(&self, port: u16) -> bool {
         port == self.ports.proxy || port == self.ports.dns
     }
 }
@@ -231,6 +231,30 @@ mod tests {
                 routed_in(Network::Host, transport, stub),
                 Route::Listener(5300)
             );
+        }
+    }
+
+    #[test]
+    fn ports_of_listeners_are_bound_by_nobody() {
+        let may_bind = |network, local: &str| {
+            let local: SocketAddr = local.parse().expect("a socket address");
+            let rules = SessionRules {
+                ports: PORTS,
+                network,
+            };
+            rules.may_bind(&local.into())
+        };
+        for (local, own, host) in [
+            ("127.0.0.1:15001", false, false),
+            ("[::1]:5300", false, false),
+            ("127.0.0.1:15100", true, false),
+            ("127.0.0.1:16123", true, false),
+            ("127.0.0.1:16124", true, true),
+            ("127.0.0.1:0", true, true),
+            ("192.0.2.1:80", true, false),
+        ] {
+            assert_eq!(may_bind(Network::Own, local), own, "{local}");
+            assert_eq!(may_bind(Network::Host, local), host, "{local}");
         }
     }
 

@@ -5,22 +5,23 @@
 //!    |                     '----time------> lapsed
 //!    |--one denial--> denied
 //!    |--time--------> expired
-//!    '--withdraw----> withdrawn
+//!    '--withdraw----> withdrawn      (approved --withdraw--> lapsed)
 //! ```
 //!
-//! Every transition consumes the state it starts from, and nothing leaves an end state.
+//! Every transition consumes the state it starts from, and nothing leaves an end state. A restart loses nothing: what
+//! is open is made anew ([`Approval::replay`]) from the question and the votes that were recorded.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Hold, HoldRule};
+use crate::policy::HoldRule;
 
 /// No hold lasts longer, whatever `@hold_for` says.
 pub const LONGEST_HOLD: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// A person who answers, as the host knows them. Two names with one uid are one person.
+/// A person who answers, as the host and identity providers know them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reviewer {
     /// The Unix user id.
@@ -29,6 +30,41 @@ pub struct Reviewer {
     pub name: String,
     /// The reviewer groups the person belongs to.
     pub groups: BTreeSet<String>,
+    /// What else the person is called: the OIDC subject, an address. See [`known_as`].
+    pub names: BTreeSet<String>,
+}
+
+impl Reviewer {
+    /// Whether both are one person: the same user, or known by the same name.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.uid == other.uid || !self.names.is_disjoint(&other.names)
+    }
+}
+
+/// Whose operation it is: the user of the session, and the names of whoever the session acts for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requester {
+    /// The Unix user id.
+    pub uid: u32,
+    /// As [`Reviewer::names`].
+    pub names: BTreeSet<String>,
+}
+
+impl Requester {
+    /// Whether this is the person.
+    #[must_use]
+    pub fn is(&self, reviewer: &Reviewer) -> bool {
+        self.uid == reviewer.uid || !self.names.is_disjoint(&reviewer.names)
+    }
+}
+
+/// Names for comparing people: providers do not agree on the case of an address, so none counts.
+pub fn known_as<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> BTreeSet<String> {
+    let names = names
+        .into_iter()
+        .map(|name| name.as_ref().trim().to_lowercase());
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 /// What a person says.
@@ -52,13 +88,15 @@ pub struct Vote {
     pub comment: Option<String>,
     /// When it was given.
     pub at: Timestamp,
+    /// Whether it is to be enough alone, because the person says that there is no time for others.
+    pub break_glass: bool,
 }
 
 /// Why an answer does not count.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The session belongs to the same user.
-    #[error("this is your own session's operation; somebody else has to answer")]
+    #[error("this is your own operation; somebody else has to answer")]
     OwnOperation,
     /// The person is in none of the groups that are asked.
     #[error("only reviewers of {} may answer; you are none", list(.0))]
@@ -66,6 +104,18 @@ pub enum Refused {
     /// The person has approved already, and counts once.
     #[error("you have approved it already; another person has to approve as well")]
     AlreadyApproved,
+    /// Only some may break the glass.
+    #[error("only {} may break the glass; you may not", .0.as_ref().map_or_else(
+        || "members of the group that `approvals.break_glass` in the configuration names".to_owned(),
+        |group| format!("reviewers of {group}")
+    ))]
+    NotBreakGlass(Option<String>),
+    /// Whoever breaks the glass has to say why.
+    #[error("say why the glass is broken: a comment is needed")]
+    NoReason,
+    /// A grant is a reviewer's who could have approved the operation without others.
+    #[error("only who could approve it alone may grant it: {0} have to approve this one")]
+    NotAlone(String),
     /// There is nothing left to answer.
     #[error("it is {0} already; there is nothing left to answer")]
     Over(State),
@@ -121,9 +171,11 @@ impl fmt::Display for State {
 /// Who is asked what, and for how long.
 #[derive(Debug)]
 struct Question {
-    /// The uid of the session's user, who may not answer.
-    owner: u32,
+    /// Whose operation it is, who may not answer.
+    requester: Requester,
     rules: Vec<HoldRule>,
+    /// The group that may approve alone.
+    break_glass: Option<String>,
     hold_for: Duration,
     expires_at: Timestamp,
 }
@@ -133,15 +185,15 @@ impl Question {
         self.rules.iter().map(|rule| rule.group.clone()).collect()
     }
 
+    /// No two of the votes are one person's: [`Pending::check`] sees to that.
     fn is_satisfied_by(&self, votes: &[Vote]) -> bool {
-        self.rules.iter().all(|rule| {
-            let people: BTreeSet<u32> = votes
+        let enough = |rule: &HoldRule| {
+            let members = votes
                 .iter()
-                .filter(|vote| vote.reviewer.groups.contains(&rule.group))
-                .map(|vote| vote.reviewer.uid)
-                .collect();
-            people.len() >= rule.min_approvals.max(1) as usize
-        })
+                .filter(|vote| vote.reviewer.groups.contains(&rule.group));
+            members.count() >= rule.min_approvals.max(1) as usize
+        };
+        votes.iter().any(|vote| vote.break_glass) || self.rules.iter().all(enough)
     }
 }
 
@@ -153,23 +205,38 @@ pub struct Pending {
 }
 
 impl Pending {
-    fn check(&self, reviewer: &Reviewer, answer: Answer, at: Timestamp) -> Result<(), Refused> {
-        let groups = self.question.groups();
-        if at >= self.question.expires_at {
+    fn check(&self, vote: &Vote) -> Result<(), Refused> {
+        let (question, reviewer) = (&self.question, &vote.reviewer);
+        if vote.at >= question.expires_at {
             return Err(Refused::Over(State::Expired));
         }
-        if reviewer.uid == self.question.owner {
+        if question.requester.is(reviewer) {
             return Err(Refused::OwnOperation);
         }
+        if vote.break_glass && vote.answer == Answer::Approve {
+            return self.check_glass(vote);
+        }
+        let groups = question.groups();
         if groups.is_disjoint(&reviewer.groups) {
             return Err(Refused::NotAReviewer(groups));
         }
-        let again = self
-            .votes
-            .iter()
-            .any(|vote| vote.reviewer.uid == reviewer.uid);
-        if again && answer == Answer::Approve {
+        let again = self.votes.iter().any(|vote| vote.reviewer.is(reviewer));
+        if again && vote.answer == Answer::Approve {
             return Err(Refused::AlreadyApproved);
+        }
+        Ok(())
+    }
+
+    /// Whoever has approved already, with others missing, may break the glass on top of that.
+    fn check_glass(&self, vote: &Vote) -> Result<(), Refused> {
+        let group = &self.question.break_glass;
+        let may = |group: &String| vote.reviewer.groups.contains(group);
+        if !group.as_ref().is_some_and(may) {
+            return Err(Refused::NotBreakGlass(group.clone()));
+        }
+        let reason = vote.comment.as_deref().unwrap_or_default();
+        if reason.trim().is_empty() {
+            return Err(Refused::NoReason);
         }
         Ok(())
     }
@@ -220,21 +287,35 @@ pub enum Approval {
 }
 
 impl Approval {
-    /// Asks people about an operation of a session of the user `owner`. It waits for the shortest `hold_for` of the
-    /// rules, and an approval is good for as long again. `None` without rules: nobody is asked then.
+    /// Asks people about an operation. It waits for the shortest `hold_for` of the rules, and an approval is good for as
+    /// long again. The reviewer group `break_glass` may approve alone. `None` without rules: nobody is asked then.
     #[must_use]
-    pub fn open(owner: u32, hold: &Hold, at: Timestamp) -> Option<Self> {
-        let shortest = hold.rules.iter().map(|rule| rule.hold_for).min()?;
+    pub fn open(
+        requester: Requester,
+        rules: &[HoldRule],
+        break_glass: Option<&str>,
+        at: Timestamp,
+    ) -> Option<Self> {
+        let shortest = rules.iter().map(|rule| rule.hold_for).min()?;
         let hold_for = shortest.min(LONGEST_HOLD);
         Some(Self::Pending(Pending {
             question: Question {
-                owner,
-                rules: hold.rules.clone(),
+                requester,
+                rules: rules.to_vec(),
+                break_glass: break_glass.map(str::to_owned),
                 hold_for,
                 expires_at: later(at, hold_for),
             },
             votes: Vec::new(),
         }))
+    }
+
+    /// The same again, after a restart: these are the votes that counted, in their order. One that would not count now
+    /// does not.
+    #[must_use]
+    pub fn replay(self, votes: impl IntoIterator<Item = Vote>) -> Self {
+        let again = |approval: Self, vote| approval.answer(vote).0;
+        votes.into_iter().fold(self, again)
     }
 
     fn over(state: State, votes: Vec<Vote>, at: Timestamp) -> Self {
@@ -246,20 +327,41 @@ impl Approval {
         })
     }
 
-    /// Whether [`Self::answer`] would take this person's answer.
+    /// Whether [`Self::answer`] would take this vote.
     ///
     /// # Errors
     /// Why it would not.
-    pub fn check(&self, reviewer: &Reviewer, answer: Answer, at: Timestamp) -> Result<(), Refused> {
+    pub fn check(&self, vote: &Vote) -> Result<(), Refused> {
         match self {
-            Self::Pending(pending) => pending.check(reviewer, answer, at),
+            Self::Pending(pending) => pending.check(vote),
+            Self::Approved(_) | Self::Over(_) => Err(Refused::Over(self.state())),
+        }
+    }
+
+    /// Whether this vote would be enough without any other: then its giver may grant more of the same.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_alone(&self, vote: &Vote) -> Result<(), Refused> {
+        self.check(vote)?;
+        match self {
+            Self::Pending(Pending { question, .. })
+                if question.is_satisfied_by(std::slice::from_ref(vote)) =>
+            {
+                Ok(())
+            }
+            Self::Pending(Pending { question, .. }) => {
+                let people = |rule: &HoldRule| format!("{} of {}", rule.min_approvals, rule.group);
+                let people: Vec<_> = question.rules.iter().map(people).collect();
+                Err(Refused::NotAlone(people.join(" and ")))
+            }
             Self::Approved(_) | Self::Over(_) => Err(Refused::Over(self.state())),
         }
     }
 
     /// A person answers. A refused answer changes nothing.
     pub fn answer(self, vote: Vote) -> (Self, Result<(), Refused>) {
-        match (self.check(&vote.reviewer, vote.answer, vote.at), self) {
+        match (self.check(&vote), self) {
             (Ok(()), Self::Pending(pending)) => (pending.answer(vote), Ok(())),
             (result, unchanged) => (unchanged, result),
         }
@@ -294,12 +396,14 @@ impl Approval {
         }
     }
 
-    /// Nobody wants an answer any more. Only what is pending can be withdrawn.
+    /// It is void: nobody needs an answer any more, or what was asked is no longer known. An approval that was given
+    /// lapses.
     #[must_use]
     pub fn withdraw(self, at: Timestamp) -> Self {
         match self {
             Self::Pending(pending) => Self::over(State::Withdrawn, pending.votes, at),
-            other => other,
+            Self::Approved(approved) => approved.end(State::Lapsed, at),
+            over @ Self::Over(_) => over,
         }
     }
 

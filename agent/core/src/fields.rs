@@ -1,6 +1,7 @@
 //! A JSON body, read within bounds and flattened to what a policy can ask about.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
 };
@@ -13,11 +14,16 @@ pub const MAX_DEPTH: usize = 32;
 pub const MAX_ENTRIES: usize = 10_000;
 /// How long a field's path may be, in bytes.
 pub const MAX_PATH: usize = 1024;
+/// Up to here an IEEE 754 double holds every integer (RFC 8259, section 6).
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// Field paths and the values found there. Arrays add nothing to a path, so that
 /// `{"bindings":[{"members":["allUsers"]}]}` has `allUsers` under `bindings.members`. Numbers and booleans are
-/// text as JSON spells them; null is absent. Google reads `ip_configuration` and `ipConfiguration` as the same field, so
-/// what stands under a name with underscores is found under both spellings.
+/// text, numbers in their plain spelling (`1e3` is `1000`); null is absent. Google reads `ip_configuration` and
+/// `ipConfiguration` as the same field, and `"1e3"` as a number where it expects one, so that both spellings are found.
+///
+/// A name with a dot in it, as keys of maps have, stands in quotes: `annotations.'run.googleapis.com/ingress'`. So no
+/// such name passes for a field in a field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fields(pub BTreeMap<String, BTreeSet<String>>);
 
@@ -48,19 +54,43 @@ impl Fields {
         for path in &paths[..if path == camel { 1 } else { 2 }] {
             let values = self.0.entry((*path).to_owned()).or_default();
             values.insert(value.to_owned());
+            values.extend(plain_number(value));
         }
     }
 }
 
-fn join(path: &str, key: &str) -> String {
+/// The path of the field `key` in what lies at `path`.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    let key = quoted(key);
     if path.is_empty() {
-        return key.to_owned();
+        return key.into_owned();
     }
     format!("{path}.{key}")
 }
 
+/// A key as it stands in a path: in quotes where it would divide one.
+fn quoted(key: &str) -> Cow<'_, str> {
+    if key.is_empty() || key.contains(['.', '\'']) {
+        return format!("'{}'", key.replace('\'', "''")).into();
+    }
+    key.into()
+}
+
+/// A number in digits, sign and decimal point alone, where `text` is one and spelled otherwise. Beyond the 53 bits that all
+/// readers of JSON have in common, a number is left as it is spelled.
+fn plain_number(text: &str) -> Option<String> {
+    let is_spelled_so = |byte: u8| byte.is_ascii_digit() || b"+-.eE".contains(&byte);
+    if text.len() > 64 || !text.bytes().all(is_spelled_so) {
+        return None;
+    }
+    let number: f64 = text.parse().ok()?;
+    // Minus zero is zero.
+    let plain = (number + 0.0).to_string();
+    (number.abs() <= MAX_SAFE_INTEGER && plain != text).then_some(plain)
+}
+
 /// `ip_configuration` as `ipConfiguration` (the JSON mapping of Protocol Buffers).
-fn camel_case(name: &str) -> String {
+pub(crate) fn camel_case(name: &str) -> String {
     let mut upper = false;
     let mut camel = String::with_capacity(name.len());
     for c in name.chars() {
@@ -125,6 +155,24 @@ impl Json {
         match self {
             Self::Text(text) => Some(text),
             _ => None,
+        }
+    }
+
+    /// The fields of an object; of anything else, none.
+    #[must_use]
+    pub fn entries(&self) -> &[(String, Json)] {
+        match self {
+            Self::Object(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The items of an array; of anything else, none.
+    #[must_use]
+    pub fn items(&self) -> &[Json] {
+        match self {
+            Self::Array(items) => items,
+            _ => &[],
         }
     }
 
@@ -209,8 +257,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Json::Text(value.to_string()))
     }
 
+    /// Minus zero is zero.
     fn visit_f64<E: de::Error>(self, value: f64) -> Result<Json, E> {
-        Ok(Json::Text(value.to_string()))
+        Ok(Json::Text((value + 0.0).to_string()))
     }
 
     fn visit_str<E: de::Error>(self, value: &str) -> Result<Json, E> {
@@ -311,7 +360,72 @@ mod tests {
         assert!(Json::parse(wide.as_bytes()).is_err());
     }
 
+    #[test]
+    fn a_number_is_found_in_its_plain_spelling() {
+        for (text, plain) in [
+            ("1e3", "1000"),
+            ("\"1e3\"", "1000"),
+            ("10.0", "10"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("\"+7\"", "7"),
+            ("\"0.50\"", "0.5"),
+            ("1.5e-3", "0.0015"),
+        ] {
+            let found = fields(&format!(r#"{{"n":{text}}}"#));
+            assert!(found[0].1.iter().any(|value| value == plain), "{text}");
+        }
+        // Too large to say what others make of it: as it is spelled.
+        assert_eq!(
+            fields(r#"{"n":"9007199254740993"}"#)[0].1,
+            ["9007199254740993"]
+        );
+        assert!(Json::parse(b"[1e999]").is_err());
+        let digits = format!("[{}]", "9".repeat(400));
+        assert!(Json::parse(digits.as_bytes()).is_err());
+        for text in ["infinity", "NaN", "e", "1-1", "--1", ""] {
+            assert_eq!(plain_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_a_dot_passes_for_no_path() {
+        let paths = |text| -> Vec<_> { fields(text).into_iter().map(|f| f.0).collect() };
+        assert_eq!(paths(r#"{"a":{"b":1}}"#), ["a.b"]);
+        assert_eq!(paths(r#"{"a.b":1}"#), ["'a.b'"]);
+        assert_eq!(paths(r#"{"a'.'b":1}"#), ["'a''.''b'"]);
+        assert_eq!(paths(r#"{"a.":{".b":1}}"#), ["'a.'.'.b'"]);
+        assert_eq!(paths(r#"{"":{"b":1}}"#), ["''.b"]);
+    }
+
+    #[test]
+    fn nothing_ends_early_or_starts_late() {
+        let found = fields("{\"a\":\"x\\u0000y\"}");
+        assert_eq!(found[0].1, ["x\0y"]);
+        for bad in [
+            &b"\xef\xbb\xbf{}"[..],
+            b"\xff\xfe{\0}\0",
+            b"{\"a\":\"x\0y\"}",
+            b"{}\0",
+            b"\0{}",
+            b"+ADw-{}",
+        ] {
+            assert!(Json::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn two_lists_of_names_are_two_paths(
+            a in proptest::collection::vec("[.'a]{0,4}", 1..4),
+            b in proptest::collection::vec("[.'a]{0,4}", 1..4),
+        ) {
+            let path = |names: &[String]| names.iter().fold(None, |path: Option<String>, name| {
+                Some(path.map_or_else(|| join("", name), |path| join(&path, name)))
+            });
+            prop_assert_eq!(a == b, path(&a) == path(&b));
+        }
+
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             if let Ok(json) = Json::parse(&bytes) {

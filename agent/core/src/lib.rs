@@ -7,8 +7,10 @@
 pub mod approval;
 pub mod batch;
 pub mod catalog;
+pub mod change;
 pub mod digest;
 pub mod fields;
+pub mod grant;
 pub mod groups;
 pub mod identity;
 pub mod operation;
@@ -16,3 +18,5 @@ pub mod policy;
 pub mod recognise;
 pub mod refusal;
 mod resolvers;
+pub mod secrets;
+pub mod target;

@@ -2,11 +2,14 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     digest::Digest,
-    fields::Fields,
+    fields::{Fields, Json},
     groups::{Group, Groups},
     resolvers,
+    target::Target,
 };
 
 /// The name of what is done, in its field's own terms: a Google discovery method id such as
@@ -112,6 +115,20 @@ pub enum Trait {
 }
 
 impl Trait {
+    /// Every trait.
+    pub const ALL: [Self; 4] = [
+        Self::OpenToInternet,
+        Self::PublicAccess,
+        Self::PublicResolver,
+        Self::OwnHost,
+    ];
+
+    /// The trait of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
     /// The name in policies: `context.traits.contains("public-access")`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -120,6 +137,32 @@ impl Trait {
             Self::PublicAccess => "public-access",
             Self::OwnHost => "own-host",
             Self::PublicResolver => "public-resolver",
+        }
+    }
+}
+
+/// More than any limit: what counts as [`Size`] where the number cannot be told.
+pub const TOO_MANY: u32 = 1_000_000;
+
+/// How much a request asks for, at most [`TOO_MANY`] of each; nothing where it is about no such thing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Processors of the largest machine.
+    pub vcpus: u32,
+    /// GPUs and TPUs of one machine.
+    pub accelerators: u32,
+    /// Machines, the largest number that stands in it; 0 where none does, which usually means one.
+    pub instances: u32,
+}
+
+impl Size {
+    /// The larger of each.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self {
+            vcpus: self.vcpus.max(other.vcpus),
+            accelerators: self.accelerators.max(other.accelerators),
+            instances: self.instances.max(other.instances),
         }
     }
 }
@@ -143,8 +186,14 @@ pub struct Operation {
     pub query: Vec<(String, String)>,
     /// The body.
     pub content: Content,
+    /// The body as it was read, where it has fields.
+    pub json: Option<Arc<Json>>,
+    /// What it is about, as that is now: not part of what is asked for, and not in the digest.
+    pub target: Target,
     /// What policy should know and no single field says.
     pub traits: BTreeSet<Trait>,
+    /// How much is asked for.
+    pub size: Size,
     /// The digest of the canonical operation: what an approval is bound to. The principal is not in it;
     /// whoever stores an approval binds it to the principal as well.
     pub digest: Digest,
@@ -168,7 +217,10 @@ impl Operation {
             path: String::new(),
             query: Vec::new(),
             content: Content::Empty,
+            json: None,
+            target: Target::NotLookedUp,
             traits: resolver.into_iter().collect(),
+            size: Size::default(),
             digest: Digest::of(&[action.as_bytes(), host.as_bytes(), port_text.as_bytes()]),
         }
     }

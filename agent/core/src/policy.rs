@@ -3,15 +3,21 @@
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
 mod annotations;
+mod asked;
+pub mod asks;
 mod decide;
 mod doubts;
+pub mod editor;
 mod entities;
+pub mod explain;
 mod index;
 mod kept;
 mod load;
 mod plain;
 mod reads;
+pub mod replay;
 mod schema;
+pub mod suggest;
 pub mod suite;
 mod traits;
 mod validate;
@@ -19,12 +25,15 @@ mod vocabulary;
 
 use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     catalog::Catalog,
+    grant::Scope,
     identity::Principal,
     operation::{Action, Operation},
+    target::Target,
 };
 use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
@@ -117,6 +126,22 @@ pub struct HoldRule {
     pub hold_for: Duration,
     /// `@reason`: why, in the author's words.
     pub reason: Option<String>,
+    /// `@grantable`: for how much at once a reviewer may grant what it holds. Empty: not at all.
+    #[serde(default)]
+    pub grantable: BTreeSet<Scope>,
+}
+
+impl HoldRule {
+    /// Whether both ask the same of the same people, wherever in its file the policy stands now.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.policy.id == other.policy.id
+            && self.policy.file == other.policy.file
+            && self.group == other.group
+            && self.min_approvals == other.min_approvals
+            && self.hold_for == other.hold_for
+            && self.grantable == other.grantable
+    }
 }
 
 /// Why an operation may not happen.
@@ -192,14 +217,61 @@ impl Policies {
         }
     }
 
-    /// Decides about one operation. Never fails: what goes wrong is a Deny.
+    /// Decides about one operation at a time that is not known: a policy that asks for it (`context.now`) denies what it could
+    /// be about.
     #[must_use]
     pub fn decide(&self, principal: &Principal, operation: &Operation) -> Decision {
-        self.decided(principal, operation)
+        self.decide_at(principal, operation, None)
+    }
+
+    /// Decides about one operation at `now`. Never fails: what goes wrong is a Deny.
+    #[must_use]
+    pub fn decide_at(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Decision {
+        self.decided(principal, operation, now)
             .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
     }
 
-    fn decided(&self, principal: &Principal, operation: &Operation) -> Represented<Decision> {
+    fn decided(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> Represented<Decision> {
+        self.put(principal, operation, now, |slices, question| {
+            decide::decide(&self.rules, slices, question, principal, operation)
+        })
+    }
+
+    /// Whether [`Self::decide_at`] denies only because the operation's target was not looked up yet.
+    #[must_use]
+    pub fn needs_target(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> bool {
+        matches!(operation.target, Target::NotLookedUp)
+            && self.rules.iter().any(|rule| rule.asks.target)
+            && self
+                .put(principal, operation, now, |slices, question| {
+                    decide::needs_target(&self.rules, slices, question)
+                })
+                .unwrap_or(false)
+    }
+
+    /// Puts an operation before those policies that may be about it.
+    fn put<T>(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+        answer: impl FnOnce(&[&Slice], &Question) -> T,
+    ) -> Represented<T> {
         let index = &self.index;
         let who = self.people.find(principal, |principal| {
             let party = index.party(entities::principal_uids(principal));
@@ -212,11 +284,8 @@ impl Policies {
         let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
         let reads = slices.iter().map(|slice| slice.reads);
         let reads = reads.fold(Reads::default(), Reads::and);
-        let question = Question::new(&who, &what, &whom, operation, reads, None)?;
-        let rules = &self.rules;
-        Ok(decide::decide(
-            rules, &slices, &question, principal, operation,
-        ))
+        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
+        Ok(answer(&slices, &question))
     }
 
     /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
@@ -224,7 +293,7 @@ impl Policies {
     #[must_use]
     pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
         let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
-        match Question::whole(principal, operation, None) {
+        match Question::whole(principal, operation, None, None) {
             Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
             Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
         }
@@ -261,6 +330,11 @@ impl Policies {
         })
     }
 
+    /// What `@hold` asks, of all policies that have it.
+    pub fn hold_rules(&self) -> impl Iterator<Item = HoldRule> {
+        self.rules.iter().filter_map(decide::hold_rule)
+    }
+
     /// The same policies without one of them.
     #[must_use]
     pub fn without(&self, policy: &PolicyRef) -> Self {
@@ -269,5 +343,7 @@ impl Policies {
     }
 }
 
+#[cfg(test)]
+mod asked_tests;
 #[cfg(test)]
 mod tests;

@@ -10,15 +10,20 @@ mod media_type;
 pub(crate) mod multipart;
 mod path;
 mod query;
+mod reading;
 mod resource;
+mod size;
 mod target;
 mod traits;
 mod upload;
 mod verb;
 mod xml;
 
+use std::sync::Arc;
+
 use http::HeaderMap;
 
+pub use self::reading::Reading;
 use self::{
     content::Body,
     media_type::MediaType,
@@ -32,7 +37,8 @@ use crate::{
     catalog::{Catalog, normal_host},
     digest::Digest,
     groups,
-    operation::{Action, Operation, Resource},
+    operation::{Action, Content, Operation, Resource},
+    target::Target as Looked,
 };
 
 /// More header lines than this are refused.
@@ -244,14 +250,21 @@ impl<'a> Route<'a> {
             &segments,
             body.json.as_ref(),
         );
+        let size = size::of(action.id(), &query, body.json.as_ref());
         let mut operation = Operation {
             digest: Digest::of(&[]),
+            size,
             method: verb.to_owned(),
             host: self.host.clone(),
             port: None,
             path: self.head.path.to_owned(),
             query: query.0,
+            json: body
+                .json
+                .filter(|_| matches!(body.content, Content::Fields(_)))
+                .map(Arc::new),
             content: body.content,
+            target: Looked::NotLookedUp,
             action,
             resource,
             traits,

@@ -168,22 +168,34 @@ impl Refusal {
     #[must_use]
     pub fn overtaken(operation: &Operation) -> Self {
         let message = format!(
-            "The policy about {} changed while Holdpoint held it, so its approval no longer counts. Nothing was sent to Google; run the command again to have it decided anew.",
+            "While Holdpoint held {}, the policy about it changed, or what it is about, so its approval no longer counts. Nothing was sent to Google; run the command again to have it decided anew.",
             describe(operation),
         );
         Self::new(Kind::Denied, message).about(operation)
     }
 
-    /// The question is void: the daemon ends.
+    /// The daemon ends; the question stays.
     #[must_use]
-    pub fn withdrawn(operation: &Operation, approval: &str) -> Self {
+    pub fn interrupted(operation: &Operation, approval: &str) -> Self {
         let message = format!(
-            "Holdpoint withdrew the question whether {} may happen (approval {approval}), because its daemon is stopping or being upgraded. Nothing was sent to Google; run the command again in a moment, and it is asked anew, under another approval id.",
+            "Holdpoint's daemon is stopping or being upgraded while {} waits for approval {approval}. Nothing was sent to Google, and the question stays: run the command again in a moment, and it goes on waiting, or goes through once it is approved.",
+            describe(operation),
+        );
+        Self::new(Kind::Pending, message)
+            .about(operation)
+            .with("approval", approval)
+    }
+
+    /// The grant that let it pass is gone.
+    #[must_use]
+    pub fn grant_over(operation: &Operation, grant: &str) -> Self {
+        let message = format!(
+            "{} was covered by the grant {grant}, which was revoked or ended while the request was on its way. Nothing was sent to Google; run the command again to have people asked about it.",
             describe(operation),
         );
         Self::new(Kind::Denied, message)
             .about(operation)
-            .with("approval", approval)
+            .with("grant", grant)
     }
 
     /// Adds whose request it was: to the message too, because many clients print nothing else.
@@ -342,7 +354,7 @@ fn xml_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
     use crate::policy::PolicyRef;
@@ -402,6 +414,7 @@ mod tests {
             min_approvals: 2,
             hold_for: Duration::from_secs(900),
             reason: Some("deletes data".into()),
+            grantable: BTreeSet::new(),
         };
         let refusal = Refusal::pending(&operation(), "ap-1", &[rule]);
         assert!(

@@ -1,65 +1,96 @@
-//! The one task that owns all held operations. Everything happens here one after the other, and runs to its end
-//! whether or not the caller still listens; so nothing is ever half recorded.
+//! The one task that owns all held operations and grants. Everything happens here one after the other, and runs to its
+//! end whether or not the caller still listens; so nothing is ever half recorded.
+
+mod answers;
+mod granting;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use holdpoint_core::approval::{Answer, Refused, Reviewer, State, Vote};
+use holdpoint_core::{
+    approval::{Reviewer, State},
+    digest::Digest,
+    grant::Asked,
+    policy::HoldRule,
+};
+use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 
 use super::{
-    AnswerError, ApprovalId, HoldAsk, HoldError, Spent, Verdict,
+    AnswerError, ApprovalId, GrantAsk, GrantId, GrantTicket, GrantUse, GrantUseError, GrantView,
+    HoldAsk, HoldError, Opinion, Settings, Spent, Verdict,
+    clock::Clock,
+    grants::Grants,
     held::{Held, Waiter},
-    view::{ApprovalDetail, ApprovalView},
+    kept::{Kept, Question},
+    restore::Restored,
+    view::ApprovalView,
 };
 use crate::{
     metrics::metrics,
-    record::{Event, Record, Text},
+    record::{Event, OperationId, Record},
     session::SessionId,
 };
 
 /// Holds that may be open on a host.
-pub(super) const MOST_HOLDS: usize = 1000;
+pub(super) const MOST_HOLDS: usize = 2000;
 /// Holds that one session may have opened.
-pub(super) const MOST_HOLDS_OF_A_SESSION: usize = 100;
+pub(super) const MOST_HOLDS_OF_A_SESSION: usize = 250;
 /// Holds that are over and still shown.
 const KEPT: usize = 256;
 
 /// A place in the queue: the approval's id and where the verdict will be.
 pub(super) type Place = (ApprovalId, oneshot::Receiver<Verdict>);
 
-pub(super) enum Call {
-    Hold(Box<HoldAsk>, oneshot::Sender<Result<Place, HoldError>>),
-    Answer(
-        ApprovalId,
-        Opinion,
-        oneshot::Sender<Result<ApprovalView, AnswerError>>,
-    ),
-    List(oneshot::Sender<Vec<ApprovalView>>),
-    Show(ApprovalId, oneshot::Sender<Option<ApprovalDetail>>),
-    Withdraw(oneshot::Sender<()>),
-}
+type Reply<T, E> = oneshot::Sender<Result<T, E>>;
 
-pub(super) struct Opinion {
-    pub(super) reviewer: Reviewer,
-    pub(super) answer: Answer,
-    pub(super) comment: Option<String>,
+pub(super) enum Call {
+    Hold(Box<HoldAsk>, Reply<Place, HoldError>),
+    Answer(ApprovalId, Opinion, Reply<ApprovalView, AnswerError>),
+    List(oneshot::Sender<Vec<ApprovalView>>),
+    Show(ApprovalId, oneshot::Sender<Option<(ApprovalView, Digest)>>),
+    Grant(ApprovalId, GrantAsk, Reply<GrantView, AnswerError>),
+    Grants(oneshot::Sender<Vec<GrantView>>),
+    Revoke(
+        GrantId,
+        Reviewer,
+        Option<String>,
+        Reply<GrantView, AnswerError>,
+    ),
+    UseGrant(GrantTicket, Reply<GrantUse, GrantUseError>),
+    PoliciesChanged(Vec<HoldRule>, oneshot::Sender<()>),
+    Interrupt(oneshot::Sender<()>),
 }
 
 pub(super) struct Desk {
     record: Record,
+    kept: Kept,
+    settings: Settings,
+    /// Counts what changed, for those who watch.
+    revision: watch::Sender<u64>,
     live: BTreeMap<ApprovalId, Held>,
-    /// The newest last.
-    over: VecDeque<ApprovalDetail>,
+    grants: Grants,
+    /// The newest last, each with the digest of its file.
+    over: VecDeque<(ApprovalView, Digest)>,
 }
 
 impl Desk {
-    pub(super) fn new(record: Record) -> Self {
+    pub(super) fn new(
+        record: Record,
+        kept: Kept,
+        settings: Settings,
+        revision: watch::Sender<u64>,
+        restored: Restored,
+    ) -> Self {
         Self {
             record,
-            live: BTreeMap::new(),
+            kept,
+            settings,
+            revision,
+            live: restored.live,
+            grants: restored.grants,
             over: VecDeque::new(),
         }
     }
@@ -67,7 +98,8 @@ impl Desk {
     /// Ends when nobody can call any more.
     pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
         loop {
-            let deadline = self.live.values().filter_map(Held::deadline).min();
+            let holds = self.live.values().filter_map(Held::deadline).min();
+            let deadline = holds.into_iter().chain(self.grants.deadline()).min();
             tokio::select! {
                 call = calls.recv() => match call {
                     Some(call) => self.serve(call).await,
@@ -75,9 +107,14 @@ impl Desk {
                 },
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     self.pass_time().await;
+                    self.changed();
                 }
             }
         }
+    }
+
+    fn changed(&self) {
+        self.revision.send_modify(|revision| *revision += 1);
     }
 
     /// A caller that has gone away does not want the reply.
@@ -87,25 +124,48 @@ impl Desk {
             Call::Answer(id, opinion, reply) => {
                 let _ = reply.send(self.answer(&id, opinion).await);
             }
-            Call::List(reply) => {
-                let live = self.live.values().map(Held::view);
-                let over = self.over.iter().map(|detail| detail.approval.clone());
-                let mut all: Vec<_> = live.chain(over).collect();
-                all.sort_by_key(|view| std::cmp::Reverse(view.opened_at));
-                let _ = reply.send(all);
+            Call::Grant(id, ask, reply) => {
+                let _ = reply.send(self.grant(&id, ask).await);
             }
-            Call::Show(id, reply) => {
-                let live = self.live.get(&id).map(Held::detail);
-                let _ = reply.send(live.or_else(|| self.put_away(&id).cloned()));
+            Call::Revoke(id, by, reason, reply) => {
+                let _ = reply.send(self.revoke(&id, &by, reason).await);
             }
-            Call::Withdraw(reply) => {
-                self.withdraw().await;
+            Call::PoliciesChanged(rules, reply) => {
+                self.end_unfounded_grants(&rules).await;
                 let _ = reply.send(());
             }
+            Call::Interrupt(reply) => {
+                let interrupted = |held: &mut Held| held.tell_all(|| Verdict::Interrupted);
+                self.live.values_mut().for_each(interrupted);
+                let _ = reply.send(());
+            }
+            Call::UseGrant(ticket, reply) => {
+                let _ = reply.send(self.use_grant(ticket).await);
+                return;
+            }
+            Call::List(reply) => return drop(reply.send(self.list())),
+            Call::Show(id, reply) => return drop(reply.send(self.find(&id))),
+            Call::Grants(reply) => return drop(reply.send(self.grants.views())),
         }
+        self.changed();
     }
 
-    async fn hold(&mut self, ask: HoldAsk, reply: oneshot::Sender<Result<Place, HoldError>>) {
+    fn list(&self) -> Vec<ApprovalView> {
+        let live = self.live.values().map(Held::view);
+        let over = self.over.iter().map(|(view, _)| view.clone());
+        let mut all: Vec<_> = live.chain(over).collect();
+        all.sort_by_key(|view| std::cmp::Reverse(view.opened_at));
+        all
+    }
+
+    async fn hold(&mut self, ask: HoldAsk, reply: Reply<Place, HoldError>) {
+        let (verdict, place) = oneshot::channel();
+        if let Some(ticket) = self.granted(&ask) {
+            let id = ApprovalId::named(ticket.grant().as_str());
+            let _ = verdict.send(Verdict::Granted(ticket));
+            let _ = reply.send(Ok((id, place)));
+            return;
+        }
         let session = ask.session.id.clone();
         let operation = ask.operation.clone();
         let id = match self.join_or_open(ask).await {
@@ -115,7 +175,6 @@ impl Desk {
                 return;
             }
         };
-        let (verdict, place) = oneshot::channel();
         if let Some(held) = self.live.get_mut(&id) {
             held.join(Waiter {
                 session,
@@ -125,7 +184,25 @@ impl Desk {
         }
         // The reply goes first: whoever cannot take it does not wait, and gets no approval either.
         let _ = reply.send(Ok((id.clone(), place)));
-        self.settle(&id).await;
+        self.settle(&id, None).await;
+    }
+
+    fn granted(&self, ask: &HoldAsk) -> Option<GrantTicket> {
+        let principal = ask.session.principal.name();
+        let asked = Asked {
+            principal: &principal,
+            uid: ask.session.user.uid,
+            action: &ask.request.action,
+            resource: &ask.request.resource,
+            project: ask.project.as_deref(),
+            rules: &ask.hold.rules,
+        };
+        let live = self.grants.covering(&asked)?;
+        Some(GrantTicket {
+            grant: live.record.id.clone(),
+            session: ask.session.id.clone(),
+            operation: ask.operation.clone(),
+        })
     }
 
     async fn join_or_open(&mut self, ask: HoldAsk) -> Result<ApprovalId, HoldError> {
@@ -136,15 +213,19 @@ impl Desk {
                     "connections wait for this very approval",
                 ));
             }
-            let event = hold_event(held, &ask.session.id, &ask, true);
+            let event = hold_event(held, &ask.session.id, ask.operation, true);
             self.record.append(event).await?;
             return Ok(held.id.clone());
         }
-        let session = &ask.session.id;
+        self.check_room(&ask.session.id)?;
+        self.open(ask).await
+    }
+
+    fn check_room(&self, session: &SessionId) -> Result<(), HoldError> {
         let of_session = self
             .live
             .values()
-            .filter(|held| held.ask.session.id == *session);
+            .filter(|held| held.session.id == *session);
         if of_session.count() >= MOST_HOLDS_OF_A_SESSION {
             return Err(HoldError::TooMany(
                 "operations of this session wait for approval",
@@ -155,81 +236,52 @@ impl Desk {
                 "operations on this host wait for approval",
             ));
         }
-        let held = Held::open(ask).ok_or(HoldError::NoRules)?;
-        let event = hold_event(&held, &held.ask.session.id, &held.ask, false);
-        self.record.append(event).await?;
-        let id = held.id.clone();
-        self.live.insert(id.clone(), held);
-        Ok(id)
+        Ok(())
     }
 
-    async fn answer(
-        &mut self,
-        id: &ApprovalId,
-        opinion: Opinion,
-    ) -> Result<ApprovalView, AnswerError> {
-        let Some(held) = self.live.get_mut(id) else {
-            return Err(match self.put_away(id) {
-                Some(detail) => Refused::Over(detail.approval.state).into(),
-                None => AnswerError::Unknown,
-            });
+    /// The file goes first: the record must not tell of one that is not there.
+    async fn open(&mut self, ask: HoldAsk) -> Result<ApprovalId, HoldError> {
+        let (id, operation) = (ApprovalId::random(), ask.operation);
+        let clock = Clock::not_before(Timestamp::MIN);
+        let question = Question {
+            session: (*ask.session).clone(),
+            digest: ask.digest,
+            project: ask.project,
+            rules: ask.hold.rules,
+            opened_at: clock.now(),
+            request: ask.request,
         };
-        let Opinion {
-            reviewer,
-            answer,
-            comment,
-        } = opinion;
-        let comment = comment.map(Text::from);
-        let at = held.now();
-        let session = held.ask.session.id.clone();
-        let approval = id.clone();
-        let name = Text::short(&reviewer.name);
-        if let Err(refused) = held.approval().check(&reviewer, answer, at) {
-            let event = Event::ApprovalRefused {
-                session,
-                approval,
-                reviewer: name,
-                uid: reviewer.uid,
-                verdict: answer,
-                reason: Text::from(refused.to_string()),
-            };
-            self.record.append_unsynced(event).await?;
-            return Err(refused.into());
-        }
-        let event = Event::ApprovalDecided {
-            session,
-            approval,
-            reviewer: name,
-            uid: reviewer.uid,
-            verdict: answer,
-            comment: comment.clone(),
+        let (kept, named) = (self.kept.clone(), id.clone());
+        let write = move || Ok((kept.put(&named, &question)?, question));
+        let written = tokio::task::spawn_blocking(write).await;
+        let (digest, question) =
+            written.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))?;
+        let held = Held::open(id.clone(), question, digest, clock, &self.settings);
+        let recorded = match held {
+            None => Err(HoldError::NoRules),
+            Some(held) => {
+                let event = hold_event(&held, &held.session.id, operation, false);
+                let recorded = self.record.append(event).await;
+                recorded.map(|_| held).map_err(HoldError::from)
+            }
         };
-        self.record.append(event).await?;
-        let vote = Vote {
-            reviewer,
-            answer,
-            comment: comment.map(|text| text.to_string()),
-            at,
-        };
-        held.step(|approval| approval.answer(vote).0);
-        self.settle(id).await;
-        self.view(id).ok_or(AnswerError::Unknown)
-    }
-
-    async fn withdraw(&mut self) {
-        let pending = |held: &&mut Held| held.state() == State::Pending;
-        let mut withdrawn = Vec::new();
-        for held in self.live.values_mut().filter(pending) {
-            let at = held.now();
-            held.step(|approval| approval.withdraw(at));
-            withdrawn.push(held.id.clone());
-        }
-        for id in withdrawn {
-            self.settle(&id).await;
+        match recorded {
+            Ok(held) => {
+                self.live.insert(id.clone(), held);
+                Ok(id)
+            }
+            Err(error) => {
+                self.kept.remove(&id);
+                Err(error)
+            }
         }
     }
 
     async fn pass_time(&mut self) {
+        for id in self.grants.ended() {
+            // Logged; time is up for a daemon that is started anew, too.
+            let _ = self.end_grant(&id, None, "its time was up").await;
+        }
         let now = Instant::now();
         let due = |held: &&mut Held| held.deadline().is_some_and(|deadline| deadline <= now);
         let mut passed = Vec::new();
@@ -239,12 +291,13 @@ impl Desk {
             passed.push(held.id.clone());
         }
         for id in passed {
-            self.settle(&id).await;
+            self.settle(&id, None).await;
         }
     }
 
-    /// Does what the state asks for: hands out an approval, tells the end to those who wait, puts away what is over.
-    async fn settle(&mut self, id: &ApprovalId) {
+    /// Does what the state asks for: hands out an approval, tells the end to those who wait, puts away what is over; `void`
+    /// is why it was withdrawn.
+    async fn settle(&mut self, id: &ApprovalId, void: Option<&str>) {
         let Some(held) = self.live.get_mut(id) else {
             return;
         };
@@ -261,33 +314,32 @@ impl Desk {
                 });
             }
             State::Expired | State::Lapsed => held.tell_all(|| Verdict::Expired),
-            State::Withdrawn => held.tell_all(|| Verdict::Withdrawn),
+            State::Withdrawn => held.tell_all(|| Verdict::UsedByResend),
         }
         if held.approval().ended_at().is_none() {
             return;
         }
         metrics().approval_ended(held.state());
-        if let Some(event) = end_event(held) {
+        if let Some(event) = end_event(held, void) {
             // It is over whether or not that can be written down: a refusal needs no record to be safe.
             if let Err(error) = self.record.append(event).await {
                 tracing::error!(approval = %id, %error, "the end of an approval is not recorded");
             }
         }
         if let Some(held) = self.live.remove(id) {
-            self.over.push_back(held.detail());
+            self.over.push_back((held.view(), held.kept));
         }
-        if self.over.len() > KEPT {
-            self.over.pop_front();
+        if self.over.len() > KEPT
+            && let Some((oldest, _)) = self.over.pop_front()
+        {
+            self.kept.remove(&oldest.id);
         }
     }
 
-    fn view(&self, id: &ApprovalId) -> Option<ApprovalView> {
-        let over = || self.put_away(id).map(|detail| detail.approval.clone());
-        self.live.get(id).map(Held::view).or_else(over)
-    }
-
-    fn put_away(&self, id: &ApprovalId) -> Option<&ApprovalDetail> {
-        self.over.iter().find(|detail| detail.approval.id == *id)
+    /// It, and the digest of the file with the rest of it.
+    fn find(&self, id: &ApprovalId) -> Option<(ApprovalView, Digest)> {
+        let live = self.live.get(id).map(|held| (held.view(), held.kept));
+        live.or_else(|| self.over.iter().find(|(view, _)| view.id == *id).cloned())
     }
 }
 
@@ -327,19 +379,20 @@ async fn hand_out(record: &Record, held: &mut Held) {
     held.tell_all(|| Verdict::UsedByResend);
 }
 
-fn hold_event(held: &Held, session: &SessionId, ask: &HoldAsk, joined: bool) -> Event {
+fn hold_event(held: &Held, session: &SessionId, operation: OperationId, joined: bool) -> Event {
     Event::Hold {
         session: session.clone(),
-        operation: ask.operation.clone(),
+        operation,
         approval: held.id.clone(),
         groups: held.groups(),
         joined,
+        kept: (!joined).then_some(held.kept),
     }
 }
 
 /// What is recorded about the end. A denial and a use are recorded before they happen.
-fn end_event(held: &Held) -> Option<Event> {
-    let session = held.ask.session.id.clone();
+fn end_event(held: &Held, void: Option<&str>) -> Option<Event> {
+    let session = held.session.id.clone();
     let approval = held.id.clone();
     match held.state() {
         State::Expired => Some(Event::ApprovalExpired { session, approval }),
@@ -347,7 +400,7 @@ fn end_event(held: &Held) -> Option<Event> {
         State::Withdrawn => Some(Event::ApprovalWithdrawn {
             session,
             approval,
-            reason: "no session that asked for it is open any more".into(),
+            reason: void.unwrap_or("nobody needs an answer any more").into(),
         }),
         State::Pending | State::Approved | State::Denied | State::Used => None,
     }

@@ -1,30 +1,54 @@
 //! One held operation: its state, and the connections that wait for it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use holdpoint_core::approval::{Approval, State};
+use holdpoint_core::{
+    approval::{Approval, Requester, State, known_as},
+    digest::Digest,
+    grant::Asked,
+    policy::HoldRule,
+};
 use jiff::Timestamp;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    ApprovalId, HoldAsk, Verdict,
-    view::{ApprovalDetail, ApprovalView},
+    ApprovalId, HoldAsk, Settings, Verdict, clock::Clock, kept::Question, view::ApprovalView,
 };
-use crate::{record::OperationId, session::SessionId};
+use crate::{
+    record::OperationId,
+    session::{Session, SessionId},
+};
 
 /// Connections that may wait for one approval.
 const MOST_WAITERS: usize = 64;
 
 pub(super) struct Held {
     pub(super) id: ApprovalId,
-    pub(super) ask: HoldAsk,
+    pub(super) session: Arc<Session>,
+    /// [`Session::principal`]'s name.
+    principal: String,
+    digest: Digest,
+    project: Option<String>,
+    rules: Vec<HoldRule>,
+    brief: Brief,
+    /// The digest of the file with all that reviewers see.
+    pub(super) kept: Digest,
     /// `None` only within [`Self::step`].
     approval: Option<Approval>,
     /// In the order they joined.
     waiters: Vec<Waiter>,
-    opened: Instant,
+    clock: Clock,
     opened_at: Timestamp,
     expires_at: Timestamp,
+}
+
+/// What a list shows of a request.
+struct Brief {
+    action: String,
+    resource: String,
+    method: String,
+    url: String,
+    traits: BTreeSet<String>,
 }
 
 pub(super) struct Waiter {
@@ -35,33 +59,57 @@ pub(super) struct Waiter {
 
 impl Held {
     /// `None` when no rule says who is to be asked.
-    pub(super) fn open(ask: HoldAsk) -> Option<Self> {
-        let opened_at = Timestamp::now();
-        let approval = Approval::open(ask.session.user.uid, &ask.hold, opened_at)?;
+    pub(super) fn open(
+        id: ApprovalId,
+        question: Question,
+        kept: Digest,
+        clock: Clock,
+        settings: &Settings,
+    ) -> Option<Self> {
+        let Question {
+            session,
+            digest,
+            project,
+            rules,
+            opened_at,
+            request,
+        } = question;
+        let requester = Requester {
+            uid: session.user.uid,
+            names: requester_names(&session, &settings.owner_claims),
+        };
+        let glass = settings.break_glass.as_deref();
+        let approval = Approval::open(requester, &rules, glass, opened_at)?;
         Some(Self {
-            id: ApprovalId::random(),
+            id,
             expires_at: approval.deadline().unwrap_or(opened_at),
             approval: Some(approval),
+            principal: session.principal.name(),
+            session: Arc::new(session),
+            digest,
+            project,
+            rules,
+            brief: Brief {
+                action: request.action,
+                resource: request.resource,
+                method: request.method,
+                url: request.url,
+                traits: request.traits,
+            },
+            kept,
             waiters: Vec::new(),
-            opened: Instant::now(),
+            clock,
             opened_at,
-            ask,
         })
     }
 
-    /// The wall clock as it was at the opening, driven on by the monotonic one: setting the host's clock neither
-    /// prolongs a hold nor ends it.
     pub(super) fn now(&self) -> Timestamp {
-        self.opened_at
-            .checked_add(self.opened.elapsed())
-            .unwrap_or(Timestamp::MAX)
+        self.clock.now()
     }
 
     /// When the state changes by itself.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let deadline = self.approval().deadline()?;
-        let after_opening = deadline.duration_since(self.opened_at).unsigned_abs();
-        Some(self.opened + after_opening)
+        Some(self.clock.instant(self.approval().deadline()?))
     }
 
     pub(super) fn approval(&self) -> &Approval {
@@ -79,12 +127,25 @@ impl Held {
 
     /// Whether `ask` asks for the very same, and an answer to this one would be an answer to it.
     pub(super) fn answers(&self, ask: &HoldAsk) -> bool {
-        let (mine, theirs) = (&self.ask.session, &ask.session);
+        let rules = &ask.hold.rules;
         let open = self.state() == State::Pending || self.approval().is_good(self.now());
-        open && self.ask.digest == ask.digest
-            && mine.user.uid == theirs.user.uid
-            && mine.principal.name() == theirs.principal.name()
-            && self.ask.hold.rules == ask.hold.rules
+        open && self.digest == ask.digest
+            && self.session.user.uid == ask.session.user.uid
+            && self.principal == ask.session.principal.name()
+            && self.rules.len() == rules.len()
+            && self.rules.iter().zip(rules).all(|(a, b)| a.is(b))
+    }
+
+    /// The operation as grants see it.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked {
+            principal: &self.principal,
+            uid: self.session.user.uid,
+            action: &self.brief.action,
+            resource: &self.brief.resource,
+            project: self.project.as_deref(),
+            rules: &self.rules,
+        }
     }
 
     pub(super) fn has_room(&mut self) -> bool {
@@ -109,23 +170,22 @@ impl Held {
     }
 
     pub(super) fn view(&self) -> ApprovalView {
-        let (approval, ask) = (self.approval(), &self.ask);
-        let request = &ask.request;
+        let (approval, brief) = (self.approval(), &self.brief);
         let waiting = self.waiters.iter().filter(|it| !it.verdict.is_closed());
         ApprovalView {
             id: self.id.clone(),
             state: approval.state(),
-            session: ask.session.id.clone(),
-            principal: ask.session.principal.name(),
-            user: ask.session.user.clone(),
-            action: request.action.clone(),
-            resource: request.resource.clone(),
-            method: request.method.clone(),
-            url: request.url.clone(),
-            traits: request.traits.clone(),
-            digest: ask.digest,
+            session: self.session.id.clone(),
+            principal: self.principal.clone(),
+            user: self.session.user.clone(),
+            action: brief.action.clone(),
+            resource: brief.resource.clone(),
+            method: brief.method.clone(),
+            url: brief.url.clone(),
+            traits: brief.traits.clone(),
+            digest: self.digest,
             groups: self.groups(),
-            policies: ask.hold.rules.iter().map(Into::into).collect(),
+            policies: self.rules.iter().map(Into::into).collect(),
             waiting: waiting.count(),
             opened_at: self.opened_at,
             opened_at_ms: self.opened_at.as_millisecond(),
@@ -133,20 +193,21 @@ impl Held {
             expires_at_ms: self.expires_at.as_millisecond(),
             decided_at: approval.decided_at(),
             decided_at_ms: approval.decided_at().map(|at| at.as_millisecond()),
+            break_glass: approval.votes().iter().any(|vote| vote.break_glass),
             decisions: approval.votes().iter().map(Into::into).collect(),
         }
     }
 
-    pub(super) fn detail(&self) -> ApprovalDetail {
-        ApprovalDetail {
-            approval: self.view(),
-            headers: self.ask.request.headers.clone(),
-            body: self.ask.request.body.clone(),
-        }
-    }
-
     pub(super) fn groups(&self) -> BTreeSet<String> {
-        let rules = self.ask.hold.rules.iter();
-        rules.map(|rule| rule.group.clone()).collect()
+        self.rules.iter().map(|rule| rule.group.clone()).collect()
     }
+}
+
+/// What the person may be called on whose behalf the session runs.
+fn requester_names(session: &Session, owner_claims: &[String]) -> BTreeSet<String> {
+    let principal = &session.principal;
+    let claims = owner_claims
+        .iter()
+        .filter_map(|claim| principal.claims.get(claim).cloned());
+    known_as(claims.chain([principal.name(), session.user.name.clone()]))
 }

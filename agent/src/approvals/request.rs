@@ -3,21 +3,23 @@
 use std::collections::BTreeSet;
 
 use holdpoint_core::{
+    change::Change,
     operation::{Content, Operation},
     recognise,
+    secrets::names_a_secret,
 };
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{names_a_secret, shown_value};
+use crate::record::shown_value;
 
 /// Bytes of a body that reviewers see at most.
 const BODY_LIMIT: usize = 64 * 1024;
 /// Bytes of one header's value that reviewers see at most.
 const HEADER_LIMIT: usize = 4096;
 
-/// The request as a reviewer sees it. In memory only; credentials are left out.
+/// The request as a reviewer sees it; credentials are left out. On disk while people are asked, and deleted soon after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestView {
     /// The action's id.
@@ -34,6 +36,31 @@ pub struct RequestView {
     pub headers: Vec<(String, String)>,
     /// The body as text.
     pub body: BodyView,
+    /// What it changes, where that is a question of what is there now. The digest does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeView>,
+}
+
+/// What a request changes, or why that cannot be told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ChangeView {
+    /// As things are now.
+    Known(Change),
+    /// What is there now could not be read, or not be compared.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+impl From<Result<Change, String>> for ChangeView {
+    fn from(change: Result<Change, String>) -> Self {
+        match change {
+            Ok(change) => Self::Known(change),
+            Err(why) => Self::Unknown { why },
+        }
+    }
 }
 
 /// A body as a reviewer sees it.
@@ -68,6 +95,7 @@ impl RequestView {
                 .collect(),
             headers: shown_headers(headers),
             body: BodyView::new(decoded.as_deref().unwrap_or(body)),
+            change: None,
         }
     }
 }

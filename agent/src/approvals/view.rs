@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use holdpoint_core::{
     approval::{Answer, State, Vote},
     digest::Digest,
+    grant::{Over, Scope},
     policy::HoldRule,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, request::BodyView};
+use super::{ApprovalId, ChangeView, GrantId, GrantRecord, RequestView, request::BodyView};
 use crate::session::{SessionId, User};
 
 /// One approval. Times are RFC 3339, and again in milliseconds since the epoch for programs.
@@ -56,6 +57,9 @@ pub struct ApprovalView {
     pub decided_at: Option<Timestamp>,
     /// The same in milliseconds.
     pub decided_at_ms: Option<i64>,
+    /// Whether somebody approved it alone by breaking the glass.
+    #[serde(default)]
+    pub break_glass: bool,
     /// The answers that count.
     pub decisions: Vec<AnswerView>,
 }
@@ -70,6 +74,20 @@ pub struct ApprovalDetail {
     pub headers: Vec<(String, String)>,
     /// The request's body.
     pub body: BodyView,
+    /// What it changes, where that is a question of what is there now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ChangeView>,
+}
+
+impl ApprovalDetail {
+    pub(super) fn new(approval: ApprovalView, request: RequestView) -> Self {
+        Self {
+            approval,
+            headers: request.headers,
+            body: request.body,
+            change: request.change,
+        }
+    }
 }
 
 /// A rule that holds an operation.
@@ -87,6 +105,9 @@ pub struct RuleView {
     pub group: String,
     /// How many distinct people have to approve.
     pub min_approvals: u32,
+    /// How much of it a reviewer may grant at once. Empty: nothing.
+    #[serde(default)]
+    pub grantable: BTreeSet<Scope>,
 }
 
 impl From<&HoldRule> for RuleView {
@@ -98,6 +119,7 @@ impl From<&HoldRule> for RuleView {
             reason: rule.reason.clone(),
             group: rule.group.clone(),
             min_approvals: rule.min_approvals,
+            grantable: rule.grantable.clone(),
         }
     }
 }
@@ -111,6 +133,9 @@ pub struct AnswerView {
     pub uid: u32,
     /// The answer.
     pub verdict: Answer,
+    /// Whether it counts alone.
+    #[serde(default)]
+    pub break_glass: bool,
     /// What the person wrote.
     pub comment: Option<String>,
     /// When.
@@ -125,9 +150,62 @@ impl From<&Vote> for AnswerView {
             reviewer: vote.reviewer.name.clone(),
             uid: vote.reviewer.uid,
             verdict: vote.answer,
+            break_glass: vote.break_glass,
             comment: vote.comment.clone(),
             at: vote.at,
             at_ms: vote.at.as_millisecond(),
+        }
+    }
+}
+
+/// A grant that is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantView {
+    /// Its name.
+    pub id: GrantId,
+    /// The held operation it was made from.
+    pub approval: ApprovalId,
+    /// Who may.
+    pub principal: String,
+    /// The user whose sessions may.
+    pub uid: u32,
+    /// What they may do.
+    pub action: String,
+    /// To what.
+    pub over: Over,
+    /// The rules it stands in for.
+    pub policies: Vec<RuleView>,
+    /// The person who made it.
+    pub by: String,
+    /// The person's user id.
+    pub by_uid: u32,
+    /// What the person wrote.
+    pub comment: Option<String>,
+    /// When.
+    pub made_at: Timestamp,
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// The same in milliseconds.
+    pub until_ms: i64,
+}
+
+impl From<&GrantRecord> for GrantView {
+    fn from(record: &GrantRecord) -> Self {
+        let grant = &record.grant;
+        Self {
+            id: record.id.clone(),
+            approval: record.approval.clone(),
+            principal: grant.principal().to_owned(),
+            uid: grant.uid(),
+            action: grant.action().to_owned(),
+            over: grant.over().clone(),
+            policies: grant.rules().iter().map(Into::into).collect(),
+            by: record.by.to_string(),
+            by_uid: record.by_uid,
+            comment: record.comment.as_ref().map(ToString::to_string),
+            made_at: record.made_at,
+            until: grant.until(),
+            until_ms: grant.until().as_millisecond(),
         }
     }
 }

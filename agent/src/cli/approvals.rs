@@ -1,13 +1,15 @@
-//! `holdpoint approvals`: list, show, approve and deny held operations.
+//! `holdpoint approvals`: list, show and answer held operations.
 
+mod answer;
+mod change;
 mod pretty;
 pub mod screen;
+mod wait;
 
-use std::fmt::Write as _;
+use std::{cmp::Reverse, collections::BTreeMap, fmt::Write as _};
 
 use anyhow::ensure;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 
 use crate::{
     approvals::{ApprovalDetail, ApprovalView},
@@ -16,8 +18,10 @@ use crate::{
         client::{Client, Connect},
     },
 };
+use answer::{Answering, Approving, Granting};
 use holdpoint_core::approval::{Answer, State};
 use screen::{Keep, Output, quoted, safe, table};
+use wait::Waiting;
 
 /// Operations that wait for a person, and the answers they got.
 #[derive(Debug, clap::Args)]
@@ -48,18 +52,13 @@ enum Command {
         output: Output,
     },
     /// Let it happen, once.
-    Approve(Answering),
+    Approve(Approving),
     /// Do not let it happen.
     Deny(Answering),
-}
-
-#[derive(Debug, clap::Args)]
-struct Answering {
-    /// The approval, for example ap-3k9x2m7qht.
-    id: String,
-    /// Why. Recorded, and told to the agent when you deny.
-    #[arg(long)]
-    comment: Option<String>,
+    /// Let it happen, and more of the same for a while, where the policy that holds it says so (@grantable).
+    Grant(Granting),
+    /// Wait until one is answered, or until something new waits for an answer.
+    Wait(Waiting),
 }
 
 /// Runs the command.
@@ -68,13 +67,14 @@ struct Answering {
 /// When the daemon cannot be reached or refuses, with its reason.
 pub async fn run(args: &Args) -> anyhow::Result<()> {
     let client = args.connect.client()?;
-    let text = match &args.command {
-        Command::List { state, output } => list(&client, state, *output).await?,
-        Command::Show { id, output } => show(&client, id, *output).await?,
-        Command::Approve(answering) => answer(&client, answering, Answer::Approve).await?,
-        Command::Deny(answering) => answer(&client, answering, Answer::Deny).await?,
-    };
-    screen::print(&text)
+    match &args.command {
+        Command::List { state, output } => screen::print(&list(&client, state, *output).await?),
+        Command::Show { id, output } => screen::print(&show(&client, id, *output).await?),
+        Command::Approve(approving) => answer::approve(&client, approving).await,
+        Command::Deny(answering) => answer::deny(&client, answering).await,
+        Command::Grant(granting) => answer::grant(&client, granting).await,
+        Command::Wait(waiting) => wait::wait(&client, waiting).await,
+    }
 }
 
 async fn list(client: &Client, state: &str, output: Output) -> anyhow::Result<String> {
@@ -90,16 +90,38 @@ async fn list(client: &Client, state: &str, output: Output) -> anyhow::Result<St
         });
     }
     let now = Timestamp::now();
-    let rows: Vec<_> = list.approvals.iter().map(|view| row(view, now)).collect();
-    Ok(table(
-        ["ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE"],
-        &rows,
-        Keep::End,
-    ))
+    let views = by_session(&list.approvals);
+    let rows: Vec<_> = views.iter().map(|view| row(view, now)).collect();
+    Ok(listing(&rows))
 }
 
-fn row(view: &ApprovalView, now: Timestamp) -> [String; 6] {
+fn listing(rows: &[[String; 7]]) -> String {
+    let head = [
+        "SESSION", "ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE",
+    ];
+    table(head, rows, Keep::End)
+}
+
+/// What a session asks for stands together; the session that asked last comes first.
+fn by_session(views: &[ApprovalView]) -> Vec<&ApprovalView> {
+    let mut latest = BTreeMap::new();
+    for view in views {
+        let at = latest
+            .entry(view.session.as_str())
+            .or_insert(view.opened_at);
+        *at = view.opened_at.max(*at);
+    }
+    let mut views: Vec<_> = views.iter().collect();
+    views.sort_by_key(|view| {
+        let session = view.session.as_str();
+        (Reverse(latest.get(session)), session, view.opened_at)
+    });
+    views
+}
+
+fn row(view: &ApprovalView, now: Timestamp) -> [String; 7] {
     [
+        view.session.to_string(),
         view.id.to_string(),
         view.state.to_string(),
         left(view, now),
@@ -117,7 +139,7 @@ fn left(view: &ApprovalView, now: Timestamp) -> String {
     }
 }
 
-fn minutes(left: SignedDuration) -> String {
+pub(super) fn minutes(left: SignedDuration) -> String {
     let seconds = left.as_secs().max(0);
     format!("{}:{:02}", seconds / 60, seconds % 60)
 }
@@ -170,9 +192,14 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
             &format!("{} ({}:{}): {reason}", rule.id, rule.file, rule.line),
         );
         field("", &format!("asks {people} of {}", rule.group));
+        if !rule.grantable.is_empty() {
+            let scopes: Vec<_> = rule.grantable.iter().map(|scope| scope.name()).collect();
+            field("", &format!("may be granted by {}", scopes.join(" or ")));
+        }
     }
     for answer in &view.decisions {
         let verb = match answer.verdict {
+            Answer::Approve if answer.break_glass => "BREAK GLASS",
             Answer::Approve => "approved by",
             Answer::Deny => "denied by",
         };
@@ -181,6 +208,9 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
             verb,
             &format!("{} at {}: {comment}", answer.reviewer, answer.at),
         );
+    }
+    if let Some(change) = &detail.change {
+        text.push_str(&change::described(change));
     }
     text.push_str("\nThe request:\n");
     text.push_str(&quoted(&request_text(detail)));
@@ -194,7 +224,8 @@ fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
     text
 }
 
-fn request_text(detail: &ApprovalDetail) -> String {
+/// The request as it would be sent, with its body made readable; not yet safe to print.
+pub(in crate::cli) fn request_text(detail: &ApprovalDetail) -> String {
     let view = &detail.approval;
     let mut text = format!("{} {}\n", view.method, view.url);
     for (name, value) in &detail.headers {
@@ -204,26 +235,6 @@ fn request_text(detail: &ApprovalDetail) -> String {
         let _ = write!(text, "\n{}", pretty::readable(&detail.body.text));
     }
     text
-}
-
-async fn answer(client: &Client, answering: &Answering, answer: Answer) -> anyhow::Result<String> {
-    let id = word(&answering.id)?;
-    let verb = match answer {
-        Answer::Approve => "approve",
-        Answer::Deny => "deny",
-    };
-    let body = json!({ "comment": answering.comment });
-    let path = format!("/v1/approvals/{id}/{verb}");
-    let view: ApprovalView = client.post(&path, &body).await?;
-    Ok(match view.state {
-        State::Pending => format!("{id}: your approval counts; more people have to approve\n"),
-        State::Approved => format!(
-            "{id}: approved; nobody is connected, the next request with this content uses it (within {})\n",
-            left(&view, Timestamp::now())
-        ),
-        State::Used => format!("{id}: approved, and on its way\n"),
-        other => format!("{id}: {other}\n"),
-    })
 }
 
 /// What goes into a path of the API as it is.

@@ -2,8 +2,11 @@
 
 pub mod approvals;
 pub mod doctor;
+pub mod grants;
+pub mod login;
 pub mod policy;
 pub mod recognise;
+pub mod review;
 pub mod run;
 pub mod session;
 pub mod sessions;

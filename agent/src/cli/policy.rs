@@ -1,22 +1,27 @@
-//! `holdpoint policy`: check and test policies.
+//! `holdpoint policy`: check, test, explain and try out policies.
 
-use std::path::{Path, PathBuf};
+mod asked;
+mod backtest;
+mod explain;
+mod past;
+mod schema;
+mod suggest;
+mod test;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use holdpoint_core::{
     catalog::Catalog,
-    operation::Operation,
-    policy::{
-        Policies, Problem,
-        suite::{self, RawRequest, Suite},
-    },
-    recognise::{self, Head, Malformed, Payload, Recognised},
+    policy::{Policies, Problem},
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use crate::policy_dir::{read_files, read_policies};
+use crate::policy_dir::read_policies;
 
-/// Check and test policies
+/// Check and test policies, and try them out on what was recorded
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -34,21 +39,31 @@ enum Command {
         strict: bool,
     },
     /// Run the cases in *.test.toml against the policies beside them
-    Test {
-        /// The directory
-        dir: PathBuf,
-    },
+    Test(test::Args),
+    /// Say why an operation gets its decision, policy by policy
+    Explain(explain::Args),
+    /// Try policies on recorded operations and say which decisions would change
+    Backtest(backtest::Args),
+    /// Write the least set of permits that covers recorded sessions, to edit
+    Suggest(suggest::Args),
+    /// Write the Cedar schema, for editors
+    Schema(schema::Args),
 }
 
-/// Runs the subcommand. What is wrong is printed on standard error, `FILE:LINE: MESSAGE` on a line each.
+/// Runs the subcommand. What is wrong is printed on standard error, `FILE:LINE: MESSAGE`.
 ///
 /// # Errors
-/// When anything is wrong, or the directory cannot be read.
-pub fn run(args: &Args) -> anyhow::Result<()> {
-    match &args.command {
+/// When anything is wrong, or something cannot be read.
+pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let done = match &args.command {
         Command::Check { dir, strict } => check(dir, *strict || in_ci()),
-        Command::Test { dir } => test(dir),
-    }
+        Command::Test(args) => test::run(args),
+        Command::Explain(args) => explain::run(args).await,
+        Command::Backtest(args) => return backtest::run(args).await,
+        Command::Suggest(args) => suggest::run(args).await,
+        Command::Schema(args) => schema::run(args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn check(dir: &Path, strict: bool) -> anyhow::Result<()> {
@@ -77,26 +92,6 @@ fn in_ci() -> bool {
     std::env::var("CI").is_ok_and(|ci| !matches!(ci.as_str(), "" | "0" | "false"))
 }
 
-fn test(dir: &Path) -> anyhow::Result<()> {
-    let policies = load(dir)?;
-    let sources = read_files(dir, ".test.toml")?;
-    let cases = Suite::parse(&sources).map_err(|problems| complain(dir, &problems))?;
-    anyhow::ensure!(
-        !cases.is_empty(),
-        "{}: no cases in *.test.toml",
-        dir.display()
-    );
-    suite::run(&cases, &policies, Catalog::built_in(), &operations)
-        .map_err(|problems| complain(dir, &problems))?;
-    println!(
-        "{}: {} cases pass, and each of {} policies is needed by one",
-        dir.display(),
-        cases.len(),
-        policies.iter().count()
-    );
-    Ok(())
-}
-
 fn load(dir: &Path) -> anyhow::Result<Policies> {
     let sources = read_policies(dir)?;
     anyhow::ensure!(!sources.is_empty(), "{}: no *.cedar files", dir.display());
@@ -112,60 +107,14 @@ fn complain(dir: &Path, problems: &[Problem]) -> anyhow::Error {
     anyhow::anyhow!("{}: {count} {noun}", dir.display())
 }
 
-/// What the daemon would recognise in the request; see [`suite::Recognise`].
-fn operations(request: &RawRequest) -> Result<Result<Vec<Operation>, Malformed>, String> {
-    let url: Uri = request
-        .url
-        .parse()
-        .map_err(|error| format!("the url is not one: {error}"))?;
-    let headers = headers(request)?;
-    let head = Head {
-        method: &request.method,
-        authority: url.authority().ok_or("the url has no host")?.as_str(),
-        path: url.path(),
-        query: url.query().unwrap_or_default(),
-        headers: &headers,
-    };
-    Ok(recognise(head, request.body.as_bytes()))
-}
-
-fn recognise(head: Head<'_>, body: &[u8]) -> Result<Vec<Operation>, Malformed> {
-    let route = recognise::route(Catalog::built_in(), head)?;
-    Ok(match route.complete(Payload::Whole(body))? {
-        Recognised::One(operation) => vec![*operation],
-        Recognised::Batch(batch) => batch.operations,
-    })
-}
-
-fn headers(request: &RawRequest) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &request.headers {
-        let wrong = |error: &dyn std::fmt::Display| format!("the header {name:?}: {error}");
-        let field: HeaderName = name.parse().map_err(|error| wrong(&error))?;
-        let value = HeaderValue::from_str(value).map_err(|error| wrong(&error))?;
-        headers.append(field, value);
-    }
-    Ok(headers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn shipped() -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies")
-    }
-
-    #[test]
-    fn the_shipped_policies_pass_their_own_test() {
-        test(&shipped()).expect("what is shipped works");
-    }
 
     #[test]
     fn a_directory_without_policies_is_no_success() {
         let empty = tempfile::tempdir().expect("a directory");
         assert!(check(empty.path(), false).is_err());
-        assert!(test(empty.path()).is_err());
     }
 
     #[test]
@@ -188,24 +137,7 @@ mod tests {
         check(dir.path(), false).expect("it can be loaded");
         let error = check(dir.path(), true).expect_err("it never matches");
         assert!(error.to_string().ends_with(": 1 problem"), "{error}");
-        check(&shipped(), true).expect("what ships has no such rules");
-    }
-
-    #[test]
-    fn a_policy_without_a_case_is_no_success() {
-        let dir = tempfile::tempdir().expect("a directory");
-        for source in [
-            read_policies(&shipped()),
-            read_files(&shipped(), ".test.toml"),
-        ] {
-            for source in source.expect("they are there") {
-                std::fs::write(dir.path().join(&source.file), &source.text).expect("a file");
-            }
-        }
-        test(dir.path()).expect("a copy of what is shipped works");
-        let extra = "@id(\"extra\") permit(principal, action == Action::\"google.unknown\", resource in Project::\"x\");";
-        std::fs::write(dir.path().join("60-extra.cedar"), extra).expect("a file");
-        let error = test(dir.path()).expect_err("nothing tests it");
-        assert!(error.to_string().ends_with(": 1 problem"), "{error}");
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+        check(&shipped, true).expect("what ships has no such rules");
     }
 }

@@ -1,6 +1,6 @@
 //! `holdpoint sessions`: what happened.
 
-mod events;
+pub(in crate::cli) mod events;
 
 use std::fmt::Write as _;
 
@@ -106,7 +106,7 @@ fn state(session: &SessionView) -> &'static str {
     if session.live { "open" } else { "closed" }
 }
 
-fn command_line(command: &Texts) -> String {
+pub(in crate::cli) fn command_line(command: &Texts) -> String {
     let words: Vec<_> = command
         .as_slice()
         .iter()

@@ -1,17 +1,18 @@
 //! The routes.
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State, rejection::BytesRejection},
+    extract::{DefaultBodyLimit, Path, Query, State},
     routing::{get, post},
 };
-use holdpoint_core::approval::{self, Answer};
+use holdpoint_core::approval;
 use http::{Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ControlState,
+    ControlState, answers,
     caller::{Caller, Stranger},
     error::ApiError,
 };
@@ -25,18 +26,25 @@ use crate::{
 
 /// Bytes of a request's body at most.
 const BODY_LIMIT: usize = 64 * 1024;
+/// How long an answer may wait for news: less than a connection may take in all.
+const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// Sessions and events in one answer, unless asked for fewer.
 const PAGE: usize = 500;
 
-type Answered<T> = Result<Json<T>, ApiError>;
+pub(super) type Answered<T> = Result<Json<T>, ApiError>;
 
 /// What a process outside of all sessions may ask for.
 pub(super) fn router(state: ControlState, caller: Caller) -> Router {
     Router::new()
         .route("/v1/approvals", get(approvals))
         .route("/v1/approvals/{id}", get(approval))
-        .route("/v1/approvals/{id}/approve", post(approve))
-        .route("/v1/approvals/{id}/deny", post(deny))
+        .route("/v1/approvals/answer", post(answers::answer_set))
+        .route("/v1/approvals/{id}/approve", post(answers::approve))
+        .route("/v1/approvals/{id}/deny", post(answers::deny))
+        .route("/v1/approvals/{id}/grant", post(answers::grant))
+        .route("/v1/grants", get(answers::grants))
+        .route("/v1/grants/{id}/revoke", post(answers::revoke))
+        .route("/v1/login", post(answers::log_in))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session))
         .route("/v1/status", get(status))
@@ -76,7 +84,7 @@ pub(super) fn refusing_router(record: Record, stranger: Stranger) -> Router {
 
 async fn nothing_here(uri: Uri) -> ApiError {
     ApiError::not_found(&format!(
-        "there is nothing at {}; see /v1/approvals, /v1/sessions, /v1/status, /v1/metrics",
+        "there is nothing at {}; see /v1/approvals, /v1/grants, /v1/sessions, /v1/status, /v1/metrics",
         uri.path()
     ))
 }
@@ -92,6 +100,8 @@ async fn other_method(method: Method, uri: Uri) -> ApiError {
 /// The answer of `GET /v1/approvals`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ApprovalList {
+    /// To ask for as `since`, with `wait`: the answer comes as soon as there is another.
+    pub revision: u64,
     /// Newest first.
     pub approvals: Vec<ApprovalView>,
 }
@@ -100,6 +110,11 @@ pub struct ApprovalList {
 #[serde(deny_unknown_fields)]
 struct ApprovalFilter {
     state: Option<String>,
+    /// The revision that the caller has.
+    since: Option<u64>,
+    /// Seconds to wait for another one, 25 at most.
+    #[serde(default)]
+    wait: u64,
 }
 
 impl ApprovalFilter {
@@ -120,11 +135,22 @@ async fn approvals(
     Extension(caller): Extension<Caller>,
     filter: Result<Query<ApprovalFilter>, axum::extract::rejection::QueryRejection>,
 ) -> Answered<ApprovalList> {
-    let wanted = query(filter)?.state()?;
+    let filter = query(filter)?;
+    let wanted = filter.state()?;
+    if let Some(since) = filter.since {
+        let wait = LONGEST_WAIT.min(Duration::from_secs(filter.wait));
+        // The list is the answer whether or not it changed.
+        let _ = tokio::time::timeout(wait, state.approvals.changed(since)).await;
+    }
+    // Read before the list: what changes in between is news to the caller the next time.
+    let revision = state.approvals.revision();
     let mut approvals = state.approvals.list().await;
     approvals
         .retain(|view| caller.sees(&view.user) && wanted.is_none_or(|wanted| view.state == wanted));
-    Ok(Json(ApprovalList { approvals }))
+    Ok(Json(ApprovalList {
+        revision,
+        approvals,
+    }))
 }
 
 async fn approval(
@@ -141,53 +167,6 @@ async fn approval(
                 "there is no approval of this id that you may see; `holdpoint approvals list --state all` shows them",
             )
         })
-}
-
-async fn approve(
-    state: State<ControlState>,
-    caller: Extension<Caller>,
-    id: Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Answered<ApprovalView> {
-    answer(state, caller, id, body, Answer::Approve).await
-}
-
-async fn deny(
-    state: State<ControlState>,
-    caller: Extension<Caller>,
-    id: Path<String>,
-    body: Result<Bytes, BytesRejection>,
-) -> Answered<ApprovalView> {
-    answer(state, caller, id, body, Answer::Deny).await
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AnswerBody {
-    comment: Option<String>,
-}
-
-async fn answer(
-    State(state): State<ControlState>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    body: Result<Bytes, BytesRejection>,
-    answer: Answer,
-) -> Answered<ApprovalView> {
-    let body = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
-    let AnswerBody { comment } = if body.is_empty() {
-        AnswerBody::default()
-    } else {
-        serde_json::from_slice(&body).map_err(|error| {
-            ApiError::bad_request(format!("the body is not {{\"comment\": \"...\"}}: {error}"))
-        })?
-    };
-    let comment = comment.filter(|comment| !comment.trim().is_empty());
-    let id = ApprovalId::named(&id);
-    let answered = state
-        .approvals
-        .answer(&id, caller.reviewer(), answer, comment);
-    Ok(Json(answered.await?))
 }
 
 /// The answer of `GET /v1/sessions`.
@@ -212,7 +191,7 @@ pub struct SessionView {
 pub struct SessionDetail {
     /// The session.
     pub session: SessionView,
-    /// Its events with numbers above `after`, oldest first.
+    /// Its events with numbers above `after`, or the `last` so many; oldest first.
     pub events: Vec<StoredEvent>,
     /// What to ask for as `after` when there may be more.
     pub next: Option<u64>,
@@ -223,7 +202,11 @@ pub struct SessionDetail {
 struct Page {
     #[serde(default)]
     after: u64,
+    /// Of sessions: those that were opened at this time or before.
+    until: Option<jiff::Timestamp>,
     limit: Option<usize>,
+    /// Of a session's events, only so many, from the end.
+    last: Option<usize>,
 }
 
 impl Page {
@@ -239,9 +222,9 @@ async fn sessions(
 ) -> Answered<SessionList> {
     let page = query(page)?;
     state.record.settled().await;
-    let summaries = state
-        .record
-        .sessions(page.limit(), |summary| caller.sees(&summary.user));
+    let summaries = state.record.sessions(page.limit(), |summary| {
+        caller.sees(&summary.user) && page.until.is_none_or(|it| summary.opened_at <= it)
+    });
     let sessions = summaries.into_iter().map(|it| view(&state, it)).collect();
     Ok(Json(SessionList { sessions }))
 }
@@ -265,12 +248,15 @@ async fn session(
         .session(&id)
         .filter(|summary| caller.sees(&summary.user))
         .ok_or_else(missing)?;
-    let events = state.record.events_of(&id, page.after, page.limit()).await;
+    let events = match page.last {
+        Some(last) => state.record.last_events_of(&id, last.min(PAGE)).await,
+        None => state.record.events_of(&id, page.after, page.limit()).await,
+    };
     let events = events.map_err(|error| {
         let message = format!("the record cannot be read: {error:#}");
         ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "record", message)
     })?;
-    let is_full = events.len() == page.limit();
+    let is_full = page.last.is_none() && events.len() == page.limit();
     Ok(Json(SessionDetail {
         session: view(&state, summary),
         next: events.last().map(|event| event.seq).filter(|_| is_full),

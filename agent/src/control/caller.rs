@@ -7,14 +7,14 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
-use holdpoint_core::approval::Reviewer;
+use holdpoint_core::approval::{Reviewer, known_as};
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     unistd::{self, Gid, Group, Uid},
 };
 use tokio::net::{UnixStream, unix::UCred};
 
-use super::membership::AgentsCgroup;
+use super::{ControlState, logins, membership::AgentsCgroup};
 use crate::{config::Reviewers, session::User};
 
 /// A process outside of all sessions.
@@ -23,6 +23,8 @@ pub(super) struct Caller {
     pub(super) user: User,
     /// The reviewer groups the user belongs to.
     pub(super) groups: BTreeSet<String>,
+    /// What else the person is called.
+    names: BTreeSet<String>,
 }
 
 impl Caller {
@@ -40,6 +42,7 @@ impl Caller {
             uid: self.user.uid,
             name: self.user.name.clone(),
             groups: self.groups.clone(),
+            names: self.names.clone(),
         }
     }
 }
@@ -57,17 +60,26 @@ pub(super) async fn identify(
     stream: &UnixStream,
     peer: &UCred,
     agents: &AgentsCgroup,
-    reviewers: &BTreeMap<String, Reviewers>,
+    state: &ControlState,
 ) -> Result<Caller, Stranger> {
     let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok());
     let place = place_of(stream, pid, agents);
     let (uid, gid) = (peer.uid(), peer.gid());
-    let reviewers = reviewers.clone();
+    let reviewers = state.reviewers.clone();
     // The user database may be on the network.
     let looked_up = tokio::task::spawn_blocking(move || look_up(uid, gid, &reviewers)).await;
-    let (user, groups) = looked_up.unwrap_or_else(|_| (nameless(uid, gid), BTreeSet::new()));
+    let (user, mut groups) = looked_up.unwrap_or_else(|_| (nameless(uid, gid), BTreeSet::new()));
+    let mut names = known_as([&user.name]);
+    if let Some(login) = state.logins.of(uid) {
+        groups.extend(logins::groups_of(&login, &state.reviewers));
+        names.extend(state.logins.names(&login));
+    }
     match place {
-        Ok(false) => Ok(Caller { user, groups }),
+        Ok(false) => Ok(Caller {
+            user,
+            groups,
+            names,
+        }),
         Ok(true) => Err(Stranger {
             user,
             pid,
@@ -189,6 +201,7 @@ mod tests {
         let reviewers = Reviewers {
             users: users.iter().map(|name| (*name).to_owned()).collect(),
             unix_groups: unix_groups.iter().map(|name| (*name).to_owned()).collect(),
+            oidc: Vec::new(),
         };
         BTreeMap::from([("dba".to_owned(), reviewers)])
     }

@@ -8,7 +8,7 @@ use holdpoint_core::approval::Refused;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use crate::approvals::AnswerError;
+use crate::{approvals::AnswerError, record::RecordError};
 
 /// The body of an error.
 #[derive(Debug, Serialize, Deserialize)]
@@ -18,11 +18,11 @@ pub(super) struct ErrorBody {
 
 /// What went wrong.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ErrorText {
+pub struct ErrorText {
     /// For programs.
-    pub(super) code: String,
+    pub code: String,
     /// For people: what happened and what to do.
-    pub(super) message: String,
+    pub message: String,
 }
 
 #[derive(Debug)]
@@ -45,6 +45,18 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    pub(super) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message)
+    }
+
+    /// What it says, without the status.
+    pub(super) fn text(self) -> ErrorText {
+        ErrorText {
+            code: self.code.to_owned(),
+            message: self.message,
+        }
+    }
+
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", what)
     }
@@ -52,18 +64,26 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let error = ErrorText {
-            code: self.code.to_owned(),
-            message: self.message,
-        };
-        (self.status, Json(ErrorBody { error })).into_response()
+        let status = self.status;
+        let error = self.text();
+        (status, Json(ErrorBody { error })).into_response()
     }
 }
 
 impl From<AnswerError> for ApiError {
     fn from(error: AnswerError) -> Self {
         let (status, code) = match &error {
-            AnswerError::Unknown => (StatusCode::NOT_FOUND, "not_found"),
+            AnswerError::Unknown | AnswerError::UnknownGrant => {
+                (StatusCode::NOT_FOUND, "not_found")
+            }
+            AnswerError::NotGrantable(_) => (StatusCode::FORBIDDEN, "not_grantable"),
+            AnswerError::TooManyGrants(_) => (StatusCode::CONFLICT, "too_many"),
+            AnswerError::MayNotRevoke => (StatusCode::FORBIDDEN, "may_not_revoke"),
+            AnswerError::Refused(Refused::NotBreakGlass(_)) => {
+                (StatusCode::FORBIDDEN, "not_break_glass")
+            }
+            AnswerError::Refused(Refused::NoReason) => (StatusCode::BAD_REQUEST, "no_reason"),
+            AnswerError::Refused(Refused::NotAlone(_)) => (StatusCode::FORBIDDEN, "not_alone"),
             AnswerError::Refused(Refused::OwnOperation) => (StatusCode::FORBIDDEN, "own_operation"),
             AnswerError::Refused(Refused::NotAReviewer(_)) => {
                 (StatusCode::FORBIDDEN, "not_a_reviewer")
@@ -76,5 +96,11 @@ impl From<AnswerError> for ApiError {
             AnswerError::Closed => (StatusCode::SERVICE_UNAVAILABLE, "closing"),
         };
         Self::new(status, code, error.to_string())
+    }
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "record", error.to_string())
     }
 }

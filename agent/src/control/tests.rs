@@ -5,6 +5,7 @@ use std::{
 
 use holdpoint_core::{
     approval::State,
+    grant::Scope,
     identity::Principal,
     operation::{Action, Operation},
     policy::{Hold, HoldRule, PolicyRef, Terms},
@@ -17,7 +18,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{client::Client, *};
 use crate::{
-    approvals::{ApprovalView, HoldAsk, RequestView, Ticket, Verdict},
+    approvals::{ApprovalView, HoldAsk, RequestView, Settings, Ticket, Verdict},
+    config::Config,
     record::{Event, OperationId},
     refusals::{Refused, RefusedBy},
     session::{Session, SessionId, User},
@@ -44,15 +46,23 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
     let record = Record::open(&dir.path().join("record")).expect("opens");
     let dba = Reviewers {
         users: vec![reviewer.to_owned()],
-        unix_groups: Vec::new(),
+        ..Reviewers::default()
     };
-    let (approvals, sessions) = (Approvals::new(record.clone()), Arc::<Sessions>::default());
+    let settings = Settings {
+        dir: dir.path().join("held"),
+        break_glass: Some("dba".into()),
+        owner_claims: Vec::new(),
+        longest_grant: Duration::from_secs(3600),
+    };
+    let approvals = Approvals::open(record.clone(), settings).await;
+    let (approvals, sessions) = (approvals.expect("opens"), Arc::<Sessions>::default());
     let state = ControlState {
         approvals: approvals.clone(),
         record,
         sessions: sessions.clone(),
         refusals: Arc::default(),
         reviewers: BTreeMap::from([("dba".to_owned(), dba)]),
+        logins: Arc::new(Logins::new(&configuration()).expect("no issuers")),
         agents_cgroup: PathBuf::new(),
         status: Arc::new(|| json!({"ready": true})),
         metrics: Scrape {
@@ -69,6 +79,11 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         socket,
         _dir: dir,
     }
+}
+
+fn configuration() -> Config {
+    let text = "issuer = []\n[google.credential]\nfrom = \"metadata\"\n";
+    toml::from_str(text).expect("valid")
 }
 
 fn nobody() -> AgentsCgroup {
@@ -105,6 +120,12 @@ impl Bench {
         let mut headers = HeaderMap::new();
         headers.insert("authorization", "Bearer hush".parse().expect("a value"));
         headers.insert("user-agent", "gcloud".parse().expect("a value"));
+        let mut ask = Self::ask(session, &operation);
+        ask.request = RequestView::new(&operation, &headers, b"{\"a\":1}");
+        self.state.approvals.hold(ask).await.expect("held")
+    }
+
+    fn ask(session: &Arc<Session>, operation: &Operation) -> HoldAsk {
         let rule = HoldRule {
             policy: PolicyRef {
                 id: "deletes".into(),
@@ -115,18 +136,19 @@ impl Bench {
             min_approvals: 1,
             hold_for: Duration::from_secs(600),
             reason: Some("deletes are for people".into()),
+            grantable: BTreeSet::from([Scope::Resource]),
         };
-        let ask = HoldAsk {
+        HoldAsk {
             session: Arc::clone(session),
             operation: OperationId::random(),
-            request: RequestView::new(&operation, &headers, b"{\"a\":1}"),
+            request: RequestView::new(operation, &HeaderMap::new(), b""),
             digest: operation.digest,
+            project: None,
             hold: Hold {
                 rules: vec![rule],
                 terms: Terms::default(),
             },
-        };
-        self.state.approvals.hold(ask).await.expect("held")
+        }
     }
 
     async fn open(&self, session: &Arc<Session>) {
@@ -162,6 +184,29 @@ impl Bench {
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8_lossy(&answer).into_owned()
     }
+}
+
+#[tokio::test]
+async fn who_waits_for_news_learns_them_at_once() {
+    let bench = bench(&own_name(), nobody()).await;
+    let list: ApprovalList = bench.client.read("/v1/approvals").await.expect("a list");
+    let news = format!("/v1/approvals?wait=20&since={}", list.revision);
+    let (session, started) = (session(own_uid() + 1), std::time::Instant::now());
+    let opened = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        bench.hold(&session).await
+    };
+    let (newer, _ticket) = tokio::join!(bench.client.read::<ApprovalList>(&news), opened);
+    let newer = newer.expect("a list");
+    assert_eq!(newer.approvals.len(), 1);
+    assert!(newer.revision > list.revision);
+    assert!((Duration::from_millis(150)..Duration::from_secs(10)).contains(&started.elapsed()));
+    // A revision of another daemon's is not waited for.
+    let strange = bench
+        .client
+        .read::<ApprovalList>("/v1/approvals?wait=20&since=1");
+    assert_eq!(strange.await.expect("a list").revision, newer.revision);
+    assert!(started.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
@@ -354,4 +399,149 @@ async fn one_user_cannot_take_every_connection() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     let status: Value = bench.client.read("/v1/status").await.expect("a place");
     assert_eq!(status["ready"], true);
+}
+
+#[tokio::test]
+async fn a_set_is_answered_one_by_one_and_so_are_failures() {
+    let bench = bench(&own_name(), nobody()).await;
+    let foreign = session(own_uid() + 1);
+    let (mut first, own) = (
+        bench.hold(&foreign).await,
+        bench.hold(&session(own_uid())).await,
+    );
+    let ids = [
+        first.id().as_str(),
+        own.id().as_str(),
+        "ap-nothing",
+        first.id().as_str(),
+    ];
+    let body = json!({"ids": ids, "verdict": "approve", "comment": "all of it"});
+    let set: SetAnswers = bench
+        .client
+        .post("/v1/approvals/answer", &body)
+        .await
+        .expect("answered");
+    let codes: Vec<_> = set
+        .answers
+        .iter()
+        .map(|it| it.error.as_ref().map(|error| error.code.as_str()))
+        .collect();
+    assert_eq!(codes, [None, Some("own_operation"), Some("not_found")]);
+    let view = set.answers[0].approval.as_ref().expect("approved");
+    assert_eq!(view.state, State::Used);
+    assert_eq!(view.decisions[0].comment.as_deref(), Some("all of it"));
+    assert!(matches!(first.verdict().await, Verdict::Approved(_)));
+}
+
+#[tokio::test]
+async fn broken_glass_is_shown_as_that() {
+    let bench = bench(&own_name(), nobody()).await;
+    let foreign = session(own_uid() + 1);
+    bench.open(&foreign).await;
+    let ticket = bench.hold(&foreign).await;
+    let silent = bench.answer(&ticket, "approve", json!({"break_glass": true}));
+    assert!(
+        silent
+            .await
+            .expect_err("no reason")
+            .to_string()
+            .contains("say why")
+    );
+    let loud = json!({"break_glass": true, "comment": "the site is down"});
+    let view = bench
+        .answer(&ticket, "approve", loud)
+        .await
+        .expect("approved");
+    assert!(view.break_glass && view.decisions[0].break_glass);
+    bench.state.record.settled().await;
+    let events = bench.state.record.events_of(&foreign.id, 0, 100).await;
+    let broken = |it: &&crate::record::StoredEvent| matches!(it.event, Event::BreakGlass { .. });
+    assert_eq!(events.expect("events").iter().filter(broken).count(), 1);
+}
+
+#[tokio::test]
+async fn a_grant_is_made_listed_and_revoked() {
+    let bench = bench(&own_name(), nobody()).await;
+    let foreign = session(own_uid() + 1);
+    let ticket = bench.hold(&foreign).await;
+    let path = format!("/v1/approvals/{}/grant", ticket.id());
+    let grant = |body: Value| {
+        let (client, path) = (bench.client.clone(), path.clone());
+        async move {
+            client
+                .post::<crate::approvals::GrantView>(&path, &body)
+                .await
+        }
+    };
+    let wide = grant(json!({"seconds": 60, "scope": "project"})).await;
+    assert!(
+        wide.expect_err("not grantable")
+            .to_string()
+            .contains("@grantable")
+    );
+    let long = grant(json!({"seconds": 3601})).await;
+    assert!(
+        long.expect_err("too long")
+            .to_string()
+            .contains("60 minutes")
+    );
+    let made = grant(json!({"seconds": 60, "comment": "a migration"}))
+        .await
+        .expect("granted");
+    let list: GrantList = bench.client.read("/v1/grants").await.expect("a list");
+    assert_eq!(list.grants, std::slice::from_ref(&made));
+    let mut covered = bench.hold(&foreign).await;
+    assert!(matches!(covered.verdict().await, Verdict::Granted(_)));
+    let revoke = format!("/v1/grants/{}/revoke", made.id);
+    let revoked = bench.client.post::<Value>(&revoke, &json!({})).await;
+    revoked.expect("revoked");
+    let again = bench.client.post::<Value>(&revoke, &json!({})).await;
+    assert!(again.expect_err("over").to_string().contains("no grant"));
+    let pending = bench.hold(&foreign).await;
+    assert!(pending.id().as_str().starts_with("ap-"));
+}
+
+/// Prints what it takes; timing is for people to judge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_holds_are_a_short_list() {
+    let bench = bench(&own_name(), nobody()).await;
+    let resident = || {
+        let statm = std::fs::read_to_string("/proc/self/statm").expect("readable");
+        let pages = statm
+            .split(' ')
+            .nth(1)
+            .and_then(|it| it.parse::<usize>().ok());
+        pages.expect("a number") * 4096
+    };
+    let (before, started, mut tickets) = (resident(), std::time::Instant::now(), Vec::new());
+    for tens in 0..10 {
+        let session = session(own_uid() + 1);
+        for number in 0..100 {
+            let operation = Operation::on_host(
+                Action::NET_CONNECT,
+                "example.com",
+                Some(100 * tens + number),
+            );
+            let mut ask = Bench::ask(&session, &operation);
+            ask.request.body.text = "secret".repeat(10_000);
+            tickets.push(bench.state.approvals.hold(ask).await.expect("held"));
+        }
+    }
+    let held = started.elapsed();
+    let started = std::time::Instant::now();
+    let answer = bench
+        .raw(b"GET /v1/approvals?state=pending HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await;
+    println!(
+        "1000 holds of 60 KB in {held:?}, {} KiB more in memory; the list: {} KiB in {:?}",
+        resident().saturating_sub(before) / 1024,
+        answer.len() / 1024,
+        started.elapsed()
+    );
+    assert_eq!(answer.matches("\"pending\"").count(), 1000);
+    assert!(
+        !answer.contains("secret") && answer.len() < 2 << 20,
+        "{}",
+        answer.len()
+    );
 }

@@ -12,8 +12,7 @@ use anyhow::Context as _;
 use super::attack::{self, Outcome, Plan, Tried, Victim};
 use crate::{
     kernel::Kernel,
-    launch::{RunRequest, Site},
-    opening::RULES,
+    launch::{Network, RunRequest, Site},
     session::SessionId,
 };
 
@@ -91,10 +90,12 @@ async fn attempt(kernel: &Kernel, site: &Site, plan: &str) -> anyhow::Result<Vec
     // Its init is this program, and so is what the init starts.
     let command = ["/proc/self/exe", "attack", plan];
     let (request, client) = RunRequest::of_the_daemon(&command, output.into())?;
-    let prepared = request.prepare(&SessionId::random(), site).await;
+    let prepared = request
+        .prepare(&SessionId::random(), site, Network::Own)
+        .await;
     let prepared = prepared.map_err(|(_, error)| error)?;
     let cgroup_id = prepared.cgroup_id;
-    kernel.open_session(cgroup_id, RULES)?;
+    kernel.open_session(cgroup_id, prepared.place.rules())?;
     let ended = async {
         let mut running = prepared.start(String::new()).await?;
         running.ended().await;

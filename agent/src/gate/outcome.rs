@@ -1,6 +1,10 @@
 //! How admitted operations end: recorded whatever happens to the code in between.
 
+use std::{future::poll_fn, task::Poll};
+
 use crate::{
+    approvals::GrantUse,
+    lookup::Changing,
     record::{Event, OperationId, OutcomeResult, Record},
     session::SessionId,
 };
@@ -14,6 +18,9 @@ pub struct Outcome {
     operations: Vec<OperationId>,
     result: OutcomeResult,
     status: Option<u16>,
+    changing: Option<Changing>,
+    /// The grants that let them through.
+    grants: Vec<GrantUse>,
     /// Bytes of the request's body that were sent.
     pub request_bytes: u64,
     /// Bytes of the response's body that were passed on.
@@ -28,6 +35,8 @@ impl Outcome {
             operations: Vec::new(),
             result: OutcomeResult::NotSent,
             status: None,
+            changing: None,
+            grants: Vec::new(),
             request_bytes: 0,
             response_bytes: 0,
         }
@@ -35,6 +44,34 @@ impl Outcome {
 
     pub(super) fn add(&mut self, operation: OperationId) {
         self.operations.push(operation);
+    }
+
+    /// What is sent may change something, from now until it has ended.
+    pub(super) fn changes(&mut self, changing: Option<Changing>) {
+        self.changing = changing;
+    }
+
+    pub(super) fn lives_by(&mut self, grant: GrantUse) {
+        self.grants.push(grant);
+    }
+
+    /// Returns when a grant that let this through is revoked or ends; never where there was none. For connections that go on
+    /// long after they were judged.
+    pub async fn grant_over(&mut self) {
+        let mut ends: Vec<_> = self
+            .grants
+            .iter_mut()
+            .map(|used| Box::pin(used.over()))
+            .collect();
+        poll_fn(|context| {
+            for end in &mut ends {
+                if end.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        })
+        .await;
     }
 
     /// From now on bytes may have left.

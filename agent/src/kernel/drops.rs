@@ -88,7 +88,7 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }
 
-fn name(command: &[u8]) -> String {
+pub(super) fn name(command: &[u8]) -> String {
     let end = command.iter().position(|byte| *byte == 0);
     String::from_utf8_lossy(&command[..end.unwrap_or(command.len())])
         .chars()

@@ -21,6 +21,7 @@ use std::{
     convert::Infallible,
     io,
     net::SocketAddr,
+    os::fd::BorrowedFd,
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard},
     thread,
@@ -30,19 +31,21 @@ use std::{
 use anyhow::Context as _;
 use aya::{
     Ebpf, Pod,
-    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SkStorage},
 };
 use aya_log::EbpfLogger;
-use holdpoint_ebpf_common::{FlowKey, SessionEntry, Slice, names};
+use holdpoint_ebpf_common::{FlowKey, Process, SessionEntry, Slice, SocketState, names};
+use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use tokio::io::{Interest, unix::AsyncFd};
 
 pub use anchors::{Anchors, Loss};
-pub use bpffs::is_bpffs;
+pub use bpffs::{is_bpffs, require as make_pin_dir};
 pub use cgroup::{AgentsCgroup, cgroup2_root};
 use drops::Drops;
 pub use drops::Refused;
-pub use holdpoint_ebpf_common::{Network, Refusal, SessionPorts, SessionRules};
+pub use holdpoint_ebpf_common::{HOST_PORTS, Network, Refusal, SessionPorts, SessionRules};
+pub use sys::knows_all_processes;
 
 /// BPF_NOEXIST of linux/bpf.h.
 const NO_EXIST: u64 = 1;
@@ -54,6 +57,15 @@ pub struct Flow {
     pub destination: SocketAddr,
     /// The process that connected, as the initial pid namespace knows it.
     pub pid: u32,
+    command: [u8; 16],
+}
+
+impl Flow {
+    /// The name of the thread that connected, as that has chosen it, without control characters: known also when it is gone.
+    #[must_use]
+    pub fn command(&self) -> String {
+        drops::name(&self.command)
+    }
 }
 
 /// A program that stays attached without this process.
@@ -74,6 +86,7 @@ pub struct Kernel {
     cgroup2_root: PathBuf,
     links: Vec<PinnedLink>,
     drops: Drops,
+    heartbeat: Mutex<Array<MapData, u64>>,
 }
 
 impl Kernel {
@@ -95,7 +108,7 @@ impl Kernel {
         sessions: &[(u64, SessionRules)],
         slice: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        bpffs::require(pin_dir)?;
+        make_pin_dir(pin_dir)?;
         let (maps, links) = (pin_dir.join("maps"), pin_dir.join("links"));
         let mut ebpf = programs::load(agents, &maps)?;
         for (cgroup_id, rules) in sessions {
@@ -114,12 +127,15 @@ impl Kernel {
             wait_until_gone(&counters, agents)?;
         }
         let drops = ebpf.take_map(names::DROPS).context("no map of drops")?;
+        let heartbeat = ebpf.take_map(names::HEARTBEAT);
+        let heartbeat = Array::try_from(heartbeat.context("no map for the heartbeat")?)?;
         Ok(Self {
             ebpf: Mutex::new(ebpf),
             agents: agents.clone(),
             cgroup2_root: cgroup2_root.to_owned(),
             links,
             drops: Drops::new(drops.try_into()?),
+            heartbeat: Mutex::new(heartbeat),
         })
     }
 
@@ -144,6 +160,32 @@ impl Kernel {
                 .with_context(|| format!("cannot take session cgroup {cgroup_id} from the kernel")),
             _ => Ok(()),
         }
+    }
+
+    /// Makes `socket` a listener of a session that is open, in the host's network namespace: no other is taken for one there.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn own_listener(&self, cgroup_id: u64, socket: BorrowedFd<'_>) -> anyhow::Result<()> {
+        let mut ebpf = self.ebpf();
+        let map = ebpf.map_mut(names::SOCKETS).context("no map of sockets")?;
+        SkStorage::try_from(map)?
+            .insert(&socket, SocketState::new(cgroup_id, Process::UNKNOWN), 0)
+            .with_context(|| {
+                format!("cannot tell the kernel of a listener of session cgroup {cgroup_id}")
+            })
+    }
+
+    /// Tells the programs that this process runs. Once it has, it has to again at least every second: else they take it for frozen, and
+    /// refuse connections to listeners that nobody would accept at.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn beat(&self) -> anyhow::Result<()> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC)?);
+        let now = u64::try_from(now.as_nanos())?;
+        let mut heartbeat = self.heartbeat.lock().expect("no panic while locked");
+        Ok(heartbeat.set(0, now, 0)?)
     }
 
     /// Refuses everything to what is below the cgroup `slice`, except to the sessions there: services in the host's network namespace.
@@ -171,7 +213,8 @@ impl Kernel {
         flows.remove(&key).ok()?;
         Some(Flow {
             destination: flow.destination.into(),
-            pid: flow.pid,
+            pid: flow.process.pid,
+            command: flow.process.command,
         })
     }
 

@@ -45,6 +45,15 @@ pub fn call(command: Command, attributes: &[u64; 2]) -> io::Result<i32> {
     }
 }
 
+/// Whether the process ids that BPF programs tell (`bpf_get_current_pid_tgid` of bpf-helpers(7): those of the initial PID namespace) are the
+/// ones this process knows. In a container with a PID namespace of its own they are others' or nobody's.
+#[must_use]
+pub fn knows_all_processes() -> bool {
+    /// `PROC_PID_INIT_INO` of linux/proc_ns.h.
+    const INITIAL: &str = "pid:[4026531836]";
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == INITIAL)
+}
+
 /// Two 32-bit fields as they lie side by side.
 pub const fn pair(first: u32, second: u32) -> u64 {
     if cfg!(target_endian = "little") {

@@ -104,16 +104,32 @@ pub async fn end_strays(
     caller: u32,
     settle: bool,
 ) -> anyhow::Result<()> {
+    match ask(site, session, &Demand::EndStrays { caller, settle }).await? {
+        Reply::StraysEnded => Ok(()),
+        _ => anyhow::bail!("its shim answered out of turn"),
+    }
+}
+
+/// The process id of a session's init, on the host.
+///
+/// # Errors
+/// When its shim is gone, or of a version that does not say.
+pub async fn init_of(site: &Site, session: &SessionId) -> anyhow::Result<u32> {
+    match ask(site, session, &Demand::NameInit).await? {
+        Reply::Init { pid } => Ok(pid),
+        _ => anyhow::bail!("its shim answered out of turn"),
+    }
+}
+
+/// Asks a session's shim for one thing, on a connection of its own.
+async fn ask(site: &Site, session: &SessionId, demand: &Demand) -> anyhow::Result<Reply> {
     let shim = Shim {
         socket: UnixStream::connect(door::path(&site.runtime_dir, session.as_str())).await?,
         cgroup: site.agents_cgroup.join(session.as_str()),
         launcher: site.launcher.clone(),
     };
-    shim.demand(&Demand::EndStrays { caller, settle }).await?;
-    match shim.reply(MESSAGE_LIMIT).await?.0 {
-        Reply::StraysEnded => Ok(()),
-        _ => anyhow::bail!("its shim answered out of turn"),
-    }
+    shim.demand(demand).await?;
+    Ok(shim.reply(MESSAGE_LIMIT).await?.0)
 }
 
 impl Found {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::fs::MetadataExt as _,
@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context as _;
 use nix::{
+    errno::Errno,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
@@ -157,23 +158,56 @@ fn end_once(cgroup: &Path) -> anyhow::Result<bool> {
         }
     }
     kill_all(cgroup).with_context(|| format!("cannot kill what is in {}", cgroup.display()))?;
+    // Its containers': their runtime would remove them too, in its own time.
+    for child in sessions(cgroup).unwrap_or_default() {
+        end_once(&child)?;
+    }
     Ok(false)
 }
 
 fn kill_all(cgroup: &Path) -> io::Result<()> {
-    match fs::write(cgroup.join("cgroup.kill"), "1") {
+    match write_existing(&cgroup.join("cgroup.kill"), "1") {
         // Linux before 5.14 has no such file. The init's death takes the rest along, so one pass finds them all in the end.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let processes = match fs::read_to_string(cgroup.join("cgroup.procs")) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 read => read?,
             };
-            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
-                // Gone already: as good.
-                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            let pids = processes.lines().filter_map(|line| line.parse().ok());
+            // 0 is who is in no PID namespace of ours; to kill(2) it is this process and its like.
+            for pid in pids.filter(|pid| *pid > 0) {
+                match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+                    // Gone already: as good.
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+            for child in sessions(cgroup).unwrap_or_default() {
+                kill_all(&child)?;
             }
             Ok(())
         }
         written => written,
+    }
+}
+
+/// What asks to make a file that the kernel does not have is refused (EACCES), and not told that it is missing.
+fn write_existing(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_have_is_missing_and_nothing_else() {
+        let cgroup = crate::kernel::cgroup2_root().expect("cgroup2 is mounted");
+        let missing = write_existing(&cgroup.join("cgroup.no-such-file"), "1");
+        assert_eq!(
+            missing.expect_err("there is none").kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

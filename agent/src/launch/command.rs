@@ -21,7 +21,8 @@ use super::{
     confine::confine,
     credentials, environment,
     filter::Filter,
-    message::{Directory, Event, Octets, Start},
+    message::{Directory, Event, Octets, Prepare, Start},
+    network::Network,
     private, sys,
 };
 
@@ -42,6 +43,7 @@ pub struct Command {
     filter: Filter,
     start: Start,
     sockets: Vec<Octets>,
+    network: Network,
     standard: [OwnedFd; 3],
 }
 
@@ -50,7 +52,7 @@ impl Command {
     ///
     /// # Errors
     /// When an argument holds a NUL byte, there is no command, or the filter cannot be made.
-    pub fn new(start: Start, sockets: Vec<Octets>, standard: [OwnedFd; 3]) -> anyhow::Result<Self> {
+    pub fn new(start: Start, order: &Prepare, standard: [OwnedFd; 3]) -> anyhow::Result<Self> {
         let name = &start.command.first().context("no command")?.0;
         Ok(Self {
             arguments: terminated(&start.command)?,
@@ -59,7 +61,8 @@ impl Command {
             filter: Filter::compile()?,
             standard,
             start,
-            sockets,
+            sockets: order.sandbox.sockets.clone(),
+            network: order.network,
         })
     }
 
@@ -99,7 +102,7 @@ impl Command {
             credentials::become_caller(&self.start)?;
             enter_directory(&self.start.directory)?;
             reset_signals(&self.start.ignored)?;
-            confine(self.sockets.iter().map(Octets::to_path))?;
+            confine(self.sockets.iter().map(Octets::to_path), self.network)?;
             self.filter.apply()
         };
         match rest() {

@@ -31,7 +31,7 @@ const CA_BUNDLE: [&str; 13] = [
 ];
 
 /// Variables a session must not have.
-const REMOVED: [&str; 21] = [
+const REMOVED: [&str; 27] = [
     // OIDC tokens open sessions; a sandbox must not be able to ask CI for one.
     TOKEN,
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
@@ -56,6 +56,13 @@ const REMOVED: [&str; 21] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "DBUS_SYSTEM_BUS_ADDRESS",
     "SSH_AUTH_SOCK",
+    // Container engines of the host.
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_TLS",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+    "CONTAINER_HOST",
     // Replaced.
     RUNTIME_DIR,
     SESSION,
@@ -122,7 +129,8 @@ fn name(entry: &Octets) -> &[u8] {
         .unwrap_or_default()
 }
 
-fn entry(name: &str, value: &[u8]) -> Octets {
+/// `NAME=value`.
+pub fn entry(name: &str, value: &[u8]) -> Octets {
     Octets([name.as_bytes(), b"=", value].concat())
 }
 

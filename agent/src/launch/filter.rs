@@ -11,72 +11,75 @@ use seccompiler::{
     SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
+/// A system call by its number and by its name.
+pub type Call = (i64, &'static str);
+
 /// Families a program may ask for. All others would meet no cgroup hook (AF_PACKET, AF_VSOCK, AF_XDP, AF_ALG, ...).
-const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
+pub const FAMILIES: [i32; 3] = [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6];
 
 /// io_uring makes sockets and connections without the system calls that are filtered here. Programs fall back on ENOSYS.
 /// The kernel's keyrings: a session would have the daemon's own at hand.
-const MISSING: [i64; 7] = [
-    libc::SYS_io_uring_setup,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_add_key,
-    libc::SYS_request_key,
-    libc::SYS_keyctl,
+pub const MISSING: [Call; 7] = [
+    (libc::SYS_io_uring_setup, "io_uring_setup"),
+    (libc::SYS_io_uring_enter, "io_uring_enter"),
+    (libc::SYS_io_uring_register, "io_uring_register"),
+    (libc::SYS_add_key, "add_key"),
+    (libc::SYS_request_key, "request_key"),
+    (libc::SYS_keyctl, "keyctl"),
     // Its flags are in memory, out of a filter's sight. C libraries fall back on clone(2).
-    libc::SYS_clone3,
+    (libc::SYS_clone3, "clone3"),
 ];
 
 /// Forbidden with EPERM, as to any process without privileges.
-const FORBIDDEN: [i64; 33] = [
+pub const FORBIDDEN: [Call; 33] = [
     // The session's private mounts: an overlay or another procfs in a nested user namespace would look beneath them.
-    libc::SYS_mount,
-    libc::SYS_umount2,
-    libc::SYS_pivot_root,
-    libc::SYS_open_tree,
-    libc::SYS_move_mount,
-    libc::SYS_fsopen,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fspick,
-    libc::SYS_mount_setattr,
-    OPEN_TREE_ATTR,
-    libc::SYS_chroot,
+    (libc::SYS_mount, "mount"),
+    (libc::SYS_umount2, "umount2"),
+    (libc::SYS_pivot_root, "pivot_root"),
+    (libc::SYS_open_tree, "open_tree"),
+    (libc::SYS_move_mount, "move_mount"),
+    (libc::SYS_fsopen, "fsopen"),
+    (libc::SYS_fsconfig, "fsconfig"),
+    (libc::SYS_fsmount, "fsmount"),
+    (libc::SYS_fspick, "fspick"),
+    (libc::SYS_mount_setattr, "mount_setattr"),
+    (OPEN_TREE_ATTR, "open_tree_attr"),
+    (libc::SYS_chroot, "chroot"),
     // Opens a file whatever is mounted over it.
-    libc::SYS_open_by_handle_at,
+    (libc::SYS_open_by_handle_at, "open_by_handle_at"),
     // Out of the session's namespaces.
-    libc::SYS_setns,
+    (libc::SYS_setns, "setns"),
     // A descriptor of a process outside, by a pidfd that a Unix socket's peer gave away (SO_PEERPIDFD).
-    libc::SYS_pidfd_getfd,
+    (libc::SYS_pidfd_getfd, "pidfd_getfd"),
     // Kernel programs, and what measures other processes.
-    libc::SYS_bpf,
-    libc::SYS_perf_event_open,
+    (libc::SYS_bpf, "bpf"),
+    (libc::SYS_perf_event_open, "perf_event_open"),
     // The host's log.
-    libc::SYS_syslog,
+    (libc::SYS_syslog, "syslog"),
     // Stops the kernel in the middle of a copy: of use to exploits of it, and to little else.
-    libc::SYS_userfaultfd,
+    (libc::SYS_userfaultfd, "userfaultfd"),
     // The kernel itself. No capability allows them either; here against mistakes there.
-    libc::SYS_kexec_load,
-    libc::SYS_kexec_file_load,
-    libc::SYS_init_module,
-    libc::SYS_finit_module,
-    libc::SYS_delete_module,
-    libc::SYS_reboot,
-    libc::SYS_acct,
-    libc::SYS_swapon,
-    libc::SYS_swapoff,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_vhangup,
-    libc::SYS_settimeofday,
-    libc::SYS_clock_settime,
+    (libc::SYS_kexec_load, "kexec_load"),
+    (libc::SYS_kexec_file_load, "kexec_file_load"),
+    (libc::SYS_init_module, "init_module"),
+    (libc::SYS_finit_module, "finit_module"),
+    (libc::SYS_delete_module, "delete_module"),
+    (libc::SYS_reboot, "reboot"),
+    (libc::SYS_acct, "acct"),
+    (libc::SYS_swapon, "swapon"),
+    (libc::SYS_swapoff, "swapoff"),
+    (libc::SYS_quotactl, "quotactl"),
+    (libc::SYS_quotactl_fd, "quotactl_fd"),
+    (libc::SYS_vhangup, "vhangup"),
+    (libc::SYS_settimeofday, "settimeofday"),
+    (libc::SYS_clock_settime, "clock_settime"),
 ];
 
 /// Linux 6.15; the number is the same on all machines.
 const OPEN_TREE_ATTR: i64 = 467;
 
 /// Terminal requests forbidden with EPERM: both type into a terminal as if its user had.
-const FORBIDDEN_IOCTLS: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
+pub const FORBIDDEN_IOCTLS: [u64; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
 
 /// The compiled filter. Every part is asked about every call; the most severe answer counts (seccomp(2)).
 pub struct Filter(Vec<BpfProgram>);
@@ -121,8 +124,8 @@ impl Filter {
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
-fn all(calls: &[i64]) -> Rules {
-    calls.iter().map(|call| (*call, Vec::new())).collect()
+fn all(calls: &[Call]) -> Rules {
+    calls.iter().map(|(call, _)| (*call, Vec::new())).collect()
 }
 
 /// The kernel looks at the lower 32 bits of these arguments only, and so must the filter.

@@ -16,7 +16,6 @@ use std::{
 /// # Errors
 /// When `/proc` is not there.
 pub fn all() -> io::Result<BTreeSet<PathBuf>> {
-    // Not /proc/net, which the daemon's unit hides from it (ProcSubset=pid).
     Ok(parse(&fs::read("/proc/self/net/unix")?))
 }
 

@@ -1,7 +1,7 @@
 //! Process 1 of a session: starts the command, talks to the client, and takes the session with it.
 //!
 //! When it ends, the kernel kills every process of its PID namespace. It ends when the client goes away before the command has
-//! ended, when the shim dies, and when, after the command, the last process is gone.
+//! ended, when the shim dies, and when, after the command, the last process is gone; a service's, with the command.
 
 use std::{
     io::{Read as _, Write as _},
@@ -75,7 +75,8 @@ impl Init {
             },
         };
         // A client that is gone by now has ended its session.
-        if self.tell(&last).is_ok() {
+        let goes_on = !self.command.start().ends_with_command;
+        if self.tell(&last).is_ok() && goes_on {
             drop(self);
             reap_the_rest();
         }

@@ -1,7 +1,6 @@
 //! What the shim does while its session runs: waits for its end, and is there for the daemon, or for the one after it.
 
 use std::{
-    io,
     os::{
         fd::{AsFd as _, OwnedFd},
         unix::net::UnixStream,
@@ -22,7 +21,7 @@ use super::{
     cgroup::SessionCgroup,
     door::Door,
     message::{Demand, Reply, Service},
-    network,
+    network::{self, Place, is_in_use},
     strays::Residents,
     sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
@@ -39,6 +38,7 @@ pub struct Keeper {
     cgroup: SessionCgroup,
     door: Door,
     state: String,
+    place: Place,
     adoptions: u32,
     residents: Residents,
 }
@@ -52,7 +52,7 @@ impl Keeper {
         init: Pid,
         cgroup: SessionCgroup,
         door: Door,
-        state: String,
+        (state, place): (String, Place),
     ) -> anyhow::Result<Self> {
         Ok(Self {
             init,
@@ -60,6 +60,7 @@ impl Keeper {
             cgroup,
             door,
             state,
+            place,
             adoptions: 0,
             residents: Residents::default(),
         })
@@ -119,7 +120,7 @@ impl Keeper {
     fn answer(&mut self, daemon: &UnixStream) -> bool {
         match wire::receive::<Demand>(daemon, MESSAGE_LIMIT) {
             Ok((demand, _)) => {
-                let once = matches!(demand, Demand::EndStrays { .. });
+                let once = matches!(demand, Demand::EndStrays { .. } | Demand::NameInit);
                 self.obey(&demand, daemon).is_ok() && !once
             }
             Err(_) => false,
@@ -139,7 +140,7 @@ impl Keeper {
                 };
                 wire::send(daemon, &adopted, START_LIMIT, &[])
             }
-            Demand::Listen => match listen_again() {
+            Demand::Listen => match listen_again(self.place) {
                 Ok(opened) => {
                     let (listeners, sockets): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
                     let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
@@ -157,6 +158,10 @@ impl Keeper {
                 };
                 wire::send(daemon, &reply, MESSAGE_LIMIT, &[])
             }
+            Demand::NameInit => {
+                let pid = self.init.as_raw().cast_unsigned();
+                wire::send(daemon, &Reply::Init { pid }, MESSAGE_LIMIT, &[])
+            }
             Demand::End => match self.cgroup.end() {
                 Ok(()) => Ok(()),
                 Err(error) => wire::send(daemon, &failed(&error), MESSAGE_LIMIT, &[]),
@@ -171,20 +176,14 @@ impl Keeper {
     }
 }
 
-fn listen_again() -> anyhow::Result<Vec<(Service, OwnedFd)>> {
+fn listen_again(place: Place) -> anyhow::Result<Vec<(Service, OwnedFd)>> {
     let started = Instant::now();
     loop {
-        match network::listeners() {
+        match network::listeners(place) {
             Err(error) if is_in_use(&error) && started.elapsed() < RELEASED_WITHIN => {
                 std::thread::sleep(Duration::from_millis(10));
             }
             opened => return opened,
         }
     }
-}
-
-fn is_in_use(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }

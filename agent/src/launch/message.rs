@@ -10,7 +10,11 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::{sandbox::Rules, sys::Limit};
+use super::{
+    network::{Network, Place},
+    sandbox::Rules,
+    sys::Limit,
+};
 
 /// The version of the messages; client and daemon must be of the same.
 pub const VERSION: u32 = 2;
@@ -179,6 +183,9 @@ pub struct Prepare {
     pub runtime_dir: Octets,
     /// What the session sees.
     pub sandbox: Rules,
+    /// The network it is in.
+    #[serde(default)]
+    pub network: Network,
 }
 
 /// Daemon to shim, second. With it: the client's socket, stdin, stdout, stderr, and the terminal if any.
@@ -207,6 +214,10 @@ pub struct Start {
     pub ignored: Vec<i32>,
     /// Set when a terminal comes along.
     pub terminal: Option<TerminalUse>,
+    /// Whether the session ends with its command. It is a service's then, which systemd has stopped or starts anew; else what the command
+    /// left running goes on.
+    #[serde(default)]
+    pub ends_with_command: bool,
     /// What the daemon wants to know when it is started anew. Nobody else reads it.
     pub state: String,
 }
@@ -229,6 +240,8 @@ pub enum Demand {
         /// Whether another job begins.
         settle: bool,
     },
+    /// Say which process is the session's init. On a connection of its own, which ends with the answer, [`Reply::Init`].
+    NameInit,
 }
 
 /// A directory by name and by what it is, because the name is looked up again in another mount namespace.
@@ -262,6 +275,9 @@ pub enum Reply {
         cgroup_id: u64,
         /// What the listeners serve.
         listeners: Vec<Service>,
+        /// Where they are.
+        #[serde(default)]
+        place: Place,
     },
     /// The init runs; what follows is between it and the client.
     Launched,
@@ -279,6 +295,11 @@ pub enum Reply {
     },
     /// What a job has left running is killed.
     StraysEnded,
+    /// The session's init: its number is its own for as long as the shim lives.
+    Init {
+        /// On the host.
+        pid: u32,
+    },
     /// What was to go is gone.
     Cleared,
     /// It did not work.

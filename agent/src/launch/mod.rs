@@ -23,17 +23,17 @@ mod confine;
 mod controllers;
 mod credentials;
 mod door;
-mod environment;
-mod filter;
+pub(crate) mod environment;
+pub(crate) mod filter;
 mod host_sockets;
 mod init;
-mod keep;
+pub(crate) mod keep;
 mod keeper;
 pub mod launcher;
 mod limits;
 mod listener;
-mod message;
-mod mountinfo;
+pub(crate) mod message;
+pub(crate) mod mountinfo;
 mod mounts;
 mod network;
 mod piped;
@@ -41,31 +41,32 @@ mod private;
 mod remove;
 mod request;
 mod running;
-mod sandbox;
+pub(crate) mod sandbox;
 pub mod shim;
 mod spawn;
 mod stdio;
 mod strays;
 pub(crate) mod sys;
 mod terminal;
-mod trust;
+pub(crate) mod trust;
 mod wire;
 
 use std::path::PathBuf;
 
-pub use adopt::{Found, end_strays, find};
+pub use adopt::{Found, end_strays, find, init_of};
 pub use cgroup::{end_leftovers, kill_sessions, sessions};
 pub use controllers::enable as enable_controllers;
 pub use door::close_doors;
 pub use listener::{RunListener, TurnedAway};
+pub use network::{Network, Place};
 pub use request::RunRequest;
 pub use running::{Listeners, Prepared, Running};
 pub use sandbox::{Limits, Sandbox};
 pub use spawn::{LAUNCHER_SOCKET, Launcher, TEMPORARY_SOCKET, clear, sweep};
 
-/// Port of the proxy's listeners in every session.
+/// Port of the proxy's listeners in every session with a network of its own.
 pub const PROXY_PORT: u16 = 15001;
-/// Port of the resolver's listeners in every session.
+/// Port of the resolver's listeners in every session with a network of its own.
 pub const DNS_PORT: u16 = 53;
 
 /// What all sessions of this host share.
@@ -81,6 +82,8 @@ pub struct Site {
     pub runtime_dir: PathBuf,
     /// The Google project SDKs are told by environment, unless the caller names one.
     pub project: Option<String>,
+    /// Whether sessions are served containers.
+    pub containers: bool,
     /// What sessions see of the host and may take of it.
     pub sandbox: Sandbox,
 }

@@ -15,13 +15,18 @@ use zeroize::Zeroizing;
 use super::{
     Prepared, Site, environment, limits,
     message::{self, Event, Octets, Request, Start, TerminalUse},
-    mountinfo, running,
+    mountinfo,
+    network::Network,
+    running,
     sandbox::{Identity, Job},
     stdio::Stdio,
     sys::{self, Limit},
     wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
 };
-use crate::session::{SessionId, User};
+use crate::{
+    containers,
+    session::{SessionId, User},
+};
 
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -181,24 +186,31 @@ impl RunRequest {
         self,
         id: &SessionId,
         site: &Site,
+        network: Network,
     ) -> Result<Prepared, (Box<Self>, anyhow::Error)> {
-        match self.try_prepare(id, site).await {
+        match self.try_prepare(id, site, network).await {
             Ok(made) => {
-                let start = self.wish.start(id, &self.user, site);
+                let mut start = self.wish.start(id, &self.user, site);
+                start.0.ends_with_command = self.service.is_some();
                 Ok(made.into_prepared(self.stream, start))
             }
             Err(error) => Err((Box::new(self), error)),
         }
     }
 
-    async fn try_prepare(&self, id: &SessionId, site: &Site) -> anyhow::Result<running::Made> {
+    async fn try_prepare(
+        &self,
+        id: &SessionId,
+        site: &Site,
+        network: Network,
+    ) -> anyhow::Result<running::Made> {
         anyhow::ensure!(
             !in_a_session(self.pid, &site.agents_cgroup)?,
             "this is already a session, and sessions do not nest: run the command directly"
         );
         let cgroup = site.agents_cgroup.join(id.as_str());
         let rules = site.sandbox.rules(&cgroup, self.wish.job(&self.user))?;
-        running::Made::make(id, site, rules).await
+        running::Made::make(id, site, rules, network).await
     }
 }
 
@@ -235,13 +247,19 @@ impl Wish {
         site: &Site,
     ) -> (Start, [OwnedFd; 3], Option<OwnedFd>) {
         let bundle = site.runtime_dir.join(super::trust::BUNDLE_NAME);
-        let environment = environment::for_session(
+        let mut environment = environment::for_session(
             self.environment,
             user.uid,
             id.as_str(),
             &bundle,
             site.project.as_deref(),
         );
+        if site.containers {
+            environment.push(environment::entry(
+                "DOCKER_HOST",
+                containers::ADDRESS.as_bytes(),
+            ));
+        }
         let start = Start {
             session: id.to_string(),
             uid: user.uid,
@@ -254,6 +272,7 @@ impl Wish {
             limits: self.limits,
             ignored: self.ignored,
             terminal: self.terminal,
+            ends_with_command: false,
             state: String::new(),
         };
         (start, self.stdio.standard, self.stdio.terminal)

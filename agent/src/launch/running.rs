@@ -2,7 +2,7 @@
 
 use std::{
     fmt, io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::PathBuf,
     time::Duration,
 };
@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     Site,
     message::{self, Demand, Errand, Octets, Prepare, Reply, Service, Start},
+    network::{Network, Place},
     request,
     sandbox::Rules,
     spawn,
@@ -29,14 +30,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ENDED_WITHIN: Duration = Duration::from_secs(15);
 const NO_SHIM: &str = "the session's shim failed";
 
-/// The sockets inside a session's network namespace.
+/// The sockets of a session's [`Place`].
 #[derive(Debug, Default)]
 pub struct Listeners {
-    /// For redirected connections: 127.0.0.1 and, where the kernel has IPv6, ::1, port [`super::PROXY_PORT`].
+    /// For redirected connections.
     pub proxy: Vec<TcpListener>,
-    /// For name lookups over TCP, port [`super::DNS_PORT`].
+    /// For name lookups over TCP.
     pub dns_tcp: Vec<TcpListener>,
-    /// For name lookups over UDP, port [`super::DNS_PORT`].
+    /// For name lookups over UDP.
     pub dns_udp: Vec<UdpSocket>,
 }
 
@@ -45,6 +46,7 @@ pub struct Listeners {
 pub(super) struct Made {
     shim: Shim,
     cgroup_id: u64,
+    place: Place,
     listeners: Listeners,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct Shim {
 pub struct Prepared {
     /// The id of the session's cgroup: what the BPF programs know it by.
     pub cgroup_id: u64,
+    /// Where its sockets are.
+    pub place: Place,
     /// Its sockets. To be taken out and served before the command starts.
     pub listeners: Listeners,
     made: Made,
@@ -74,7 +78,12 @@ pub struct Prepared {
 pub struct Running(pub(super) Shim);
 
 impl Made {
-    pub(super) async fn make(id: &SessionId, site: &Site, sandbox: Rules) -> anyhow::Result<Self> {
+    pub(super) async fn make(
+        id: &SessionId,
+        site: &Site,
+        sandbox: Rules,
+        network: Network,
+    ) -> anyhow::Result<Self> {
         let shim = Shim {
             socket: spawn::shim(&site.launcher).await?,
             cgroup: site.agents_cgroup.join(id.as_str()),
@@ -87,6 +96,7 @@ impl Made {
             ca_bundle: Octets::from(site.ca_bundle.as_path()),
             runtime_dir: Octets::from(site.runtime_dir.as_path()),
             sandbox,
+            network,
         }));
         nonblocking::send(&shim.socket, &order, MESSAGE_LIMIT, &[], PATIENCE)
             .await
@@ -95,14 +105,20 @@ impl Made {
         let Reply::Ready {
             cgroup_id,
             listeners,
+            place,
         } = reply
         else {
             anyhow::bail!("the session's shim is ahead of its orders");
         };
+        anyhow::ensure!(
+            place.network == network,
+            "the launcher is of an older version, which knows no sessions in the host's network: restart it (systemctl restart holdpoint-launcher)"
+        );
         let listeners = Listeners::adopt(listeners, fds)?;
         Ok(Self {
             shim,
             cgroup_id,
+            place,
             listeners,
         })
     }
@@ -114,6 +130,7 @@ impl Made {
     ) -> Prepared {
         Prepared {
             cgroup_id: self.cgroup_id,
+            place: self.place,
             listeners: std::mem::take(&mut self.listeners),
             made: self,
             client,
@@ -180,6 +197,12 @@ impl Listeners {
             }
         }
         Ok(listeners)
+    }
+
+    /// All of them.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let tcp = self.proxy.iter().chain(&self.dns_tcp).map(|it| it.as_fd());
+        tcp.chain(self.dns_udp.iter().map(|it| it.as_fd()))
     }
 }
 

@@ -31,8 +31,10 @@ use super::{
     door::{self, Door},
     init::Init,
     keeper::Keeper,
-    message::{self, Errand, Octets, Prepare, Reply, Start},
-    mounts, network, private, sys,
+    message::{self, Errand, Prepare, Reply, Start},
+    mounts,
+    network::{self, Network, Place},
+    private, sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
 
@@ -128,8 +130,8 @@ fn make_session(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<Part> {
     // Cgroups, and what the session leaves in /tmp, are to be seen here only.
     setns(host, CloneFlags::CLONE_NEWNS).context("cannot return to the host's mounts")?;
     match launched? {
-        Some((Forked::Shim(init), state)) => {
-            let keeper = Keeper::new(init, cgroup, door, state)?;
+        Some((Forked::Shim(init), kept)) => {
+            let keeper = Keeper::new(init, cgroup, door, kept)?;
             door::hasten(daemon)?;
             // A daemon that is gone meanwhile: the next one adopts the session.
             let _ = wire::send(daemon, &Reply::Launched, MESSAGE_LIMIT, &[]);
@@ -139,46 +141,46 @@ fn make_session(daemon: &UnixStream, order: &Prepare) -> anyhow::Result<Part> {
     }
 }
 
-/// None when nothing is to be started after all; with it, what the daemon wants to be kept.
+/// None when nothing is to be started after all; with it, what the daemon wants to be kept, and where the listeners are.
 fn launch(
     daemon: &UnixStream,
     order: &Prepare,
     cgroup: &SessionCgroup,
-) -> anyhow::Result<Option<(Forked, String)>> {
-    prepare(daemon, order, cgroup)?;
+) -> anyhow::Result<Option<(Forked, (String, Place))>> {
+    let place = prepare(daemon, order, cgroup)?;
     let (start, fds) = match wire::receive::<Start>(daemon, START_LIMIT) {
         Err(WireError::Closed) => return Ok(None),
         received => received?,
     };
     let state = start.state.clone();
-    let forked = fork(start, order.sandbox.sockets.clone(), fds, cgroup)?;
-    Ok(Some((forked, state)))
+    let forked = fork(start, order, fds, cgroup)?;
+    Ok(Some((forked, (state, place))))
 }
 
-fn prepare(daemon: &UnixStream, order: &Prepare, cgroup: &SessionCgroup) -> anyhow::Result<()> {
+fn prepare(daemon: &UnixStream, order: &Prepare, cgroup: &SessionCgroup) -> anyhow::Result<Place> {
     setsid().context("cannot leave the launcher's session")?;
     // Shared memory and message queues of processes outside stay outside; a name of the host's own stays what it is.
-    unshare(
-        CloneFlags::CLONE_NEWNET
-            | CloneFlags::CLONE_NEWNS
-            | CloneFlags::CLONE_NEWIPC
-            | CloneFlags::CLONE_NEWUTS,
-    )
-    .context("cannot make the session's namespaces")?;
+    let mut own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if order.network == Network::Own {
+        own |= CloneFlags::CLONE_NEWNET;
+    }
+    unshare(own).context("cannot make the session's namespaces")?;
     mounts::isolate(
         &order.runtime_dir.to_path(),
         &order.ca_bundle.to_path(),
         &order.sandbox,
     )?;
-    network::loopback()?;
-    let (listeners, sockets): (Vec<_>, Vec<_>) = network::listeners()?.into_iter().unzip();
+    let (place, opened) = network::open(order.network)?;
+    let (listeners, sockets): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
     let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
     let cgroup_id = cgroup.id();
     let ready = Reply::Ready {
         cgroup_id,
         listeners,
+        place,
     };
-    Ok(wire::send(daemon, &ready, MESSAGE_LIMIT, &fds)?)
+    wire::send(daemon, &ready, MESSAGE_LIMIT, &fds)?;
+    Ok(place)
 }
 
 /// Where the fork returned.
@@ -191,7 +193,7 @@ enum Forked {
 
 fn fork(
     start: Start,
-    sockets: Vec<Octets>,
+    order: &Prepare,
     fds: Vec<OwnedFd>,
     cgroup: &SessionCgroup,
 ) -> anyhow::Result<Forked> {
@@ -203,7 +205,7 @@ fn fork(
     };
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let init = Init {
-        command: Command::new(start, sockets, [stdin, stdout, stderr])?,
+        command: Command::new(start, order, [stdin, stdout, stderr])?,
         client: client.into(),
         terminal: fds.next(),
         shim: reader,

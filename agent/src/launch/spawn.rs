@@ -25,6 +25,8 @@ pub const LAUNCHER_SOCKET: &str = "launcher.sock";
 /// The name of the socket of one that a daemon has started. Another one, because what listens there may be on its way out.
 pub const TEMPORARY_SOCKET: &str = "launcher-temporary.sock";
 
+/// Before another launcher is started in the place of one that has ended.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How long a temporary launcher with nothing left to do may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the shim may take to clear a cgroup: the processes in it have 10 s.
@@ -34,6 +36,7 @@ const CLEARED_WITHIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Launcher {
     socket: PathBuf,
+    agents_cgroup: PathBuf,
     temporary: Option<Temporary>,
 }
 
@@ -62,6 +65,7 @@ impl Launcher {
             Ok(_) => {
                 return Ok(Self {
                     socket,
+                    agents_cgroup: agents_cgroup.to_owned(),
                     temporary: None,
                 });
             }
@@ -100,6 +104,7 @@ impl Launcher {
         let alive = process.stdout.take();
         Ok(Self {
             socket,
+            agents_cgroup: agents_cgroup.to_owned(),
             temporary: Some(Temporary { process, alive }),
         })
     }
@@ -114,6 +119,26 @@ impl Launcher {
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.temporary.is_some()
+    }
+
+    /// Returns when one of the daemon's own has ended before its time. Cancel-safe.
+    pub async fn ended(&mut self) {
+        let Some(temporary) = &mut self.temporary else {
+            return std::future::pending().await;
+        };
+        let ended = temporary.process.wait().await;
+        tracing::warn!(?ended, "the launcher was ended by somebody else");
+        // Whoever kills each is not helped by haste.
+        tokio::time::sleep(PAUSE).await;
+    }
+
+    /// Starts another one in the place of one that has ended. Sessions go on meanwhile.
+    pub fn revive(&mut self) {
+        match Self::start(self.socket.clone(), &self.agents_cgroup) {
+            Ok(started) => *self = started,
+            // `ended` returns at once, for the next try.
+            Err(error) => tracing::error!("no session can be started: {error:#}"),
+        }
     }
 
     /// Ends it if it is this daemon's own and no session is left.

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use super::{keep, mounts, sandbox::Rules};
 
 /// Where distributions keep the CA certificates everything trusts that no variable tells otherwise.
-const SYSTEM_BUNDLES: [&str; 5] = [
+pub const SYSTEM_BUNDLES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/cert.pem",
@@ -22,7 +22,7 @@ const SYSTEM_BUNDLES: [&str; 5] = [
 ];
 
 /// Where distributions keep them for Java.
-const SYSTEM_TRUSTSTORES: [&str; 3] = [
+pub const SYSTEM_TRUSTSTORES: [&str; 3] = [
     "/etc/ssl/certs/java/cacerts",
     "/etc/pki/java/cacerts",
     "/etc/pki/ca-trust/extracted/java/cacerts",
@@ -44,7 +44,8 @@ const LIMIT: u64 = 16 << 20;
 
 /// The name of the CA bundle below the runtime directory, inside a session.
 pub const BUNDLE_NAME: &str = "ca-bundle.pem";
-const TRUSTSTORE_NAME: &str = "truststore.jks";
+/// The name of the truststore beside it.
+pub const TRUSTSTORE_NAME: &str = "truststore.jks";
 
 /// What a session trusts, and the host's files it takes the place of.
 pub struct Trust {

@@ -3,14 +3,15 @@
 use std::{collections::BTreeSet, fmt, net::SocketAddr, sync::Arc};
 
 use holdpoint_core::{approval::Answer, digest::Digest};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    parts::{DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process},
+    parts::{DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process, VoteRecord},
     text::{Text, Texts},
 };
 use crate::{
-    approvals::ApprovalId,
+    approvals::{ApprovalId, GrantId, GrantRecord},
     config::Mode,
     refusals::Refused,
     session::{SessionId, User, random_id},
@@ -166,6 +167,21 @@ pub enum Event {
         /// How often.
         count: u64,
     },
+    /// A container was made for a session. It starts in the session's cgroup and network, as its user.
+    ContainerCreated {
+        /// The session.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The engine's name for it.
+        container: Text,
+        /// The image it was made of.
+        image: Text,
+        /// What it shall run, as far as that is not the image's.
+        command: Texts,
+        /// What of the session it shows.
+        mounts: Texts,
+    },
     /// A request that could not be read as an operation was refused.
     RequestRefused {
         /// The session.
@@ -176,6 +192,21 @@ pub enum Event {
         request: Text,
         /// Why.
         reason: Text,
+    },
+    /// Holdpoint itself read something at Google, for an operation that is about to be decided or asked about.
+    LookUp {
+        /// The session whose operation it was for.
+        session: SessionId,
+        /// The connection's number.
+        connection: u64,
+        /// The method that reads.
+        action: Text,
+        /// What was read.
+        resource: Text,
+        /// The HTTP status of the answer, if there was one.
+        status: Option<u16>,
+        /// Why it could not be read.
+        problem: Option<Text>,
     },
     /// An operation is asked for, and this was decided about it.
     Intent {
@@ -200,6 +231,9 @@ pub enum Event {
         groups: BTreeSet<String>,
         /// Whether the approval had been asked for before, by an operation with the same content.
         joined: bool,
+        /// Where it had not: the SHA-256 of all that is asked, which lies in a file while it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kept: Option<Digest>,
     },
     /// A person answered.
     ApprovalDecided {
@@ -207,14 +241,19 @@ pub enum Event {
         session: SessionId,
         /// The approval.
         approval: ApprovalId,
-        /// The person.
-        reviewer: Text,
-        /// The person's user id.
-        uid: u32,
-        /// The answer.
-        verdict: Answer,
-        /// What the person wrote.
-        comment: Option<Text>,
+        /// Who, and what.
+        #[serde(flatten)]
+        vote: VoteRecord,
+    },
+    /// A person approved alone what others would have had to approve, too.
+    BreakGlass {
+        /// The session that asked first.
+        session: SessionId,
+        /// The approval.
+        approval: ApprovalId,
+        /// Who, and why.
+        #[serde(flatten)]
+        vote: VoteRecord,
     },
     /// A person's answer was not accepted.
     ApprovalRefused {
@@ -263,6 +302,42 @@ pub enum Event {
         /// Why.
         reason: Text,
     },
+    /// A reviewer let a principal do more of the same for a while.
+    GrantMade {
+        /// The session that asked first.
+        session: SessionId,
+        /// The grant.
+        made: GrantRecord,
+    },
+    /// A grant let an operation through.
+    GrantUsed {
+        /// The session of the operation.
+        session: SessionId,
+        /// The grant.
+        grant: GrantId,
+        /// The operation.
+        operation: OperationId,
+    },
+    /// A grant is over.
+    GrantEnded {
+        /// The session that asked first.
+        session: SessionId,
+        /// The grant.
+        grant: GrantId,
+        /// The person who revoked it.
+        by: Option<Text>,
+        /// Why.
+        reason: Text,
+    },
+    /// A person has shown a token that says who they are, for the reviewer groups that ask for one.
+    ReviewerLogin {
+        /// The user who may answer as that person.
+        user: User,
+        /// The person.
+        principal: PrincipalRecord,
+        /// When that ends.
+        until: Timestamp,
+    },
     /// How an operation ended.
     Outcome {
         /// The session.
@@ -301,6 +376,7 @@ impl Event {
             | Self::DaemonStopped { .. }
             | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
+            | Self::ReviewerLogin { .. }
             | Self::ControlRefused { .. } => None,
             Self::Refused { refused, .. } => refused.session.as_ref(),
             Self::RefusedMore { session, .. } => session.as_ref(),
@@ -310,7 +386,9 @@ impl Event {
             | Self::Connection { session, .. }
             | Self::ConnectionCut { session, .. }
             | Self::ConnectionRefused { session, .. }
+            | Self::ContainerCreated { session, .. }
             | Self::RequestRefused { session, .. }
+            | Self::LookUp { session, .. }
             | Self::Intent { session, .. }
             | Self::Hold { session, .. }
             | Self::ApprovalDecided { session, .. }
@@ -319,6 +397,10 @@ impl Event {
             | Self::ApprovalExpired { session, .. }
             | Self::ApprovalLapsed { session, .. }
             | Self::ApprovalWithdrawn { session, .. }
+            | Self::BreakGlass { session, .. }
+            | Self::GrantMade { session, .. }
+            | Self::GrantUsed { session, .. }
+            | Self::GrantEnded { session, .. }
             | Self::Outcome { session, .. } => Some(session),
         }
     }

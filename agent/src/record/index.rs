@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 
+use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,8 @@ pub(super) struct Index {
     order: Vec<SessionId>,
     /// Operations without an outcome, and what has become of them as far as is known.
     unfinished: HashMap<OperationId, (SessionId, OutcomeResult)>,
+    /// Holds and grants that are not over, by name, and the numbers of the events that say what they are.
+    standing: HashMap<String, Vec<u64>>,
 }
 
 struct Entry {
@@ -70,6 +73,7 @@ impl Index {
     pub(super) fn add(&mut self, stored: &StoredEvent) {
         self.open(stored);
         self.follow(&stored.event);
+        self.keep_standing(stored);
         let entry = stored
             .event
             .session()
@@ -139,7 +143,7 @@ impl Index {
                 self.unfinished
                     .insert(operation.id.clone(), (session.clone(), result));
             }
-            Event::ApprovalUsed { operation, .. } => {
+            Event::ApprovalUsed { operation, .. } | Event::GrantUsed { operation, .. } => {
                 if let Some((_, result)) = self.unfinished.get_mut(operation) {
                     *result = OutcomeResult::Unknown;
                 }
@@ -147,6 +151,47 @@ impl Index {
             Event::Outcome { operation, .. } => drop(self.unfinished.remove(operation)),
             _ => {}
         }
+    }
+
+    /// Keeps up with what is open.
+    fn keep_standing(&mut self, stored: &StoredEvent) {
+        match &stored.event {
+            Event::Hold {
+                approval,
+                joined: false,
+                ..
+            } => {
+                let seqs = vec![stored.seq];
+                self.standing.insert(approval.to_string(), seqs);
+            }
+            Event::ApprovalDecided { approval, vote, .. }
+            | Event::BreakGlass { approval, vote, .. } => match vote.verdict {
+                Answer::Approve => {
+                    if let Some(seqs) = self.standing.get_mut(approval.as_str()) {
+                        seqs.push(stored.seq);
+                    }
+                }
+                Answer::Deny => drop(self.standing.remove(approval.as_str())),
+            },
+            Event::ApprovalUsed { approval, .. }
+            | Event::ApprovalExpired { approval, .. }
+            | Event::ApprovalLapsed { approval, .. }
+            | Event::ApprovalWithdrawn { approval, .. } => {
+                self.standing.remove(approval.as_str());
+            }
+            Event::GrantMade { made, .. } => {
+                self.standing.insert(made.id.to_string(), vec![stored.seq]);
+            }
+            Event::GrantEnded { grant, .. } => drop(self.standing.remove(grant.as_str())),
+            _ => {}
+        }
+    }
+
+    /// The numbers of the events that say what is open, in order.
+    pub(super) fn standing(&self) -> Vec<u64> {
+        let mut seqs: Vec<_> = self.standing.values().flatten().copied().collect();
+        seqs.sort_unstable();
+        seqs
     }
 
     /// The operations whose outcome is missing, as one would have to record it.
@@ -190,6 +235,15 @@ impl Index {
         };
         let start = entry.events.partition_point(|seq| *seq <= after);
         entry.events[start..].iter().take(limit).copied().collect()
+    }
+
+    /// The numbers of this session's last events, `limit` at most, oldest first.
+    pub(super) fn last_events_of(&self, id: &SessionId, limit: usize) -> Vec<u64> {
+        let Some(entry) = self.by_session.get(id) else {
+            return Vec::new();
+        };
+        let start = entry.events.len().saturating_sub(limit);
+        entry.events[start..].to_vec()
     }
 }
 

@@ -1,15 +1,21 @@
 //! What events are made of: identities, processes, operations and decisions, cut to size.
 
+use std::collections::BTreeSet;
+
 use holdpoint_core::{
+    approval::{Answer, Vote},
     digest::Digest,
     identity::Principal,
     operation::Operation,
     policy::{Decision, PolicyRef},
+    target::Target,
 };
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
     event::OperationId,
+    seen::Seen,
     text::{Pairs, Text, Texts},
 };
 
@@ -44,11 +50,11 @@ pub struct Process {
     pub pid: u32,
     /// The file it executes.
     pub executable: Option<Text>,
-    /// Its command line.
+    /// Its command line; of one that was gone already, the name of its thread.
     pub arguments: Texts,
 }
 
-/// An operation, without its content.
+/// An operation. Of its content, what policy can ask about and what is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
     /// Its name.
@@ -69,6 +75,52 @@ pub struct OperationRecord {
     pub query: Pairs,
     /// The digest of the whole canonical operation.
     pub digest: Digest,
+    /// What it is about, where policy asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetRecord>,
+    /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Box<Seen>>,
+}
+
+/// What was known of an operation's target when it was decided about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetRecord {
+    /// It was read.
+    Known {
+        /// Whether there is such a thing.
+        exists: bool,
+        /// Its labels, as `key=value`.
+        labels: Texts,
+        /// Its tags.
+        tags: Texts,
+        /// Whether something protects it from being deleted.
+        deletion_protection: bool,
+        /// When it was created.
+        created: Option<Timestamp>,
+    },
+    /// It could not be read.
+    Unknown {
+        /// Why.
+        why: Text,
+    },
+}
+
+impl TargetRecord {
+    fn new(target: &Target) -> Option<Self> {
+        Some(match target {
+            Target::NotLookedUp => return None,
+            Target::Known(known) => Self::Known {
+                exists: known.exists,
+                labels: known.label_pairs().collect(),
+                tags: known.tags.iter().collect(),
+                deletion_protection: known.deletion_protection,
+                created: known.created,
+            },
+            Target::Unknown(why) => Self::Unknown { why: why.into() },
+        })
+    }
 }
 
 impl OperationRecord {
@@ -85,6 +137,8 @@ impl OperationRecord {
             path: (&operation.path).into(),
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
+            target: TargetRecord::new(&operation.target),
+            seen: Some(Box::new(Seen::of(operation))),
         }
     }
 }
@@ -164,6 +218,42 @@ impl From<&Decision> for DecisionRecord {
                 .collect(),
             reason: reason.map(Text::from),
             observed: false,
+        }
+    }
+}
+
+/// A person's answer: enough to count it again after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VoteRecord {
+    /// The person.
+    pub reviewer: Text,
+    /// The person's user id.
+    pub uid: u32,
+    /// The reviewer groups the person was in.
+    #[serde(default)]
+    pub groups: BTreeSet<String>,
+    /// What else the person is called.
+    #[serde(default)]
+    pub names: BTreeSet<String>,
+    /// The answer.
+    pub verdict: Answer,
+    /// What the person wrote.
+    pub comment: Option<Text>,
+    /// When it was given.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+}
+
+impl From<&Vote> for VoteRecord {
+    fn from(vote: &Vote) -> Self {
+        Self {
+            reviewer: Text::short(&vote.reviewer.name),
+            uid: vote.reviewer.uid,
+            groups: vote.reviewer.groups.clone(),
+            names: vote.reviewer.names.clone(),
+            verdict: vote.answer,
+            comment: vote.comment.as_ref().map(Text::from),
+            at: Some(vote.at),
         }
     }
 }

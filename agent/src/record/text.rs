@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use holdpoint_core::secrets::{MASKED, names_a_secret};
 use serde::{Deserialize, Serialize};
 
 /// Bytes a [`Text`] takes in JSON at most, quotes not counted.
@@ -12,8 +13,6 @@ const LIST_LIMIT: usize = 8192;
 const LIST_ITEMS: usize = 256;
 /// What stands where something was left out.
 const MARKER: &str = "…[cut]";
-/// What stands for the value of a parameter that looks like a secret.
-pub(crate) const MASKED: &str = "[masked]";
 
 /// Text of at most 2048 bytes as JSON spells it; what was longer ends in `…[cut]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -31,6 +30,12 @@ impl Text {
     #[must_use]
     pub fn short(text: &str) -> Self {
         Self::within(text, 256)
+    }
+
+    /// Whether something was left out.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.0.ends_with(MARKER)
     }
 
     fn within(text: &str, limit: usize) -> Self {
@@ -72,6 +77,12 @@ impl Texts {
     pub fn as_slice(&self) -> &[Text] {
         &self.0
     }
+
+    /// Whether all items are there, whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.0.iter().any(Text::is_cut)
+    }
 }
 
 impl<T: Into<Text>> FromIterator<T> for Texts {
@@ -102,6 +113,13 @@ impl Pairs {
         &self.0
     }
 
+    /// Whether all pairs are there, whole.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let cut = |(name, value): &(Text, Text)| name.is_cut() || value.is_cut();
+        !self.0.iter().any(cut)
+    }
+
     /// Those of a query, with the values masked that look like secrets by their names.
     pub fn of_query<'a>(query: impl IntoIterator<Item = &'a (String, String)>) -> Self {
         query
@@ -130,37 +148,6 @@ impl<N: Into<Text>, V: Into<Text>> FromIterator<(N, V)> for Pairs {
 /// `value`, or what stands for it where `name` says that it is a secret.
 pub(crate) fn shown_value<'a>(name: &str, value: &'a str) -> &'a str {
     if names_a_secret(name) { MASKED } else { value }
-}
-
-/// Whether a query parameter or a header of this name carries something that lets its holder do things: tokens,
-/// keys, signatures, resumable upload ids.
-pub(crate) fn names_a_secret(name: &str) -> bool {
-    const PARTS: [&str; 9] = [
-        "token",
-        "secret",
-        "password",
-        "passwd",
-        "signature",
-        "credential",
-        "authorization",
-        "cookie",
-        "assertion",
-    ];
-    const WHOLE: [&str; 8] = [
-        "key",
-        "api_key",
-        "apikey",
-        "x-goog-api-key",
-        "x-goog-encryption-key",
-        "x-goog-copy-source-encryption-key",
-        "upload_id",
-        "code",
-    ];
-    // Page tokens name a place in a list, and reviewers of a listing want to see them go by.
-    const HARMLESS: [&str; 2] = ["pagetoken", "page_token"];
-    let name = name.to_ascii_lowercase();
-    !HARMLESS.contains(&name.as_str())
-        && (WHOLE.contains(&name.as_str()) || PARTS.iter().any(|part| name.contains(part)))
 }
 
 /// How much of a list's allowance is used.

@@ -70,12 +70,22 @@ impl FetchError {
         let uri = format!("{scheme}://{authority}{}", uri.path());
         Self { uri, cause }
     }
+
+    /// What is to be fetched has no URI.
+    pub(super) fn unfit(host: &str, error: &http::Error) -> Self {
+        Self {
+            uri: format!("https://{host}"),
+            cause: FetchCause::Unfit(error.to_string()),
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchCause {
     #[error(transparent)]
     Send(#[from] SendError),
+    #[error("it cannot be asked for: {0}")]
+    Unfit(String),
     #[error("the answer is longer than {0} bytes")]
     Long(usize),
     #[error("the answer broke off: {0}")]

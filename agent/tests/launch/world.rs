@@ -12,7 +12,7 @@ use std::{
 
 use holdpoint::{
     launch::{
-        Launcher, Limits, Listeners, RunListener, RunRequest, Running, Sandbox, Site,
+        Launcher, Limits, Listeners, Network, RunListener, RunRequest, Running, Sandbox, Site,
         enable_controllers, end_leftovers, find,
         launcher::{self, Term},
     },
@@ -231,6 +231,7 @@ pub fn daemon(dir: &Path) -> ExitCode {
             launcher: launcher.socket().to_owned(),
             runtime_dir,
             project: Some("test-project".into()),
+            containers: false,
             sandbox: Sandbox {
                 shared: vec![dir.join("shared")],
                 sockets: vec![dir.join("allowed.sock")],
@@ -244,8 +245,10 @@ pub fn daemon(dir: &Path) -> ExitCode {
         let listener = RunListener::bind(&dir.join("run/run.sock")).expect("listens");
         for found in find(site).await.expect("looks for sessions") {
             assert_eq!(found.state, STATE);
-            let listeners = found.listen().await.expect("listeners");
-            tokio::spawn(live(listeners, found.into_running()));
+            // It may be on its way out.
+            if let Ok(listeners) = found.listen().await {
+                tokio::spawn(live(listeners, found.into_running()));
+            }
         }
         println!("ready");
         loop {
@@ -272,7 +275,10 @@ async fn session(request: RunRequest, site: &Site) {
     {
         return request.refuse("the token is not valid").await;
     }
-    let mut prepared = match request.prepare(&SessionId::random(), site).await {
+    let mut prepared = match request
+        .prepare(&SessionId::random(), site, Network::Own)
+        .await
+    {
         Ok(prepared) => prepared,
         Err((request, error)) => return request.refuse(&format!("{error:#}")).await,
     };

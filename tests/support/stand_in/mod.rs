@@ -9,6 +9,7 @@ mod journal;
 mod metadata;
 mod oauth;
 mod objects;
+mod script;
 mod server;
 mod small;
 mod sqladmin;
@@ -31,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 pub use authority::Authority;
 pub use call::{Answer, Call, form};
 pub use journal::{Arrival, Journal, now};
+pub use script::Script;
 pub use server::{Service, serve_plain, serve_tls};
 
 /// The project that everything lies in.
@@ -58,6 +60,7 @@ pub struct StandIn {
     token: String,
     authority: Arc<Authority>,
     journal: Journal,
+    script: Script,
     _runtime: Runtime,
 }
 
@@ -103,7 +106,8 @@ impl StandIn {
         std::fs::write(dir.join("address"), address.to_string())?;
         std::fs::write(dir.join("metadata-address"), metadata.to_string())?;
 
-        let service = Arc::new(Google::new(oauth));
+        let script = Script::default();
+        let service = Arc::new(Google::new(oauth, script.clone()));
         runtime.spawn(serve_tls(google, tls, journal.clone(), service));
         let service = Arc::new(metadata::MetadataServer::new(&token));
         runtime.spawn(serve_plain(plain, service));
@@ -115,6 +119,7 @@ impl StandIn {
             token,
             authority,
             journal,
+            script,
             _runtime: runtime,
         })
     }
@@ -131,6 +136,12 @@ impl StandIn {
         &self.journal
     }
 
+    /// What it is told to answer instead of what it would.
+    #[must_use]
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+
     /// The authority behind [`Self::ca_file`].
     #[must_use]
     pub fn authority(&self) -> &Authority {
@@ -145,6 +156,7 @@ async fn bind() -> anyhow::Result<TcpListener> {
 
 /// All of Google behind one listener.
 struct Google {
+    script: Script,
     oauth: oauth::TokenEndpoint,
     bearer: String,
     sql: sqladmin::SqlAdmin,
@@ -153,8 +165,9 @@ struct Google {
 }
 
 impl Google {
-    fn new(oauth: oauth::TokenEndpoint) -> Self {
+    fn new(oauth: oauth::TokenEndpoint, script: Script) -> Self {
         Self {
+            script,
             bearer: format!("Bearer {}", oauth.token()),
             oauth,
             sql: sqladmin::SqlAdmin::default(),
@@ -188,6 +201,8 @@ impl Service for Google {
                 "Request had invalid authentication credentials (stand-in Google).",
             );
         }
-        self.service(call)
+        self.script
+            .answer(call)
+            .unwrap_or_else(|| self.service(call))
     }
 }

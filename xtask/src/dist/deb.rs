@@ -19,11 +19,25 @@ use crate::setup::repository;
 const REVISION: u32 = 1;
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
+/// How small the package is to be (dpkg-deb(1)).
+#[derive(Clone, Copy)]
+pub enum Compression {
+    /// As Debian's own packages.
+    Good,
+    /// For tests, which pack and unpack more than they keep, also on emulated machines.
+    Quick,
+}
+
 /// Makes the package of what lies in `root`; answers where in `out` it is.
 ///
 /// # Errors
 /// When one of Debian's tools fails.
-pub fn build(root: &Path, out: &Path, moment: Moment) -> anyhow::Result<PathBuf> {
+pub fn build(
+    root: &Path,
+    out: &Path,
+    moment: Moment,
+    compression: Compression,
+) -> anyhow::Result<PathBuf> {
     let version = format!("{}-{REVISION}", env!("CARGO_PKG_VERSION"));
     let architecture = stdout_of(Command::new("dpkg").arg("--print-architecture"))?;
     let architecture = architecture.trim();
@@ -53,7 +67,12 @@ pub fn build(root: &Path, out: &Path, moment: Moment) -> anyhow::Result<PathBuf>
     let package = out.join(format!("holdpoint_{version}_{architecture}.deb"));
     done(
         Command::new("dpkg-deb")
-            .args(["--root-owner-group", "-Zxz", "--build"])
+            .arg("--root-owner-group")
+            .args(match compression {
+                Compression::Good => ["-Zxz", "-z6"],
+                Compression::Quick => ["-Zgzip", "-z1"],
+            })
+            .arg("--build")
             .arg(root)
             .arg(&package)
             .env("SOURCE_DATE_EPOCH", moment.0.to_string()),

@@ -44,13 +44,14 @@ const FILES: [(&str, &str); 12] = [
 ];
 
 /// From the repository, to be executed.
-const SCRIPTS: [(&str, &str); 3] = [
+const SCRIPTS: [(&str, &str); 4] = [
     ("systemd/hooks/job-started.sh", "usr/share/holdpoint/hooks"),
     (
         "systemd/hooks/job-completed.sh",
         "usr/share/holdpoint/hooks",
     ),
     ("systemd/gce-startup.sh", "usr/share/holdpoint"),
+    ("systemd/oci-runtime.sh", "usr/share/holdpoint"),
 ];
 
 /// From the repository, under another name.
@@ -99,17 +100,34 @@ pub fn lay_out(binary: &Path, root: &Path) -> anyhow::Result<()> {
     compress(&root.join("usr/share/doc/holdpoint/changelog"))?;
     for policy in file_names(&repository().join("policies"))? {
         let name = policy.file_name().context("a file")?.to_owned();
-        if name != "README.md" {
+        if policy.is_file() && name != "README.md" {
             for dir in POLICIES {
                 put(&policy, &root.join(dir).join(&name))?;
             }
         }
+    }
+    for example in examples()? {
+        let relative = example.strip_prefix(repository())?;
+        put(&example, &root.join("usr/share/holdpoint").join(relative))?;
     }
     for (shell, target) in COMPLETIONS {
         let script = stdout_of(Command::new(binary).args(["completions", shell]))?;
         write(&root.join(target), &script)?;
     }
     manual(binary, &root.join("usr/share/man/man1"))
+}
+
+/// What goes beside the policies as they were: there the examples' cases look for them.
+fn examples() -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in file_names(&repository().join("policies/examples"))? {
+        if path.is_dir() {
+            files.extend(file_names(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 fn program(binary: &Path, root: &Path) -> anyhow::Result<()> {

@@ -4,25 +4,25 @@ use std::fs;
 
 use anyhow::Context as _;
 
-/// Debian's releases that come into question, oldest first. `sid` has the newest kernel and the newest systemd.
+/// Debian's releases that come into question, oldest first. Testing has what sid has a few days later, and is not broken on any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Release {
     Bullseye,
     Bookworm,
     Trixie,
-    Sid,
+    Testing,
 }
 
 impl Release {
-    const ALL: [Self; 4] = [Self::Bullseye, Self::Bookworm, Self::Trixie, Self::Sid];
+    const ALL: [Self; 4] = [Self::Bullseye, Self::Bookworm, Self::Trixie, Self::Testing];
 
-    /// As the archive and os-release(5) call it.
+    /// As the archive calls it.
     pub fn codename(self) -> &'static str {
         match self {
             Self::Bullseye => "bullseye",
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
-            Self::Sid => "sid",
+            Self::Testing => "testing",
         }
     }
 
@@ -36,9 +36,9 @@ impl Release {
             .lines()
             .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
             .context("/etc/os-release names no release")?;
-        // What is not released yet has nearly what sid has.
+        // What is not released yet has nearly what testing has.
         let known = Self::ALL.into_iter().find(|it| it.codename() == codename);
-        Ok(known.unwrap_or(Self::Sid))
+        Ok(known.unwrap_or(Self::Testing))
     }
 }
 
@@ -67,7 +67,7 @@ pub const KERNELS: [Kernel; 4] = [
     },
     Kernel {
         name: "newest",
-        from: Release::Sid,
+        from: Release::Testing,
     },
 ];
 
@@ -87,6 +87,6 @@ mod tests {
         let [oldest, .., newest] = KERNELS;
         assert_eq!(oldest.userland(Release::Bookworm), Release::Bookworm);
         assert_eq!(oldest.userland(Release::Bullseye), Release::Bullseye);
-        assert_eq!(newest.userland(Release::Bookworm), Release::Sid);
+        assert_eq!(newest.userland(Release::Bookworm), Release::Testing);
     }
 }

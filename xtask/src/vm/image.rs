@@ -35,6 +35,21 @@ printf 'Package: *\nPin: release n=KERNEL*\nPin-Priority: -1\n
 Package: linux-image-* linux-base* linux-modules-*\nPin: release n=KERNEL*\nPin-Priority: 990\n' > preferences.d/kernel
 "#;
 
+/// In seconds; it takes two minutes on two busy cores.
+const LIMIT: &str = "1200";
+const AN_ARCHIVE_THAT_STALLS: [&str; 3] = [
+    "--aptopt=Acquire::Retries \"3\"",
+    "--aptopt=Acquire::http::Timeout \"30\"",
+    "--aptopt=Acquire::https::Timeout \"30\"",
+];
+/// What nobody reads there.
+const LEFT_OUT: [&str; 4] = [
+    "--dpkgopt=path-exclude=/usr/share/man/*",
+    "--dpkgopt=path-exclude=/usr/share/locale/*",
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/holdpoint/*",
+];
+
 /// Drivers of hardware that the machine does not have are most of a kernel. A machine id: or systemd takes the boot for the first one.
 const AFTERWARDS: &str = r#"
 cd "$1/lib/modules"/*/kernel
@@ -120,7 +135,7 @@ impl Recipe {
         let hooks = self.hooks(Path::new("guest-tests.service"));
         let hooks = hooks.iter().flat_map(|(when, script)| [*when, script]);
         let all = [self.userland.codename(), PACKAGES, UNIT];
-        for text in all.into_iter().chain(hooks) {
+        for text in all.into_iter().chain(LEFT_OUT).chain(hooks) {
             digest.update(text.len().to_le_bytes());
             digest.update(text);
         }
@@ -137,9 +152,14 @@ impl Recipe {
         let root = place.join("root");
         let unit = place.join("guest-tests.service");
         fs::write(&unit, UNIT)?;
-        let mut mmdebstrap = Command::new("mmdebstrap");
+        // What it mounts is gone with it, however it ends; told to end, it cleans up.
+        let mut mmdebstrap = Command::new("unshare");
         mmdebstrap
+            .args(["--mount", "--propagation", "private"])
+            .args(["timeout", "--kill-after=30", LIMIT, "mmdebstrap"])
             .args(["--quiet", "--variant=minbase"])
+            .args(AN_ARCHIVE_THAT_STALLS)
+            .args(LEFT_OUT)
             .arg(format!("--include={PACKAGES}"))
             // Of a mirror that lags behind: signatures are checked all the same.
             .arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
@@ -149,7 +169,12 @@ impl Recipe {
             fs::set_permissions(&hook, Permissions::from_mode(0o755))?;
             mmdebstrap.arg(format!("--{when}-hook={}", hook.display()));
         }
-        done(mmdebstrap.arg(self.userland.codename()).arg(&root))?;
+        done(mmdebstrap.arg(self.userland.codename()).arg(&root)).with_context(|| {
+            format!(
+                "mmdebstrap made no Debian {}: can Debian's archive be reached from here? (a proxy is named in http_proxy; what it printed is above)",
+                self.userland.codename()
+            )
+        })?;
         fs::copy(
             the_only(&root.join("boot"), "vmlinuz-")?,
             place.join("vmlinuz"),

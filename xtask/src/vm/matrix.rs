@@ -9,7 +9,7 @@ use crate::test::report::Counts;
 pub fn table(outcomes: &[&Outcome]) -> String {
     let mut text = format!(
         "{}:\n\n\
-         | kernel | Debian | systemd | BPF programs | package and main job | attacks contained | not possible there | got out |\n\
+         | kernel | Debian | systemd | `tests/kernel` | main job | attacks contained | not possible there | got out |\n\
          |---|---|---|---|---|---|---|---|\n",
         Zoned::now().date()
     );
@@ -38,7 +38,7 @@ fn row(outcome: &Outcome) -> String {
         outcome.fact("debian"),
         outcome.fact("systemd"),
         tests("programs"),
-        tests("package"),
+        tests("job"),
     )
 }
 

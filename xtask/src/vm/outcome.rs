@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::test::report::Counts;
 
 /// What a machine runs, in guest.sh: all of it, or something has gone wrong.
-const PARTS: [&str; 3] = ["programs", "package", "doctor"];
+const PARTS: [&str; 3] = ["programs", "job", "doctor"];
 
 /// All of it, line by line.
 #[derive(Debug, Default)]
@@ -135,13 +135,13 @@ test a ... ok
 test b ... ok
 
 end programs 0
-begin package
+begin job
 running 2 tests
 test c ... ok
 end of a sentence
 test d ... ignored
 
-end package 0
+end job 0
 begin doctor
 a warning
 {
@@ -166,7 +166,7 @@ done";
         assert!(outcome.is_good(), "{outcome:?}");
         assert_eq!(outcome.fact("kernel"), "6.1.192-2");
         assert_eq!(outcome.counts("programs").passed, 2);
-        assert_eq!(outcome.counts("package").ignored, 1);
+        assert_eq!(outcome.counts("job").ignored, 1);
         let attacks = outcome.attacks().expect("attacks");
         assert_eq!((attacks.contained, attacks.not_here.len()), (1, 1));
         assert_eq!(attacks.bad, Vec::<String>::new());
@@ -174,13 +174,7 @@ done";
 
     #[test]
     fn what_is_missing_is_no_success() {
-        for line in [
-            "done",
-            "end doctor 0",
-            "end package 0",
-            "begin programs",
-            "{",
-        ] {
+        for line in ["done", "end doctor 0", "end job 0", "begin programs", "{"] {
             let without: Vec<_> = ALL.lines().filter(|it| *it != line).collect();
             assert!(!told(&without.join("\n")).is_good(), "without {line}");
         }

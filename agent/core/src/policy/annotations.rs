@@ -1,21 +1,23 @@
 //! What the annotations of a policy make of it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use cedar_policy::{Effect, Policy};
 use jiff::SignedDuration;
 
 use super::Recording;
+use crate::grant::Scope;
 
 const DEFAULT_HOLD_FOR: Duration = Duration::from_secs(15 * 60);
 const LONGEST_HOLD_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_APPROVALS: u32 = 20;
-const NAMES: [&str; 7] = [
+const NAMES: [&str; 8] = [
     "id",
     "reason",
     "hold",
     "hold_for",
     "min_approvals",
+    "grantable",
     "mask",
     "record",
 ];
@@ -36,6 +38,7 @@ pub(super) enum Role {
         min_approvals: u32,
         hold_for: Duration,
         reason: Option<String>,
+        grantable: BTreeSet<Scope>,
     },
 }
 
@@ -76,6 +79,10 @@ pub(super) fn role(policy: &Policy) -> Result<Role, Vec<String>> {
                 keep(complaint);
                 DEFAULT_HOLD_FOR
             }),
+            grantable: grantable(policy).unwrap_or_else(|complaint| {
+                keep(complaint);
+                BTreeSet::new()
+            }),
             reason,
         },
     };
@@ -92,7 +99,7 @@ fn check_place(policy: &Policy, name: &str, value: &str) -> Result<(), String> {
     let (fits, belongs) = match name {
         "id" => (true, ""),
         "hold" | "reason" => (forbids, "a forbid"),
-        "hold_for" | "min_approvals" => (holds, "a forbid with @hold"),
+        "hold_for" | "min_approvals" | "grantable" => (holds, "a forbid with @hold"),
         "mask" | "record" => (!forbids, "a permit"),
         _ => {
             let nearest = NAMES
@@ -165,4 +172,20 @@ fn hold_for(policy: &Policy) -> Result<Duration, String> {
                 "@hold_for({text:?}): write a time up to 24h such as \"90s\", \"15m\" or \"2h\""
             )
         })
+}
+
+/// `@grantable("resource, project")`: Cedar's annotations take one string, so that scopes are separated by commas.
+fn grantable(policy: &Policy) -> Result<BTreeSet<Scope>, String> {
+    let text = policy.annotation("grantable").unwrap_or_default();
+    let scopes = text.split(',').map(str::trim);
+    scopes
+        .filter(|_| !text.is_empty())
+        .map(|name| {
+            Scope::named(name).ok_or_else(|| {
+                format!(
+                    "@grantable({text:?}): {name:?} is no scope of a grant; write \"resource\", \"project\" or \"resource, project\""
+                )
+            })
+        })
+        .collect()
 }

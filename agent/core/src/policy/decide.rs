@@ -19,6 +19,11 @@ use crate::{
     operation::{Action, Content, Operation},
 };
 
+/// Whether the target has to be looked up before it can be decided: a policy has asked for it and nobody has looked.
+pub(super) fn needs_target(rules: &[Rule], slices: &[&Slice], question: &Question) -> bool {
+    matches!(weigh(rules, slices, question), Err(Stop::Failed(rule, _)) if rule.asks.target)
+}
+
 /// First what denies and what permits; only then what holds, because Cedar names no permits once something forbids.
 pub(super) fn decide(
     rules: &[Rule],
@@ -30,6 +35,9 @@ pub(super) fn decide(
     match weigh(rules, slices, question) {
         Ok(Matches { permits, .. }) if permits.is_empty() => {
             Decision::Deny(not_permitted(principal, operation))
+        }
+        Ok(Matches { permits, .. }) if is_blind(&permits, operation) => {
+            Decision::Deny(unreadable(operation))
         }
         Ok(Matches { permits, holds }) if holds.is_empty() => Decision::Allow(terms(&permits)),
         Ok(Matches { permits, holds }) => Decision::Hold(Hold {
@@ -92,10 +100,27 @@ fn ask<'a, 's>(
             failed.insert(place_of(error.policy_id()), error.inner().to_string());
         }
     }
-    match failed.pop_first() {
+    // The one that a look-up may mend comes first.
+    let first = failed
+        .into_iter()
+        .min_by_key(|(place, _)| (!rules[*place].asks.target, *place));
+    match first {
         Some((place, error)) => Err(Stop::Failed(&rules[place], error)),
         None => Ok(matching.into_iter().map(|place| &rules[place]).collect()),
     }
+}
+
+/// Whether a change would be let pass by nothing that knows that Holdpoint cannot read it. This is no policy, so that no
+/// operator can lose it: what the rules about fields would have forbidden may stand in what cannot be read.
+fn is_blind(permits: &[&Rule], operation: &Operation) -> bool {
+    is_unread_change(operation) && !permits.iter().any(|rule| rule.asks.unreadable)
+}
+
+/// Whether it changes something, and Holdpoint cannot read what.
+pub(super) fn is_unread_change(operation: &Operation) -> bool {
+    matches!(operation.content, Content::Unreadable(_))
+        && operation.action.mutates()
+        && operation.action.id() != Action::UNKNOWN
 }
 
 fn terms(permits: &[&Rule]) -> Terms {
@@ -110,19 +135,21 @@ fn terms(permits: &[&Rule]) -> Terms {
     terms
 }
 
-fn hold_rule(rule: &Rule) -> Option<HoldRule> {
+pub(super) fn hold_rule(rule: &Rule) -> Option<HoldRule> {
     match &rule.role {
         Role::Hold {
             group,
             min_approvals,
             hold_for,
             reason,
+            grantable,
         } => Some(HoldRule {
             policy: rule.reference.clone(),
             group: group.clone(),
             min_approvals: *min_approvals,
             hold_for: *hold_for,
             reason: reason.clone(),
+            grantable: grantable.clone(),
         }),
         Role::Permit { .. } | Role::Forbid { .. } => None,
     }
@@ -167,14 +194,37 @@ fn not_permitted(principal: &Principal, operation: &Operation) -> Denial {
     }
 }
 
-fn failed(rule: &Rule, error: &str, operation: &Operation) -> Denial {
+fn unreadable(operation: &Operation) -> Denial {
+    let why = match &operation.content {
+        Content::Unreadable(why) => why,
+        _ => "",
+    };
     Denial {
         reason: format!(
-            "{} is denied because policy {} could not be evaluated: {}",
+            "{} is denied because Holdpoint cannot read what it says: {} (only a policy that asks for context.unreadable \
+             permits such a change)",
             what(operation),
+            shown(why)
+        ),
+        policies: Vec::new(),
+    }
+}
+
+fn failed(rule: &Rule, error: &str, operation: &Operation) -> Denial {
+    let because = match operation.target.problem() {
+        Some(why) if rule.asks.target => format!(
+            "policy {} asks about its target, which could not be looked up: {}",
+            rule.reference,
+            shown(why)
+        ),
+        _ => format!(
+            "policy {} could not be evaluated: {}",
             rule.reference,
             shown(error)
         ),
+    };
+    Denial {
+        reason: format!("{} is denied because {because}", what(operation)),
         policies: vec![rule.reference.clone()],
     }
 }

@@ -10,11 +10,18 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression,
     Schema,
 };
+use jiff::Timestamp;
 
-use super::{index::Party, reads::Reads, vocabulary};
+use super::{
+    asked::{TARGET, UNREADABLE},
+    index::Party,
+    reads::Reads,
+    vocabulary,
+};
 use crate::{
     identity::Principal,
-    operation::{Action, Content, Operation},
+    operation::{Action, Content, Operation, Size},
+    target::Attributes,
 };
 
 /// What Cedar is asked.
@@ -33,11 +40,12 @@ impl Question {
         what: &Party,
         whom: &Party,
         operation: &Operation,
+        now: Option<Timestamp>,
         reads: Reads,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let mut entities = vec![action(what), resource(whom, operation, reads)?];
-        let context = context(operation, reads, &mut entities)?;
+        let context = context(operation, now, reads, &mut entities)?;
         let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
         Ok(Self {
             request: Request::new(own, what, whom, context, schema)?,
@@ -52,12 +60,21 @@ impl Question {
     pub(super) fn whole(
         principal: &Principal,
         operation: &Operation,
+        now: Option<Timestamp>,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let who = Person::new(Party::whole(principal_uids(principal)), principal, schema)?;
         let what = Party::whole(action_uids(&operation.action));
         let whom = Party::whole(resource_uids(operation));
-        Self::new(&who, &what, &whom, operation, Reads::EVERYTHING, schema)
+        Self::new(
+            &who,
+            &what,
+            &whom,
+            operation,
+            now,
+            Reads::EVERYTHING,
+            schema,
+        )
     }
 }
 
@@ -189,6 +206,7 @@ fn domains(host: &str) -> impl Iterator<Item = &str> {
 /// The attributes of `context`, as `schema.rs` declares them. Entities they are made of go to `entities`.
 fn context(
     operation: &Operation,
+    now: Option<Timestamp>,
     reads: Reads,
     entities: &mut Vec<Entity>,
 ) -> Represented<Context> {
@@ -204,12 +222,23 @@ fn context(
     if let Some(port) = operation.port {
         add("port", &|| RestrictedExpression::new_long(port.into()));
     }
-    add("readable", &|| {
-        RestrictedExpression::new_bool(!matches!(operation.content, Content::Unreadable(_)))
+    add(UNREADABLE, &|| {
+        RestrictedExpression::new_bool(matches!(operation.content, Content::Unreadable(_)))
     });
     add("traits", &|| {
         texts(operation.traits.iter().map(|known| known.name()))
     });
+    if let Some(now) = now {
+        add("now", &|| {
+            // Milliseconds: Cedar knows no finer time.
+            let text = now.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+            RestrictedExpression::new_datetime(text)
+        });
+    }
+    if reads.has("size") {
+        let size = size(&operation.size)?;
+        add("size", &|| size.clone());
+    }
     for (name, fields) in [
         ("query", query_fields as fn(&Operation) -> Cow<'_, Texts>),
         ("body", body_fields),
@@ -220,7 +249,28 @@ fn context(
             entities.push(fields_entity(uid, &fields(operation))?);
         }
     }
+    // Without it a policy that asks for it fails, and what fails denies.
+    if let Some(found) = operation.target.attributes()
+        && reads.has(TARGET)
+    {
+        let uid = uid(&FIELDS, TARGET);
+        pairs.push((TARGET.to_owned(), target_record(found, uid.clone())?));
+        entities.push(fields_entity(uid, &found.fields.0)?);
+    }
     Ok(Context::from_pairs(pairs)?)
+}
+
+fn size(size: &Size) -> Represented<RestrictedExpression> {
+    let parts = [
+        ("vcpus", size.vcpus),
+        ("accelerators", size.accelerators),
+        ("instances", size.instances),
+    ];
+    let parts = parts.map(|(name, count)| {
+        let count = RestrictedExpression::new_long(count.into());
+        (name.to_owned(), count)
+    });
+    Ok(RestrictedExpression::new_record(parts)?)
 }
 
 type Texts = BTreeMap<String, BTreeSet<String>>;
@@ -247,6 +297,28 @@ fn fields_entity(uid: EntityUid, fields: &Texts) -> Represented<Entity> {
         .iter()
         .map(|(path, values)| (path.clone(), texts(values.iter().map(String::as_str))));
     Ok(Entity::new_with_tags(uid, [], [], tags)?)
+}
+
+fn target_record(found: &Attributes, fields: EntityUid) -> Represented<RestrictedExpression> {
+    let labels: Vec<_> = found.label_pairs().collect();
+    let pairs = [
+        ("exists", RestrictedExpression::new_bool(found.exists)),
+        ("labels", texts(labels.iter().map(String::as_str))),
+        ("tags", texts(found.tags.iter().map(String::as_str))),
+        (
+            "deletion_protection",
+            RestrictedExpression::new_bool(found.deletion_protection),
+        ),
+        ("fields", RestrictedExpression::new_entity_uid(fields)),
+    ];
+    // Milliseconds: Cedar knows no finer time.
+    let created = found.created.map(|created| {
+        let text = created.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+        ("created", RestrictedExpression::new_datetime(text))
+    });
+    let pairs = pairs.into_iter().chain(created);
+    let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
+    Ok(RestrictedExpression::new_record(pairs)?)
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use cedar_policy::{Policy, PolicyId, PolicySet, ffi::DetailedError};
 use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
+    asked::Asks,
     traits, validate,
     vocabulary::KnownActions,
 };
+use crate::operation::Trait;
 
 /// One policy, ready to be asked.
 #[derive(Clone, Debug)]
@@ -18,6 +20,7 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
+    pub(super) asks: Asks,
 }
 
 /// Reads and checks every file.
@@ -42,6 +45,7 @@ pub(super) fn rules(
     }
     problems.extend(repeated_ids(&rules));
     problems.extend(unknown_traits(&rules, sources));
+    problems.extend(evasive(&rules, sources));
     problems.extend(validate::problems(&rules, sources, known));
     if problems.is_empty() {
         Ok(rules)
@@ -126,7 +130,19 @@ fn rule(
             line,
         },
         role,
+        asks: Asks::of(policy),
     })
+}
+
+/// Policies that would do without the target where it cannot be looked up.
+fn evasive(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
+    let rules = rules.iter().filter(|rule| rule.asks.evades);
+    let problem = |rule: &Rule| {
+        let message = "context.target is looked up where a policy asks for it, and the operation is denied where that is not \
+            possible: do not ask whether it is there (`context has target`), nor for `context` as a whole";
+        rule.problem_near(sources, "context", message.to_owned())
+    };
+    rules.map(problem).collect()
 }
 
 fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
@@ -149,7 +165,7 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
 }
 
 fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
-    let known = traits::ALL.map(|known| format!("{:?}", known.name()));
+    let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
     let of_rule = |rule: &Rule| {
         traits::unknown(&rule.policy)

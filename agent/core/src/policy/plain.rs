@@ -2,10 +2,10 @@
 
 use cedar_policy::{
     Policy,
-    pst::{BinaryOp, Clause, Expr, Literal, UnaryOp, Var},
+    pst::{BinaryOp, Clause, Expr, Literal, Var},
 };
 
-use super::traits;
+use super::{asked::UNREADABLE, traits};
 use crate::operation::{Content, Operation, Trait};
 
 /// What an operation plainly is.
@@ -13,7 +13,7 @@ use crate::operation::{Content, Operation, Trait};
 pub(super) enum Plain {
     /// `context.traits.contains("...")`
     Has(Trait),
-    /// `!context.readable`
+    /// `context.unreadable`
     Unreadable,
 }
 
@@ -53,10 +53,7 @@ impl Plain {
                 }
                 _ => None,
             },
-            Expr::UnaryOp {
-                op: UnaryOp::Not,
-                expr,
-            } if is_context(expr, "readable") => Some(Self::Unreadable),
+            expression if is_context(expression, UNREADABLE) => Some(Self::Unreadable),
             _ => None,
         }
     }
@@ -87,8 +84,8 @@ mod tests {
                 "when { context.traits.contains(\"public-access\") && context.port > 1 && true }",
                 public,
             ),
-            ("when { !context.readable }", Some(Plain::Unreadable)),
-            ("when { context.readable }", None),
+            ("when { context.unreadable }", Some(Plain::Unreadable)),
+            ("when { !context.unreadable }", None),
             ("when { context.traits.contains(\"nothing\") }", None),
             (
                 "when { context.port > 1 && context.traits.contains(\"public-access\") }",

@@ -5,10 +5,12 @@ use cedar_policy::{
     pst::{Clause, Expr, Var},
 };
 
+use super::asked::{TARGET, UNREADABLE};
+
 /// Attributes that are left out where no policy reads them. One that is not listed is always there.
-const LEFT_OUT: [&str; 11] = [
-    "method", "host", "port", "path", "query", "body", "readable", "traits", "name", "project",
-    "location",
+const LEFT_OUT: [&str; 14] = [
+    "method", "host", "port", "path", "query", "body", UNREADABLE, "traits", TARGET, "name",
+    "project", "location", "size", "now",
 ];
 
 /// A set of attributes, whosoever they are.
@@ -93,8 +95,8 @@ mod tests {
                 &["project", "location"],
             ),
             (
-                "when { if context.readable then true else resource.name like \"*\" }",
-                &["readable", "name"],
+                "when { if context.unreadable then true else resource.name like \"*\" }",
+                &["unreadable", "name"],
             ),
             ("when { {\"x\": context}.x.path == \"\" }", &LEFT_OUT),
             ("when { context == context }", &LEFT_OUT),

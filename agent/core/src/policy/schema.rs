@@ -22,6 +22,14 @@ entity Host;
 entity Principal in [Group] { issuer: String, subject: String } tags String;
 entity Resource in [Project, Host] { name: String, host: String, project?: String, location?: String };
 entity Fields tags Set<String>;
+type Target = {
+    exists: Bool,
+    labels: Set<String>,
+    tags: Set<String>,
+    deletion_protection: Bool,
+    created?: datetime,
+    fields: Fields,
+};
 type Context = {
     method: String,
     host: String,
@@ -29,8 +37,11 @@ type Context = {
     path: String,
     query: Fields,
     body: Fields,
-    readable: Bool,
+    unreadable: Bool,
     traits: Set<String>,
+    target: Target,
+    size: { vcpus: Long, accelerators: Long, instances: Long },
+    now: datetime,
 };
 ";
 

@@ -1,12 +1,19 @@
 //! Tests of policies: requests, what is expected of each, and whether every policy is needed by one.
 
 mod case;
+mod found;
 #[cfg(test)]
 mod tests;
 
-pub use case::{RawRequest, Suite, Verdict};
+use std::fmt::Write as _;
 
-use super::{Decision, KnownActions, Policies, PolicyRef, Problem};
+use jiff::Timestamp;
+use serde::Serialize;
+
+pub use case::{RawRequest, Suite};
+
+pub use super::explain::Verdict;
+use super::{Decision, KnownActions, Policies, PolicyRef, Problem, asks::Gaps};
 use crate::{identity::Principal, operation::Operation, recognise::Malformed};
 
 /// Turns a request as it comes from the wire into operations, or says why it is refused before any policy is asked. The
@@ -14,37 +21,133 @@ use crate::{identity::Principal, operation::Operation, recognise::Malformed};
 pub type Recognise<'a> =
     &'a dyn Fn(&RawRequest) -> Result<Result<Vec<Operation>, Malformed>, String>;
 
-/// Runs every case against the policies, and then again without each policy in turn.
-///
-/// # Errors
-/// Every case that does not come out as expected, and every policy that no case needs.
-pub fn run(
-    suite: &Suite,
-    policies: &Policies,
-    known: &dyn KnownActions,
-    recognise: Recognise<'_>,
-) -> Result<(), Vec<Problem>> {
-    let mut trials = Vec::new();
-    let mut problems = Vec::new();
-    for case in suite.cases() {
-        match case.asked(known, recognise) {
-            Ok(asked) => trials.push(Trial { case, asked }),
-            Err(message) => problems.push(case.problem(&message)),
+/// Cases that were understood.
+pub struct Trials<'a>(Vec<Trial<'a>>);
+
+struct Trial<'a> {
+    case: &'a case::Case,
+    asked: Asked,
+}
+
+/// What a case asks of the policies.
+pub struct Asked {
+    /// Who asks.
+    pub principal: Principal,
+    /// For what; or why it is refused before any policy is asked.
+    pub operations: Result<Vec<Operation>, Malformed>,
+    /// When, if the case says so.
+    pub at: Option<Timestamp>,
+}
+
+/// How well cases try a policy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Coverage {
+    /// The policy.
+    pub policy: PolicyRef,
+    /// How many cases it decides, alone or with others.
+    pub decides: usize,
+    /// Whether a case fails without it.
+    pub is_needed: bool,
+    /// What is missing, if anything.
+    pub complaint: Option<&'static str>,
+}
+
+impl Coverage {
+    /// What is missing, as a problem on the policy's line.
+    #[must_use]
+    pub fn problem(&self) -> Option<Problem> {
+        Some(Problem {
+            file: self.policy.file.clone(),
+            line: self.policy.line,
+            message: format!("policy {}: {}", self.policy.id, self.complaint?),
+        })
+    }
+}
+
+impl<'a> Trials<'a> {
+    /// Finds out what each case of `suite` asks.
+    ///
+    /// # Errors
+    /// Every case that asks nothing that can be.
+    pub fn of(
+        suite: &'a Suite,
+        known: &dyn KnownActions,
+        recognise: Recognise<'_>,
+    ) -> Result<Self, Vec<Problem>> {
+        let mut trials = Vec::new();
+        let mut problems = Vec::new();
+        for case in suite.cases() {
+            match case.asked(known, recognise) {
+                Ok(asked) => trials.push(Trial { case, asked }),
+                Err(message) => problems.push(case.problem(&message)),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self(trials))
+        } else {
+            Err(problems)
         }
     }
-    let outcomes: Vec<_> = trials.iter().map(|trial| trial.outcome(policies)).collect();
-    for (trial, outcome) in trials.iter().zip(&outcomes) {
-        if !trial.passes(outcome) {
-            problems.push(trial.case.problem(&trial.case.disappointment(outcome)));
-        }
+
+    /// What the case with this name asks, or the one on this line of its file.
+    #[must_use]
+    pub fn find(&self, name_or_line: &str) -> Option<&Asked> {
+        let wanted = |trial: &&Trial<'_>| trial.case.is_called(name_or_line);
+        self.0.iter().find(wanted).map(|trial| &trial.asked)
     }
-    if problems.is_empty() {
-        problems.extend(uncovered(policies, &trials, &outcomes));
+
+    /// Names and lines of all cases, for whoever asked for one that is not there.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(|trial| trial.case.label()).collect()
     }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(problems)
+
+    /// Every case that does not come out as expected.
+    #[must_use]
+    pub fn failures(&self, policies: &Policies) -> Vec<Problem> {
+        self.0
+            .iter()
+            .filter_map(|trial| trial.failure(policies))
+            .collect()
+    }
+
+    /// How well the cases try each policy that `is_meant`. They all have to pass for this to mean something.
+    #[must_use]
+    pub fn coverage(
+        &self,
+        policies: &Policies,
+        is_meant: impl Fn(&PolicyRef) -> bool,
+    ) -> Vec<Coverage> {
+        let outcomes: Vec<_> = self.0.iter().map(|trial| trial.outcome(policies)).collect();
+        let judge = |policy: &PolicyRef| {
+            let decides = outcomes
+                .iter()
+                .filter(|it| it.is_decided_by(policy))
+                .count();
+            let rest = policies.without(policy);
+            let mut trials = self.0.iter();
+            let is_needed = decides > 0 && trials.any(|it| !it.passes(&it.outcome(&rest)));
+            let complaint = if decides == 0 {
+                Some("no case is decided by it: add one")
+            } else if decides == outcomes.len() {
+                Some("every case is decided by it: add one that is not")
+            } else if is_needed {
+                None
+            } else {
+                Some("every case passes without it: add one that does not, or delete the policy")
+            };
+            Coverage {
+                policy: policy.clone(),
+                decides,
+                is_needed,
+                complaint,
+            }
+        };
+        policies
+            .iter()
+            .filter(|it| is_meant(it))
+            .map(judge)
+            .collect()
     }
 }
 
@@ -88,7 +191,7 @@ impl Outcome {
         Self {
             verdict: Verdict::Deny,
             policies: Vec::new(),
-            reason: reason.to_owned(),
+            reason: format!("refused before any policy is asked: {reason}"),
         }
     }
 
@@ -97,24 +200,18 @@ impl Outcome {
     }
 }
 
-/// What a case asks of the policies.
-struct Asked {
-    principal: Principal,
-    operations: Result<Vec<Operation>, Malformed>,
-}
-
-struct Trial<'a> {
-    case: &'a case::Case,
-    asked: Asked,
-}
-
 impl Trial<'_> {
     fn outcome(&self, policies: &Policies) -> Outcome {
-        match &self.asked.operations {
+        let Asked {
+            principal,
+            operations,
+            at,
+        } = &self.asked;
+        match operations {
             Ok(operations) => Outcome::of(
                 operations
                     .iter()
-                    .map(|operation| policies.decide(&self.asked.principal, operation)),
+                    .map(|operation| policies.decide_at(principal, operation, *at)),
             ),
             Err(Malformed(reason)) => Outcome::refused(reason),
         }
@@ -123,33 +220,37 @@ impl Trial<'_> {
     fn passes(&self, outcome: &Outcome) -> bool {
         self.case.is_met_by(outcome)
     }
-}
 
-/// The policies that could be deleted, or apply to everything, and no case would tell.
-fn uncovered(policies: &Policies, trials: &[Trial<'_>], outcomes: &[Outcome]) -> Vec<Problem> {
-    let complaint = |policy: &PolicyRef| {
-        let decided = |outcome: &&Outcome| outcome.is_decided_by(policy);
-        if !outcomes.iter().any(|outcome| decided(&outcome)) {
-            return Some("no case is decided by it: add one");
+    /// On lines of their own: what came of it, of what, and what would have been nearest to what was expected.
+    fn failure(&self, policies: &Policies) -> Option<Problem> {
+        let outcome = self.outcome(policies);
+        if self.passes(&outcome) {
+            return None;
         }
-        if outcomes.iter().all(|outcome| decided(&outcome)) {
-            return Some("every case is decided by it: add one that is not");
+        let mut message = self.case.disappointment(&outcome);
+        let mut line = |what: &str, text: &str| {
+            let _ = write!(message, "\n    {what:<8} {text}");
+        };
+        if !outcome.reason.is_empty() {
+            line("because", &outcome.reason);
         }
-        let rest = policies.without(policy);
-        let missed = trials
-            .iter()
-            .any(|trial| !trial.passes(&trial.outcome(&rest)));
-        (!missed)
-            .then_some("every case passes without it: add one that does not, or delete the policy")
-    };
-    policies
-        .iter()
-        .filter_map(|policy| {
-            Some(Problem {
-                file: policy.file.clone(),
-                line: policy.line,
-                message: format!("policy {}: {}", policy.id, complaint(policy)?),
-            })
-        })
-        .collect()
+        for operation in self.asked.operations.iter().flatten() {
+            let (action, resource) = (operation.action.id(), &operation.resource.name);
+            line("asked", &format!("{action} on {resource}"));
+            let (principal, at) = (&self.asked.principal, self.asked.at);
+            let named = self.case.expected_policy();
+            let named = named.map(|id| policies.obstacles(id, principal, operation, at));
+            let nearest = match named {
+                Some(Ok(Some(obstacles)) | Err(obstacles)) => Some(obstacles),
+                Some(Ok(None)) | None => policies
+                    .explain(principal, operation, at, &Gaps::default())
+                    .ok()
+                    .and_then(|it| it.nearest_to(self.case.expected())),
+            };
+            if let Some(nearest) = nearest {
+                line("nearest", &nearest);
+            }
+        }
+        Some(self.case.problem(&message))
+    }
 }

@@ -1,12 +1,13 @@
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use proptest::{collection::btree_set, prelude::*, sample::select};
 
 use super::*;
 use crate::{
-    fields::Fields,
+    fields::{Fields, Json},
     groups::classify,
     operation::{Action, Content, Trait},
+    target::Attributes,
 };
 
 /// A short list of methods instead of the real catalog.
@@ -78,7 +79,7 @@ fn problems(text: &str) -> Vec<String> {
     }
 }
 
-fn principal() -> Principal {
+pub(super) fn principal() -> Principal {
     Principal {
         issuer: "https://issuer.example.com".into(),
         subject: "agent".into(),
@@ -87,7 +88,7 @@ fn principal() -> Principal {
     }
 }
 
-fn operation(id: &str) -> Operation {
+pub(super) fn operation(id: &str) -> Operation {
     let mut operation = Operation::on_host(Action::UNKNOWN, "sqladmin.googleapis.com", None);
     operation.action = match Few.verb(id) {
         Some(verb) => {
@@ -186,6 +187,7 @@ fn a_hold_rule_holds_what_is_permitted_and_nothing_else() {
             min_approvals: 2,
             hold_for: Duration::from_secs(7200),
             reason: Some("it is gone then".into()),
+            grantable: BTreeSet::new(),
         }]
     );
     let alone = load(HOLD).decide(&principal(), &operation("sql.instances.delete"));
@@ -270,7 +272,7 @@ fn conditions_see_the_operation_and_the_principal() {
         r#"context.method == "POST" && context.path == "/v1/x""#,
         r#"context.query.hasTag("force") && context.query.getTag("force").containsAll(["true", "1"])"#,
         r#"context.body.hasTag("sourceRanges") && context.body.getTag("sourceRanges").contains("0.0.0.0/0")"#,
-        r#"context.readable && context.traits.contains("open-to-internet")"#,
+        r#"!context.unreadable && context.traits.contains("open-to-internet")"#,
         r#"!(context has port)"#,
     ] {
         assert!(
@@ -287,7 +289,7 @@ fn conditions_see_the_operation_and_the_principal() {
 fn unreadable_content_is_visible_and_named_in_the_denial() {
     let policies = load(
         r#"permit(principal, action, resource);
-           @id("unreadable") forbid(principal, action, resource) when { !context.readable };"#,
+           @id("unreadable") forbid(principal, action, resource) when { context.unreadable };"#,
     );
     let mut operation = operation("storage.objects.insert");
     operation.content = Content::Unreadable("not JSON".into());
@@ -523,6 +525,44 @@ fn a_policy_can_be_taken_out() {
     ));
 }
 
+/// Policies with every kind of head, so that slices differ.
+pub(super) static MANY: LazyLock<Policies> = LazyLock::new(|| {
+    let principals = [
+        "principal",
+        r#"principal in Group::"agents""#,
+        r#"principal in Group::"others""#,
+        r#"principal == Principal::"https://issuer.example.com#agent""#,
+        r#"principal is Principal in Group::"agents""#,
+    ];
+    let actions = [
+        "action",
+        r#"action in Action::"read""#,
+        r#"action in [Action::"delete", Action::"secret"]"#,
+        r#"action in Action::"compute.*""#,
+        r#"action == Action::"sql.instances.delete""#,
+        r#"action in Action::"google""#,
+        r#"action in Action::"net""#,
+        r#"action == Action::"google.unknown""#,
+    ];
+    let mut text = String::new();
+    for (i, principal) in principals.iter().enumerate() {
+        for (j, action) in actions.iter().enumerate() {
+            let effect = match (i + j) % 7 {
+                0 => "forbid",
+                3 => "@hold(\"reviewers\") forbid",
+                _ => "permit",
+            };
+            // Each applies to some values only: otherwise one forbid would hide everything else.
+            text += &format!(
+                "{effect}({principal}, {action}, resource) when {{ context.path like \"*{}{}*\" }};\n",
+                char::from(b'a' + u8::try_from(i).expect("few")),
+                j
+            );
+        }
+    }
+    load(&text)
+});
+
 /// Heads of every kind, about what [`any_principal`] and [`any_operation`] are like.
 fn any_policy() -> impl Strategy<Value = String> {
     let effect = vec!["permit", "permit", "forbid", "@hold(\"reviewers\") forbid"];
@@ -567,13 +607,13 @@ fn any_policy() -> impl Strategy<Value = String> {
         "when { resource has project && resource.project == \"p\" }",
         "unless { resource in Host::\"sqladmin.googleapis.com\" }",
         "when { principal in Group::\"others\" && action in Action::\"write\" || resource in Project::\"q\" }",
-        "when { context.traits.contains(\"public-access\") || !context.readable }",
+        "when { context.traits.contains(\"public-access\") || context.unreadable }",
         "when { context.traits.contains(\"public-access\") && context.path like \"*a*\" }",
-        "when { !context.readable } unless { context.path like \"*b*\" }",
-        "when { !context.readable }",
+        "when { context.unreadable } unless { context.path like \"*b*\" }",
+        "when { context.unreadable }",
         "when { context.traits.contains(\"own-host\") && context has port && context.port + 9223372036854775000 > 1 }",
         "when { resource has location || resource.name like \"//*\" || resource.host == \"x\" }",
-        "when { principal.hasTag(\"repository\") && (if context.readable then context.path else context.host) like \"*b*\" }",
+        "when { principal.hasTag(\"repository\") && (if context.unreadable then context.host else context.path) like \"*b*\" }",
         "when { [context].contains(context) && {\"a\": context}.a.method == \"GET\" }",
     ];
     (
@@ -596,7 +636,7 @@ fn any_policies() -> impl Strategy<Value = String> {
     })
 }
 
-fn any_operation() -> impl Strategy<Value = Operation> {
+pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
     let ids: Vec<_> = METHODS.iter().map(|(id, _)| *id).collect();
     let others = [Action::UNKNOWN, Action::NET_CONNECT, Action::NET_RESOLVE];
     let id = select([ids, others.to_vec()].concat());
@@ -614,7 +654,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         Just(Content::Fields(fields(&[("f", "v")]))),
         ".{0,20}".prop_map(|name| Content::Fields(fields(&[(name.as_str(), "v")]))),
     ];
-    let trait_ = proptest::option::of(select(traits::ALL.to_vec()));
+    let trait_ = proptest::option::of(select(Trait::ALL.to_vec()));
     let project = proptest::option::of(select(vec!["p", "q", "r"]));
     let rest = (project, trait_, any::<bool>());
     (id, "[ab/]{0,3}", port, host, name, content, rest).prop_map(
@@ -637,7 +677,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     )
 }
 
-fn any_principal() -> impl Strategy<Value = Principal> {
+pub(super) fn any_principal() -> impl Strategy<Value = Principal> {
     let group = select(vec!["agents", "others", "Action", "read"]);
     (btree_set(group, 0..3), select(vec!["agent", "agents", "x"])).prop_map(|(groups, subject)| {
         Principal {
@@ -665,7 +705,10 @@ proptest! {
 
 proptest! {
     #[test]
-    fn what_is_asked_fits_the_schema_policies_are_checked_against(who in any_principal(), operation in any_operation()) {
+    fn what_is_asked_fits_the_schema_policies_are_checked_against(who in any_principal(), mut operation in any_operation()) {
+        // Without one, a policy that asks for it fails; with one, it is as they were told.
+        let json = Json::parse(br#"{"labels":{"a":"b"},"createTime":"2026-01-01T00:00:00Z"}"#).expect("JSON");
+        operation.target = Target::Known(Box::new(Attributes::of(&json)));
         let mut named = schema::Named::default();
         for (id, verb) in METHODS {
             named.methods.insert((*id).into(), classify(id, verb));
@@ -673,7 +716,7 @@ proptest! {
             named.services.insert(service.into());
         }
         let schema: cedar_policy::Schema = named.schema(&schema::Scope::Everything).parse().expect("it is a schema");
-        let question = Question::whole(&who, &operation, Some(&schema));
+        let question = Question::whole(&who, &operation, Some(Timestamp::UNIX_EPOCH), Some(&schema));
         prop_assert!(question.is_ok(), "{}", question.err().expect("it is an error"));
     }
 
@@ -685,7 +728,7 @@ proptest! {
     #[test]
     fn loading_pieces_of_policies_never_panics(pieces in proptest::collection::vec(select(vec![
         "@hold(\"r\")", "@id(\"a\")", "@hold_for(\"1h\")", "@x", "permit", "forbid", "(principal, action, resource)",
-        "(principal, action == Action::\"read\", resource)", "when { context.", "readable", "}", ";", "\n", "// é\n", "\"", "Action::\"sql.*\"", "?principal",
+        "(principal, action == Action::\"read\", resource)", "when { context.", "unreadable", "}", ";", "\n", "// é\n", "\"", "Action::\"sql.*\"", "?principal",
     ]), 0..12)) {
         let _ = problems(&pieces.join(" "));
     }

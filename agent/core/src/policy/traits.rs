@@ -5,14 +5,6 @@ use serde_json::Value;
 
 use crate::operation::Trait;
 
-/// Every trait.
-pub(super) const ALL: [Trait; 4] = [
-    Trait::OpenToInternet,
-    Trait::PublicAccess,
-    Trait::PublicResolver,
-    Trait::OwnHost,
-];
-
 /// The strings that `context.traits` is asked for in a policy and that name no trait.
 pub(super) fn unknown(policy: &Policy) -> Vec<String> {
     let mut asked = Vec::new();
@@ -21,7 +13,7 @@ pub(super) fn unknown(policy: &Policy) -> Vec<String> {
     if let Ok(json) = policy.to_json() {
         collect(&json, &mut asked);
     }
-    asked.retain(|name| !ALL.iter().any(|known| known.name() == name));
+    asked.retain(|name| Trait::named(name).is_none());
     asked
 }
 

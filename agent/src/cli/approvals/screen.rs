@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use unicode_width::UnicodeWidthChar as _;
 
 /// How wide a table may be.
 const WIDTH: usize = 100;
@@ -54,8 +55,9 @@ pub fn json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// `text` with everything spelled out that a terminal would obey or not show: control characters, line breaks
-/// included, and the invisible and direction-changing ones of Unicode.
+/// `text` with everything spelled out that a terminal would obey, not show, or show in a place of its own choosing:
+/// control characters, line breaks included, and of Unicode what is invisible, changes direction, looks like a space
+/// without being one, or is drawn into the character before it.
 pub fn safe(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
@@ -77,11 +79,25 @@ pub fn quoted(text: &str) -> String {
     })
 }
 
-fn is_tricky(character: char) -> bool {
-    character.is_control()
+pub(in crate::cli) fn is_tricky(character: char) -> bool {
+    if matches!(character, ' '..='~') {
+        return false;
+    }
+    // Control characters have no width; combining marks, joiners and selectors have none of their own.
+    matches!(character.width(), None | Some(0))
+        || character.is_whitespace()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+        // Blanks that are no white space to Unicode: Hangul fillers and the empty Braille cell.
+        || matches!(character, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{2800}')
+        // Right-to-left letters: some terminals (VTE) reorder a line around them, numbers included.
+        || matches!(character, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}'
+            | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+        // Joined with their neighbours into one picture, by some terminals: flags and skin tones.
+        || matches!(character, '\u{1f1e6}'..='\u{1f1ff}' | '\u{1f3fb}'..='\u{1f3ff}')
+        // Private use: as wide, and as misleading, as the terminal's font makes them.
+        || matches!(character, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..)
 }
 
 /// Which part of the last column is kept where there is no room for all of it.

@@ -38,6 +38,7 @@ fn detail() -> ApprovalDetail {
                 reason: Some("deletes are for people".into()),
                 group: "dba".into(),
                 min_approvals: 1,
+                grantable: BTreeSet::new(),
             }],
             waiting: 1,
             opened_at: at(0),
@@ -46,10 +47,12 @@ fn detail() -> ApprovalDetail {
             expires_at_ms: 600_000,
             decided_at: None,
             decided_at_ms: None,
+            break_glass: false,
             decisions: vec![AnswerView {
                 reviewer: "dora".into(),
                 uid: 7,
                 verdict: Answer::Approve,
+                break_glass: false,
                 comment: None,
                 at: at(5),
                 at_ms: 5000,
@@ -61,6 +64,7 @@ fn detail() -> ApprovalDetail {
             length: 100_000,
             cut: true,
         },
+        change: None,
     }
 }
 
@@ -87,13 +91,9 @@ fn a_list_fits_the_screen_and_keeps_the_end_of_the_name() {
     let mut view = detail().approval;
     view.resource = format!("//x/{}/instances/prod-db", "y".repeat(200));
     let row = row(&view, at(700));
-    assert_eq!(row[2], "0:00");
-    let text = table(
-        ["ID", "STATE", "LEFT", "USER", "ACTION", "RESOURCE"],
-        &[row],
-        Keep::End,
-    );
-    assert!(text.lines().all(|line| line.chars().count() <= 100));
+    assert_eq!(row[3], "0:00");
+    let text = listing(&[row]);
+    assert!(text.lines().all(|line| line.chars().count() <= 120));
     assert!(text.trim_end().ends_with("y/instances/prod-db"));
 }
 
@@ -103,4 +103,22 @@ fn only_plain_words_go_into_a_path() {
     for bad in ["", "a/b", "a?b", "a b", "é"] {
         assert!(word(bad).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn what_a_session_asks_for_stands_together() {
+    let view = |session: &str, seconds| ApprovalView {
+        session: SessionId::from_cgroup(session),
+        opened_at: at(seconds),
+        ..detail().approval
+    };
+    let views = [view("a", 5), view("b", 4), view("a", 3), view("c", 9)];
+    let order: Vec<_> = by_session(&views)
+        .iter()
+        .map(|view| (view.session.as_str(), view.opened_at))
+        .collect();
+    assert_eq!(
+        order,
+        [("c", at(9)), ("a", at(3)), ("a", at(5)), ("b", at(4))]
+    );
 }

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// One line; not yet safe to print.
-pub(super) fn described(event: &Event) -> String {
+pub(in crate::cli) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::PoliciesLoaded { policies, mode, .. } => {
@@ -63,6 +63,18 @@ pub(super) fn described(event: &Event) -> String {
             count,
         } => refusal(refused, *pid, *count),
         Event::RefusedMore { count, .. } => format!("refused     {count} more, in other ways"),
+        Event::ContainerCreated {
+            container,
+            image,
+            command,
+            ..
+        } => {
+            let words: Vec<_> = command.as_slice().iter().map(Text::as_str).collect();
+            format!(
+                "container   {container} of {image} made: {}",
+                words.join(" ")
+            )
+        }
         Event::RequestRefused {
             request, reason, ..
         } => format!("request     {request} refused: {reason}"),
@@ -71,6 +83,15 @@ pub(super) fn described(event: &Event) -> String {
             decision,
             ..
         } => intent(operation, decision),
+        Event::LookUp {
+            action,
+            resource,
+            problem,
+            ..
+        } => {
+            let problem = within(": ", problem.as_ref());
+            format!("look-up     {action} {resource}{problem}")
+        }
         Event::Hold {
             operation,
             approval,
@@ -91,20 +112,52 @@ pub(super) fn described(event: &Event) -> String {
             reason,
             ..
         } => format!("approval    {approval}: answer of {reviewer} not taken: {reason}"),
-        Event::ApprovalDecided {
-            approval,
-            reviewer,
-            verdict,
-            comment,
-            ..
-        } => {
-            let verb = match verdict {
+        Event::ApprovalDecided { approval, vote, .. } => {
+            let verb = match vote.verdict {
                 Answer::Approve => "approved",
                 Answer::Deny => "denied",
             };
-            let comment = within(": ", comment.as_ref());
-            format!("approval    {approval} {verb} by {reviewer}{comment}")
+            let comment = within(": ", vote.comment.as_ref());
+            format!(
+                "approval    {approval} {verb} by {}{comment}",
+                vote.reviewer
+            )
         }
+        Event::BreakGlass { approval, vote, .. } => format!(
+            "approval    {approval} BREAK GLASS: approved alone by {}{}",
+            vote.reviewer,
+            within(": ", vote.comment.as_ref())
+        ),
+        Event::GrantMade { made, .. } => {
+            let (grant, over) = (&made.grant, made.grant.over());
+            format!(
+                "grant       {} by {}: {} on {} {} until {}{}",
+                made.id,
+                made.by,
+                grant.action(),
+                over.scope(),
+                over.name(),
+                grant.until(),
+                within(": ", made.comment.as_ref())
+            )
+        }
+        Event::GrantUsed {
+            grant, operation, ..
+        } => format!("grant       {grant} used by {operation}"),
+        Event::GrantEnded {
+            grant, by, reason, ..
+        } => format!(
+            "grant       {grant} ended{}: {reason}",
+            within(" by ", by.as_ref())
+        ),
+        Event::ReviewerLogin {
+            user,
+            principal,
+            until,
+        } => format!(
+            "reviewer    {} is {}#{} until {until}",
+            user.name, principal.issuer, principal.subject
+        ),
         Event::ApprovalUsed {
             approval,
             operation,

@@ -3,10 +3,17 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+};
+
 use super::{Attack, files::missing, no, succeed};
+use crate::doctor::stage::places::ROOT;
 
 pub const ATTACKS: &[Attack] = &[
     succeed("dev-mem", "the host's memory", |_| open("/dev/mem")),
@@ -42,7 +49,7 @@ pub const ATTACKS: &[Attack] = &[
     succeed(
         "binfmt",
         "an interpreter of one's own for everybody",
-        |_| writable("/proc/sys/fs/binfmt_misc/register"),
+        |_| binfmt(),
     ),
     succeed("tracefs", "the kernel's traces", |_| {
         listed("/sys/kernel/tracing")
@@ -66,7 +73,22 @@ pub const ATTACKS: &[Attack] = &[
 
 /// Opened only: nothing is read.
 fn open(path: &str) -> io::Result<()> {
-    File::open(path).map(drop).map_err(missing)
+    let opened = File::open(path).map_err(missing)?.metadata()?;
+    match opened.rdev() == fs::metadata("/dev/null")?.rdev() {
+        true => Err(no("/dev/null is in its place")),
+        false => Ok(()),
+    }
+}
+
+/// systemd mounts its directory where it is first looked at, but in the first mount namespace only (elsewhere ELOOP, or EPERM in newer
+/// kernels): then by hand.
+fn binfmt() -> io::Result<()> {
+    writable("/proc/sys/fs/binfmt_misc/register").or_else(|_| {
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        let (nothing, kind) = (None::<&str>, Some("binfmt_misc"));
+        mount(kind, ROOT, kind, MsFlags::empty(), nothing)?;
+        writable(&format!("{ROOT}/register"))
+    })
 }
 
 fn writable(path: &str) -> io::Result<()> {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod devices;
+mod disguises;
 mod families;
 mod files;
 mod mounting;
@@ -102,6 +103,7 @@ pub fn all() -> impl Iterator<Item = &'static Attack> {
         namespaces::ATTACKS,
         mounting::ATTACKS,
         calls::ATTACKS,
+        disguises::ATTACKS,
         privileges::ATTACKS,
         devices::ATTACKS,
         files::ATTACKS,

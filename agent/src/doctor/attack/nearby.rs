@@ -77,7 +77,7 @@ pub const ATTACKS: &[Attack] = &[
 ];
 
 /// How long an attacker waits to be called. The doctor calls every 20 ms.
-const CALLED_WITHIN: Duration = Duration::from_millis(700);
+const CALLED_WITHIN: Duration = Duration::from_millis(1500);
 
 /// The index of the first interface that is not loopback, or else of loopback.
 pub fn outward() -> u32 {

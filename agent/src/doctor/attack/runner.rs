@@ -20,8 +20,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Attack, Plan, Scene, all, victim};
 
-/// How long one attack may take. What is refused is refused at once.
-const PATIENCE: Duration = Duration::from_secs(6);
+/// How long one attack may take. What is refused is refused at once; what has to pass takes an emulated machine seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What became of one attack, as its process tells.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

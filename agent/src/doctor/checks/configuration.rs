@@ -74,7 +74,7 @@ fn policies(config: &Config) -> Vec<Finding> {
 fn people(group: &str, reviewers: &Reviewers) -> Finding {
     const SUBJECT: &str = "reviewers";
     let mut missing = Vec::new();
-    let mut people = 0;
+    let mut people = reviewers.oidc.len();
     for user in &reviewers.users {
         match User::from_name(user) {
             Ok(Some(_)) => people += 1,
@@ -123,6 +123,7 @@ mod tests {
         Reviewers {
             users: owned(users),
             unix_groups: owned(groups),
+            oidc: Vec::new(),
         }
     }
 

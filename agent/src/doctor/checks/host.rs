@@ -19,6 +19,7 @@ pub fn check() -> Vec<Finding> {
         controllers(),
         seccomp(),
         namespaces(),
+        processes(),
         unprivileged_bpf(),
         ipv6(),
     ]
@@ -110,6 +111,18 @@ fn namespaces() -> Finding {
         SUBJECT,
         format!("the kernel lacks {}", missing.join(", ")),
         "use a kernel with CONFIG_NAMESPACES and all below it",
+    )
+}
+
+fn processes() -> Finding {
+    const SUBJECT: &str = "process numbers";
+    if kernel::knows_all_processes() {
+        return Finding::ok(SUBJECT, "the kernel's are the ones seen here");
+    }
+    Finding::warn(
+        SUBJECT,
+        "this is a container with a PID namespace of its own: what connects cannot be named, and runners' jobs cannot be bound",
+        "run the daemon on the host",
     )
 }
 

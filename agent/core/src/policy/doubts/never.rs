@@ -9,7 +9,6 @@ use crate::{
     operation::{Action, Trait},
     policy::{
         load::Rule,
-        traits,
         vocabulary::{self, KnownActions, NET, Name},
     },
 };
@@ -196,7 +195,7 @@ fn unlike(condition: &Expr, about: About) -> Option<Reason> {
 }
 
 fn of_trait(name: &str, about: About) -> Option<Reason> {
-    let known = traits::ALL.into_iter().find(|known| known.name() == name)?;
+    let known = Trait::ALL.into_iter().find(|known| known.name() == name)?;
     match known {
         Trait::OwnHost | Trait::PublicResolver if !about.hosts => reason(
             name,

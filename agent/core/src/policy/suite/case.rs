@@ -1,25 +1,27 @@
 //! Cases as they are written in `*.test.toml`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{Asked, Outcome, Recognise};
+use super::{Asked, Outcome, Recognise, Verdict, found::LookUp};
 use crate::{
     fields::Fields,
     groups::{Groups, classify},
     identity::Principal,
-    operation::{Action, Content, Operation, Resource, Trait},
-    policy::{KnownActions, Problem, Source, traits, vocabulary::OWN_ACTIONS},
+    operation::{Action, Content, Operation, Resource, Size, Trait},
+    policy::{KnownActions, Problem, Source, vocabulary::OWN_ACTIONS},
 };
 
 /// The cases of some files.
-#[derive(Debug)]
-pub struct Suite(Vec<Case>);
+#[derive(Debug, Default)]
+pub struct Suite {
+    cases: Vec<Case>,
+    bases: BTreeSet<String>,
+}
 
 impl Suite {
     /// Reads files of cases.
@@ -27,15 +29,20 @@ impl Suite {
     /// # Errors
     /// Every file that is not TOML of the shape that `policies/README.md` describes.
     pub fn parse(sources: &[Source]) -> Result<Self, Vec<Problem>> {
-        let mut cases = Vec::new();
+        let mut suite = Self::default();
         let mut problems = Vec::new();
         for source in sources {
             match toml::from_str::<File>(&source.text) {
-                Ok(file) => cases.extend(file.cases.into_iter().map(|written| Case {
-                    file: source.file.clone(),
-                    line: source.line(written.span().start),
-                    written: written.into_inner(),
-                })),
+                Ok(file) => {
+                    suite.bases.extend(file.base);
+                    suite
+                        .cases
+                        .extend(file.cases.into_iter().map(|written| Case {
+                            file: source.file.clone(),
+                            line: source.line(written.span().start),
+                            written: written.into_inner(),
+                        }));
+                }
                 Err(error) => {
                     let at = error.span().map_or(0, |span| span.start);
                     problems.push(source.problem(at, error.message().to_owned()));
@@ -43,7 +50,7 @@ impl Suite {
             }
         }
         if problems.is_empty() {
-            Ok(Self(cases))
+            Ok(suite)
         } else {
             Err(problems)
         }
@@ -52,23 +59,30 @@ impl Suite {
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.cases.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.cases.is_empty()
+    }
+
+    /// Files of policies that are in force besides those under test, relative to the cases' directory.
+    pub fn bases(&self) -> impl Iterator<Item = &str> {
+        self.bases.iter().map(String::as_str)
     }
 
     pub(super) fn cases(&self) -> &[Case] {
-        &self.0
+        &self.cases
     }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    base: Vec<String>,
     #[serde(default, rename = "case")]
     cases: Vec<Spanned<Written>>,
 }
@@ -89,30 +103,11 @@ struct Written {
     principal: Who,
     request: Option<RawRequest>,
     operation: Option<Direct>,
+    target: Option<LookUp>,
+    /// RFC 3339, for policies that ask for `context.now`.
+    time: Option<String>,
     expect: Verdict,
     policy: Option<String>,
-}
-
-/// What is expected, from the least to the most strict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It may happen.
-    Allow,
-    /// It waits for people.
-    Hold,
-    /// It may not happen.
-    Deny,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Allow => "allow",
-            Self::Hold => "hold",
-            Self::Deny => "deny",
-        })
-    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -146,9 +141,48 @@ pub struct RawRequest {
     /// Header fields by name.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The body; none if absent.
+    /// The body, to the letter; none if absent.
     #[serde(default)]
     pub body: String,
+    /// The body as a table, sent as JSON; instead of `body`.
+    pub json: Option<toml::Table>,
+    /// The body as the fields of a form; instead of `body`.
+    pub form: Option<BTreeMap<String, String>>,
+}
+
+impl RawRequest {
+    /// The body and the headers, with the media type of `json` or `form` where no header says another.
+    ///
+    /// # Errors
+    /// When there is more than one body, or no JSON for it.
+    pub fn content(&self) -> Result<(Vec<u8>, BTreeMap<String, String>), String> {
+        let (body, media_type) = match (&self.json, &self.form) {
+            (None, None) => return Ok((self.body.clone().into_bytes(), self.headers.clone())),
+            _ if !self.body.is_empty() => return Err("write one of `body`, `json`, `form`".into()),
+            (Some(json), None) => {
+                let json = serde_json::to_vec(json).map_err(|error| format!("`json`: {error}"))?;
+                (json, "application/json")
+            }
+            (None, Some(form)) => {
+                let piece = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+                let pairs = form
+                    .iter()
+                    .map(|(k, v)| format!("{}={}", piece(k), piece(v)));
+                let pairs: Vec<_> = pairs.collect();
+                (
+                    pairs.join("&").into_bytes(),
+                    "application/x-www-form-urlencoded",
+                )
+            }
+            (Some(_), Some(_)) => return Err("write one of `body`, `json`, `form`".into()),
+        };
+        let mut headers = self.headers.clone();
+        let names = ["content-type", "Content-Type"];
+        if !names.iter().any(|name| headers.contains_key(*name)) {
+            headers.insert(names[0].to_owned(), media_type.to_owned());
+        }
+        Ok((body, headers))
+    }
 }
 
 /// An operation as recognition would have found it.
@@ -161,12 +195,24 @@ struct Direct {
     host: Option<String>,
     port: Option<u16>,
     #[serde(default)]
+    path: String,
+    #[serde(default)]
     query: BTreeMap<String, String>,
     #[serde(default)]
     body: BTreeMap<String, OneOrMore>,
     unreadable: Option<String>,
     #[serde(default)]
     traits: Vec<String>,
+    #[serde(default)]
+    size: PartialSize,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct PartialSize {
+    vcpus: u32,
+    accelerators: u32,
+    instances: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -185,6 +231,23 @@ impl Case {
         }
     }
 
+    /// Whether this is its name, or the line it stands on.
+    pub(super) fn is_called(&self, name_or_line: &str) -> bool {
+        self.written.name == name_or_line || self.line.to_string() == name_or_line
+    }
+
+    pub(super) fn label(&self) -> String {
+        format!("{}: {}", self.line, self.written.name)
+    }
+
+    pub(super) fn expected(&self) -> Verdict {
+        self.written.expect
+    }
+
+    pub(super) fn expected_policy(&self) -> Option<&str> {
+        self.written.policy.as_deref()
+    }
+
     pub(super) fn is_met_by(&self, outcome: &Outcome) -> bool {
         let named = self.written.policy.as_ref();
         outcome.verdict == self.written.expect
@@ -199,13 +262,8 @@ impl Case {
         } else {
             by.join(", ")
         };
-        let reason = if outcome.reason.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", outcome.reason)
-        };
         format!(
-            "expected {}{}, got {} by {by}{reason}",
+            "expected {}{}, got {} by {by}",
             self.written.expect,
             expected_by.unwrap_or_default(),
             outcome.verdict
@@ -224,7 +282,16 @@ impl Case {
             (None, Some(direct)) => Ok(vec![direct.operation(known)?]),
             _ => return Err("write either `request` or `operation`".into()),
         };
+        let operations = match &self.written.target {
+            Some(found) => found.look_up_all(operations)?,
+            None => operations,
+        };
+        let at = self.written.time.as_deref().map(|time| {
+            let time: Result<Timestamp, _> = time.parse();
+            time.map_err(|error| format!("`time`: {error}"))
+        });
         Ok(Asked {
+            at: at.transpose()?,
             principal: Principal {
                 issuer: who.issuer,
                 subject: who.subject,
@@ -250,6 +317,12 @@ impl Direct {
         }
         let query = self.query.iter();
         operation.query = query.map(|(k, v)| (k.clone(), v.clone())).collect();
+        operation.path.clone_from(&self.path);
+        operation.size = Size {
+            vcpus: self.size.vcpus,
+            accelerators: self.size.accelerators,
+            instances: self.size.instances,
+        };
         operation.content = self.content()?;
         operation.traits.extend(self.traits()?);
         Ok(operation)
@@ -284,12 +357,8 @@ impl Direct {
     }
 
     fn traits(&self) -> Result<BTreeSet<Trait>, String> {
-        let find = |name: &String| {
-            traits::ALL
-                .into_iter()
-                .find(|known| known.name() == name)
-                .ok_or_else(|| format!("there is no trait {name:?}"))
-        };
+        let find =
+            |name: &String| Trait::named(name).ok_or_else(|| format!("there is no trait {name:?}"));
         self.traits.iter().map(find).collect()
     }
 }

@@ -40,12 +40,20 @@ fn outcome(policies: &str, cases: &str) -> Vec<String> {
         Ok(suite) => suite,
         Err(problems) => return problems.iter().map(ToString::to_string).collect(),
     };
-    match run(&suite, &load(policies), &Few, &|_| {
-        Ok(Err(Malformed("it is".into())))
-    }) {
-        Ok(()) => Vec::new(),
-        Err(problems) => problems.iter().map(ToString::to_string).collect(),
-    }
+    let malformed = |_: &RawRequest| Ok(Err(Malformed("it is".into())));
+    let trials = match Trials::of(&suite, &Few, &malformed) {
+        Ok(trials) => trials,
+        Err(problems) => return problems.iter().map(ToString::to_string).collect(),
+    };
+    let policies = load(policies);
+    let failures = trials.failures(&policies);
+    let coverage = || {
+        let coverage = trials.coverage(&policies, |_| true);
+        coverage.iter().filter_map(Coverage::problem).collect()
+    };
+    let problems = Some(failures).filter(|it| !it.is_empty());
+    let problems = problems.unwrap_or_else(coverage);
+    problems.iter().map(ToString::to_string).collect()
 }
 
 #[test]
@@ -58,14 +66,19 @@ fn a_case_that_is_not_met_says_what_came_instead() {
     let cases = CASES.replace("expect = \"allow\"", "expect = \"deny\"");
     assert_eq!(
         outcome(POLICIES, &cases),
-        ["x.test.toml:2: case \"a read\": expected deny, got allow by reads (x.cedar:2)"]
+        [
+            "x.test.toml:2: case \"a read\": expected deny, got allow by reads (x.cedar:2)\n    \
+             asked    sql.instances.list on //sqladmin.googleapis.com/projects/p"
+        ]
     );
     let cases = CASES.replace("policy = \"hold-deletes\"", "policy = \"another\"");
     assert_eq!(
         outcome(POLICIES, &cases),
         [
             "x.test.toml:7: case \"a delete\": expected hold by another, got hold by hold-deletes (x.cedar:4), \
-             deletes (x.cedar:3)"
+             deletes (x.cedar:3)\n    \
+             asked    sql.instances.delete on //sqladmin.googleapis.com/projects/p/instances/i\n    \
+             nearest  there is no policy another"
         ]
     );
 }

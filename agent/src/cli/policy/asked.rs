@@ -1,0 +1,50 @@
+//! Requests as somebody writes them down, recognised as the daemon would.
+
+use holdpoint_core::{
+    catalog::Catalog,
+    operation::{Action, Operation},
+    policy::suite::RawRequest,
+    recognise::{self, Head, Malformed, Payload, Recognised},
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+/// What the daemon would recognise in the request; see [`holdpoint_core::policy::suite::Recognise`].
+pub(super) fn operations(
+    request: &RawRequest,
+) -> Result<Result<Vec<Operation>, Malformed>, String> {
+    let url: Uri = request
+        .url
+        .parse()
+        .map_err(|error| format!("the url is not one: {error}"))?;
+    let authority = url.authority().ok_or("the url has no host")?;
+    let (body, headers) = request.content()?;
+    let mut fields = HeaderMap::new();
+    for (name, value) in &headers {
+        let wrong = |error: &dyn std::fmt::Display| format!("the header {name:?}: {error}");
+        let field: HeaderName = name.parse().map_err(|error| wrong(&error))?;
+        let value = HeaderValue::from_str(value).map_err(|error| wrong(&error))?;
+        fields.append(field, value);
+    }
+    let host = authority.host().trim_end_matches('.').to_ascii_lowercase();
+    if !Catalog::built_in().is_google_host(&host) {
+        let port = authority.port_u16().unwrap_or(443);
+        let connect = Operation::on_host(Action::NET_CONNECT, &host, Some(port));
+        return Ok(Ok(vec![connect]));
+    }
+    let head = Head {
+        method: &request.method,
+        authority: authority.as_str(),
+        path: url.path(),
+        query: url.query().unwrap_or_default(),
+        headers: &fields,
+    };
+    Ok(recognised(head, &body))
+}
+
+fn recognised(head: Head<'_>, body: &[u8]) -> Result<Vec<Operation>, Malformed> {
+    let route = recognise::route(Catalog::built_in(), head)?;
+    Ok(match route.complete(Payload::Whole(body))? {
+        Recognised::One(operation) => vec![*operation],
+        Recognised::Batch(batch) => batch.operations,
+    })
+}

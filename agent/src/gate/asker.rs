@@ -1,0 +1,82 @@
+//! Who asks, and how a client is kept waiting.
+
+use std::{sync::Arc, time::Duration};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use crate::{
+    interim::{Interims, MOST_PER_REQUEST},
+    lookup::Asking,
+    session::Session,
+};
+
+/// Who asks, on which connection, with what request, and how that client can be kept waiting.
+pub struct Asker<'a> {
+    /// The session.
+    pub session: Arc<Session>,
+    /// The connection's number in the record.
+    pub connection: u64,
+    /// How the client is kept waiting.
+    pub patience: Patience,
+    /// The headers of the request, for reviewers.
+    pub headers: &'a HeaderMap,
+    /// As much of its body as was read, for reviewers.
+    pub body: &'a [u8],
+}
+
+impl Asker<'_> {
+    pub(super) fn asking(&self) -> Asking {
+        Asking {
+            session: self.session.id.clone(),
+            connection: self.connection,
+        }
+    }
+}
+
+/// How a client is kept waiting.
+pub enum Patience {
+    /// HTTP/1.1: interim responses restart its read time-out; `left` of them may still be sent.
+    Interims {
+        /// The way to send them.
+        interims: Interims,
+        /// How many may be sent for this request.
+        left: u32,
+    },
+    /// Nothing keeps it waiting: it is told "pending" after this time.
+    AtMost(Duration),
+}
+
+impl Patience {
+    /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
+    #[must_use]
+    pub fn http1(interims: Interims, expects_continue: bool) -> Self {
+        Self::Interims {
+            interims,
+            left: MOST_PER_REQUEST - u32::from(expects_continue),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Interims { .. } => None,
+            Self::AtMost(time) => Some(Instant::now() + *time),
+        }
+    }
+
+    pub(super) fn keep_waiting(&mut self) {
+        if let Self::Interims { interims, left } = self
+            && *left > 0
+        {
+            *left -= 1;
+            interims.send();
+        }
+    }
+}
+
+pub(super) async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

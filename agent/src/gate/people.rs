@@ -1,0 +1,145 @@
+//! Asking people, and waiting for what they say.
+
+use holdpoint_core::{
+    operation::Operation,
+    policy::Hold,
+    refusal::{Kind, Refusal},
+};
+use tokio::time::Instant;
+
+use super::{Asker, Gate, Judged, asker::sleep_until, not_recorded, ruling::Demand};
+use crate::approvals::{
+    ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent, Ticket, Verdict,
+};
+
+/// What waiting for people has led to, for one operation.
+pub(super) enum Answered {
+    /// They were not asked.
+    NotAsked,
+    /// They approved it.
+    Approved(Spent),
+    /// They need not be asked, if the grant is still in force.
+    Granted(GrantTicket),
+}
+
+impl Gate {
+    /// What those change that people are asked about, for them to see; in the order of all of them.
+    async fn changes(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Vec<Option<ChangeView>> {
+        let held = judged.iter().filter(|judged| judged.is_held());
+        let held: Vec<&Operation> = held.map(|judged| judged.operation.as_ref()).collect();
+        let mut changes = self
+            .lookups
+            .changes(&asker.asking(), &held)
+            .await
+            .into_iter();
+        judged
+            .iter()
+            .map(|judged| judged.is_held().then(|| changes.next()).flatten().flatten())
+            .collect()
+    }
+
+    pub(super) async fn wait_for_people(
+        &self,
+        asker: &mut Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<Vec<Answered>, Refusal> {
+        // All of them are asked about first, so that a reviewer sees everything the request asks for.
+        let changes = self.changes(asker, judged).await;
+        let mut tickets = Vec::with_capacity(judged.len());
+        for (judged, change) in judged.iter().zip(changes) {
+            tickets.push(match judged.ruling.demand() {
+                Demand::Ask(hold) => Some(self.ask(asker, judged, hold, change).await?),
+                Demand::Pass(_) | Demand::Refuse(_) => None,
+            });
+        }
+        let deadline = asker.patience.deadline();
+        let mut answers = Vec::with_capacity(judged.len());
+        for (judged, ticket) in judged.iter().zip(tickets) {
+            answers.push(match (judged.ruling.demand(), ticket) {
+                (Demand::Ask(hold), Some(ticket)) => {
+                    self.wait(asker, &judged.operation, hold, ticket, deadline)
+                        .await?
+                }
+                _ => Answered::NotAsked,
+            });
+        }
+        Ok(answers)
+    }
+
+    async fn ask(
+        &self,
+        asker: &Asker<'_>,
+        judged: &Judged<'_>,
+        hold: &Hold,
+        change: Option<ChangeView>,
+    ) -> Result<Ticket, Refusal> {
+        let operation = &judged.operation;
+        let ask = HoldAsk {
+            session: asker.session.clone(),
+            operation: judged.id.clone(),
+            request: RequestView {
+                change,
+                ..RequestView::new(operation, asker.headers, asker.body)
+            },
+            digest: operation.digest,
+            project: operation.resource.project.clone(),
+            hold: hold.clone(),
+        };
+        self.approvals.hold(ask).await.map_err(|error| {
+            Refusal::new(
+                Kind::NotReady,
+                format!("Holdpoint could not ask for the approval this needs, so nothing was sent: {error}"),
+            )
+        })
+    }
+
+    /// Waits for a verdict for as long as this client can be kept waiting.
+    async fn wait(
+        &self,
+        asker: &mut Asker<'_>,
+        operation: &Operation,
+        hold: &Hold,
+        mut ticket: Ticket,
+        deadline: Option<Instant>,
+    ) -> Result<Answered, Refusal> {
+        let approval = ticket.id().as_str().to_owned();
+        let verdict = loop {
+            tokio::select! {
+                biased;
+                verdict = ticket.verdict() => break verdict,
+                () = sleep_until(deadline) => {
+                    return Err(Refusal::pending(operation, &approval, &hold.rules));
+                }
+                () = tokio::time::sleep(self.settings.interim()) => asker.patience.keep_waiting(),
+            }
+        };
+        match verdict {
+            Verdict::Approved(spent) => Ok(Answered::Approved(spent)),
+            Verdict::Granted(ticket) => Ok(Answered::Granted(ticket)),
+            Verdict::Denied { by, comment } => Err(Refusal::reviewer_denied(
+                operation,
+                &approval,
+                &by,
+                comment.as_deref(),
+            )),
+            Verdict::Expired => Err(Refusal::expired(operation, &approval, &hold.rules)),
+            Verdict::UsedByResend => Err(Refusal::used_by_resend(operation, &approval)),
+            Verdict::Interrupted => Err(Refusal::interrupted(operation, &approval)),
+            Verdict::Unrecorded(error) => Err(not_recorded(&error)),
+        }
+    }
+
+    /// Grants may have been revoked while people thought about other operations of the request.
+    pub(super) async fn use_grant(
+        &self,
+        operation: &Operation,
+        ticket: GrantTicket,
+    ) -> Result<GrantUse, Refusal> {
+        let grant = ticket.grant().as_str().to_owned();
+        let used = self.approvals.use_grant(ticket).await;
+        used.map_err(|error| match error {
+            GrantUseError::Over => Refusal::grant_over(operation, &grant),
+            GrantUseError::Record(error) => not_recorded(&error),
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! `cargo xtask screenshot`: `holdpoint review` as a reviewer sees it, drawn from a real terminal with real holds on it.
+
+mod svg;
+
+use std::{fs, path::PathBuf, thread::sleep, time::Duration};
+
+use anyhow::Context as _;
+use clap::Parser;
+use holdpoint_tests::{
+    host,
+    interrupts::Interrupts,
+    sandbox::Running,
+    terminal::Terminal,
+    world::{Settings, World},
+};
+
+const SIZE: (u16, u16) = (100, 32);
+
+/// Draws `holdpoint review` into SVG files.
+#[derive(Parser)]
+struct Args {
+    /// Where to: review-list.svg and review.svg.
+    dir: PathBuf,
+}
+
+/// What an agent's script asks for: several things at once.
+const SCRIPT: &str = r#"#!/bin/sh
+api=https://sqladmin.googleapis.com/sql/v1beta4/projects/lab-project
+curl -sS $api/instances >/dev/null
+curl -sS -X DELETE $api/instances/prod-db &
+curl -sS -X DELETE $api/instances/staging-db &
+curl -sS -H 'content-type: application/json' \
+  -d '{"policy":{"bindings":[{"role":"roles/owner","members":["user:mallory@example.com"]}]}}' \
+  https://cloudresourcemanager.googleapis.com/v1/projects/lab-project:setIamPolicy &
+wait
+"#;
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    host::require()?;
+    let interrupts = Interrupts::block()?;
+    let world = World::with(&Settings::default())?;
+    interrupts.clean_up(&world);
+    let _clients = ask(&world)?;
+    let (binary, config) = (world.binary(), world.config());
+    let command = format!(
+        "{} review --quiet --config {}",
+        binary.display(),
+        config.display()
+    );
+    let terminal = Terminal::start(&command, SIZE, &[("NO_COLOR", "")]);
+    fs::create_dir_all(&args.dir)?;
+    let keep = |name: &str| {
+        let drawn = svg::draw(&terminal.coloured_screen()?, SIZE);
+        let path = args.dir.join(name);
+        fs::write(&path, drawn).with_context(|| format!("cannot write {}", path.display()))
+    };
+
+    terminal.wait_for(&["4 waiting"]);
+    while !selected(&terminal).contains("setIamPolicy") {
+        terminal.press(&["Down"]);
+        sleep(Duration::from_millis(100));
+    }
+    keep("review-list.svg")?;
+    terminal.press(&["Enter"]);
+    terminal.wait_for(&["WHY IT IS HELD", "deploy.sh"]);
+    keep("review.svg")?;
+    terminal.press(&["q"]);
+    Ok(())
+}
+
+fn selected(terminal: &Terminal) -> String {
+    let screen = terminal.screen();
+    let line = screen.lines().find(|line| line.starts_with('>'));
+    line.unwrap_or_default().to_owned()
+}
+
+/// Two sessions, which wait for four answers.
+fn ask(world: &World) -> anyhow::Result<[Running; 2]> {
+    let agent = world.sandbox();
+    let script = agent.file("deploy.sh", SCRIPT);
+    let script = script.to_str().context("a plain path")?;
+    let url = "https://compute.googleapis.com/compute/v1/projects/lab-project/zones/europe-west1-b/instances/vm-1";
+    let running = [
+        agent.start(&["sh", script]),
+        world.sandbox().start(&["curl", "-sS", "-X", "DELETE", url]),
+    ];
+    Ok(running)
+}
