@@ -85,7 +85,14 @@ fn runs(line: &str, look: &mut Look) -> Vec<(String, Look)> {
     for (at, piece) in line.split("\u{1b}[").enumerate() {
         let text = match piece.split_once('m') {
             Some((numbers, text)) if at > 0 => {
-                numbers.split(';').for_each(|number| look.take(number));
+                // Of the 256 colours, the first eight are used.
+                match numbers
+                    .strip_prefix("38;5;")
+                    .and_then(|colour| colour.parse().ok())
+                {
+                    Some(colour @ 0..8) => look.colour = Some(colour),
+                    _ => numbers.split(';').for_each(|number| look.take(number)),
+                }
                 text
             }
             _ => piece,

@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 
-use holdpoint_core::approval::Answer;
+use holdpoint_core::{
+    approval::Answer,
+    change::{Change, Edit},
+};
 use ratatui::text::Line;
 
 use super::{
     confirm::{Confirm, Item, Verdict},
-    link::{About, Change, Detail, Edit},
+    link::About,
     page::Page,
     theme::{Theme, Tone},
 };
 use crate::{
-    approvals::{ApprovalId, ApprovalView, RuleView},
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView, ChangeView, RuleView},
     cli::approvals::request_text,
 };
 
@@ -21,7 +24,7 @@ pub(super) struct Known<'a> {
     pub(super) view: &'a ApprovalView,
     pub(super) gone: bool,
     pub(super) own_uid: u32,
-    pub(super) detail: Option<&'a Result<Detail, String>>,
+    pub(super) detail: Option<&'a Result<ApprovalDetail, String>>,
     pub(super) about: Option<&'a Result<About, String>>,
 }
 
@@ -147,18 +150,18 @@ fn asked(rule: &RuleView) -> String {
     }
 }
 
-fn changes(page: &mut Page, detail: &Detail) {
+fn changes(page: &mut Page, detail: &ApprovalDetail) {
     let Some(change) = &detail.change else {
         return;
     };
     page.heading("WHAT CHANGES");
     match change {
-        Change::Unknown { why } => page.text(&format!("Not known: {why}"), Tone::Urgent),
-        Change::Known {
+        ChangeView::Unknown { why } => page.text(&format!("Not known: {why}"), Tone::Urgent),
+        ChangeView::Known(Change {
             note,
             edits,
             left_out,
-        } => {
+        }) => {
             if let Some(note) = note {
                 page.text(note, Tone::Urgent);
             }
@@ -188,10 +191,10 @@ fn edit(page: &mut Page, edit: &Edit) {
     }
 }
 
-fn request(page: &mut Page, detail: &Detail) {
+fn request(page: &mut Page, detail: &ApprovalDetail) {
     page.heading("THE REQUEST (secrets are masked)");
-    page.quote(&request_text(&detail.request));
-    let body = &detail.request.body;
+    page.quote(&request_text(detail));
+    let body = &detail.body;
     if body.cut {
         let text = format!(
             "The body goes on: {} bytes in all. The digest covers all of it.",
@@ -204,7 +207,7 @@ fn request(page: &mut Page, detail: &Detail) {
 /// What exactly would be answered.
 pub(super) fn question(
     confirm: &Confirm,
-    details: &HashMap<ApprovalId, Result<Detail, String>>,
+    details: &HashMap<ApprovalId, Result<ApprovalDetail, String>>,
     theme: Theme,
     width: u16,
 ) -> Vec<Line<'static>> {

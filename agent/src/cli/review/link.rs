@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use holdpoint_core::{approval::Answer, grant::Scope};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -34,43 +33,6 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// A session's last events that are looked through for operations, and operations that are shown.
 const EVENTS: usize = 200;
 const OPERATIONS: usize = 12;
-
-/// One approval, as the daemon tells it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Detail {
-    #[serde(flatten)]
-    pub(super) request: ApprovalDetail,
-    /// What it changes, where that is a question of what is there now.
-    #[serde(default)]
-    pub(super) change: Option<Change>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub(super) enum Change {
-    Known {
-        /// What should be known of it as a whole.
-        #[serde(default)]
-        note: Option<String>,
-        edits: Vec<Edit>,
-        /// How many more edits there are.
-        #[serde(default)]
-        left_out: usize,
-    },
-    /// What is there now could not be read.
-    Unknown { why: String },
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Edit {
-    pub(super) path: String,
-    /// Absent where something is added.
-    #[serde(default)]
-    pub(super) before: Option<String>,
-    /// Absent where something is removed.
-    #[serde(default)]
-    pub(super) after: Option<String>,
-}
 
 /// What is known of a session.
 #[derive(Clone, Debug, Default)]
@@ -167,7 +129,7 @@ async fn within<T>(call: impl Future<Output = anyhow::Result<T>>) -> Result<T, S
     }
 }
 
-async fn look(client: &Client, id: &ApprovalId) -> anyhow::Result<Detail> {
+async fn look(client: &Client, id: &ApprovalId) -> anyhow::Result<ApprovalDetail> {
     let id = word(id.as_str())?;
     client.read(&format!("/v1/approvals/{id}")).await
 }

@@ -15,11 +15,11 @@ use super::{
     describe,
     inbox::{Inbox, Row},
     layout::Layout,
-    link::{About, Detail},
+    link::About,
     theme::{Theme, Tone},
 };
 use crate::{
-    approvals::{ApprovalId, ApprovalView},
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView},
     session::SessionId,
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Event {
     Listed(Vec<ApprovalView>),
     /// The daemon does not answer.
     Lost(String),
-    Looked(ApprovalId, Result<Box<Detail>, String>),
+    Looked(ApprovalId, Result<Box<ApprovalDetail>, String>),
     Learned(SessionId, Result<Box<About>, String>),
     /// The daemon took an answer, or did not.
     Answered(ApprovalId, Result<Box<ApprovalView>, String>),
@@ -133,7 +133,7 @@ pub(super) struct State {
     pub(super) reading: Option<Reading>,
     pub(super) notice: Option<Notice>,
     pub(super) sending: Option<Sending>,
-    details: HashMap<ApprovalId, Result<Detail, String>>,
+    details: HashMap<ApprovalId, Result<ApprovalDetail, String>>,
     sessions: HashMap<SessionId, Result<About, String>>,
     asked: BTreeSet<ApprovalId>,
     /// Operations whose whole request has been on the screen.
@@ -239,10 +239,10 @@ impl State {
         self.rebuild();
     }
 
-    fn look(&mut self, id: ApprovalId, detail: Result<Box<Detail>, String>) {
+    fn look(&mut self, id: ApprovalId, detail: Result<Box<ApprovalDetail>, String>) {
         self.asked.remove(&id);
         if let Ok(detail) = &detail {
-            self.inbox.renew(&detail.request.approval);
+            self.inbox.renew(&detail.approval);
         }
         self.details.insert(id, detail.map(|detail| *detail));
         self.rebuild();

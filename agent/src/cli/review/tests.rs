@@ -6,14 +6,9 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use holdpoint_core::{approval::State as Standing, digest::Digest, grant::Scope};
 use ratatui::{Terminal, backend::TestBackend};
 
-use super::{
-    confirm::Verdict,
-    link::{About, Detail},
-    state::Ballot,
-    *,
-};
+use super::{confirm::Verdict, link::About, state::Ballot, *};
 use crate::{
-    approvals::{ApprovalId, ApprovalView, RuleView},
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView, RuleView},
     session::{SessionId, User},
 };
 
@@ -60,7 +55,7 @@ fn hold(id: &str, session: &str) -> ApprovalView {
     }
 }
 
-fn detail(view: ApprovalView, body: &str) -> Box<Detail> {
+fn detail(view: ApprovalView, body: &str) -> Box<ApprovalDetail> {
     let mut detail = serde_json::to_value(view).expect("JSON");
     detail["headers"] = serde_json::json!([["user-agent", "gcloud"]]);
     detail["body"] = serde_json::json!({"text": body, "length": body.len(), "cut": false});
@@ -493,7 +488,7 @@ fn the_page_tells_everything() {
         {"path": "settings.tier", "before": "small", "after": "large"}, {"path": "x", "before": null, "after": "1"}]});
     let mut full = serde_json::to_value(detail(view, r#"{"a":1}"#)).expect("JSON");
     full["change"] = change;
-    let full: Detail = serde_json::from_value(full).expect("a detail");
+    let full: ApprovalDetail = serde_json::from_value(full).expect("a detail");
     desk.tell(Event::Looked(ApprovalId::named("ap-1"), Ok(Box::new(full))));
     let screen = desk.look();
     for part in [
