@@ -5,7 +5,7 @@ use cedar_policy::{
     pst::{BinaryOp, Clause, Expr, Literal, Var},
 };
 
-use super::{asked::UNREADABLE, traits};
+use super::asked::UNREADABLE;
 use crate::operation::{Content, Operation, Trait};
 
 /// What an operation plainly is.
@@ -48,7 +48,7 @@ impl Plain {
                 right,
             } if is_context(left, "traits") => match right.as_ref() {
                 Expr::Literal(Literal::String(name)) => {
-                    let known = traits::ALL.into_iter().find(|known| known.name() == name);
+                    let known = Trait::ALL.into_iter().find(|known| known.name() == name);
                     known.map(Self::Has)
                 }
                 _ => None,
