@@ -67,6 +67,11 @@ fn try_all(world: &World) -> Ran {
 fn names_and_connections_are_shown_and_recorded() {
     let world = World::start();
     let _ = try_all(&world);
+    // Who connected is read from /proc first, which may take longer than the client lives.
+    let until = Instant::now() + Duration::from_secs(10);
+    while !refused(&world).iter().any(|it| it["by"] == "proxy") && Instant::now() < until {
+        sleep(Duration::from_millis(20));
+    }
     let account = account(&world);
     let seen = refused(&world);
     let name = find(&seen, "dns", "leak.attacker.example");
