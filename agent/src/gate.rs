@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::{
     approvals::{Approvals, GrantUse, Spent},
-    config::HoldSettings,
+    config::{HoldSettings, Mode},
     lookup::{Asking, Lookups},
     metrics::metrics,
     record::{Event, OperationId, OperationRecord, Record, RecordError},
@@ -236,10 +236,14 @@ impl Gate {
         operations: &[Operation],
     ) -> bool {
         let known = self.look_up(session, asking, operations).await;
+        let InForce { policies, mode } = &*self.in_force();
+        let now = Some(Timestamp::now());
+        // Not by `rule`, which denies what is not complete yet.
         let is_held = |operation: &Cow<'_, Operation>| {
-            matches!(self.rule(session, operation).demand(), Demand::Ask(_))
+            let decision = policies.decide_at(&session.principal, operation, now);
+            matches!(decision, Decision::Hold(_))
         };
-        known.iter().any(is_held)
+        *mode == Mode::Enforce && known.iter().any(is_held)
     }
 
     /// Whether this passes outright: for names to resolve, which nobody can wait for.

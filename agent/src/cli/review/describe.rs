@@ -67,6 +67,10 @@ pub(super) fn operation(known: Known, theme: Theme, width: u16) -> Vec<Line<'sta
 fn what(page: &mut Page, view: &ApprovalView) {
     page.heading("WHAT");
     page.field("approval", view.id.as_str());
+    what_is_asked(page, view);
+}
+
+fn what_is_asked(page: &mut Page, view: &ApprovalView) {
     page.field(
         "action",
         &format!("{} ({})", in_words(&view.action), view.action),
@@ -254,15 +258,7 @@ fn one_of(page: &mut Page, (number, all): (usize, usize), item: &Item) {
         ""
     };
     page.heading(&format!("{number} of {all}  {}{gone}", view.id));
-    page.field(
-        "action",
-        &format!("{} ({})", in_words(&view.action), view.action),
-    );
-    page.field("resource", &view.resource);
-    if !view.traits.is_empty() {
-        let traits: Vec<_> = view.traits.iter().map(String::as_str).collect();
-        page.toned_field("note", &traits.join(", "), Tone::Urgent);
-    }
+    what_is_asked(page, view);
     page.field("request", &format!("{} {}", view.method, view.url));
     page.field(
         "for",
