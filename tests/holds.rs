@@ -49,6 +49,44 @@ forbid(principal, action == Action::"sql.instances.delete", resource);
 }
 
 #[test]
+fn an_upload_is_read_whole_before_people_are_asked() {
+    let settings = Settings {
+        extra_policies: r#"
+@id("uploads")
+@hold("reviewers")
+forbid(principal, action == Action::"storage.objects.insert", resource);
+"#
+        .to_owned(),
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    let agent = world.sandbox();
+    // More than is read of an upload that nobody is asked about.
+    let media = agent.file("media", vec![b'x'; 1 << 20]);
+    let media = format!("@{}", media.display());
+    let url = "https://storage.googleapis.com/upload/storage/v1/b/lab-bucket/o?uploadType=media&name=media";
+    let running = agent.start(&[
+        "curl",
+        "-sS",
+        "-m",
+        "60",
+        "-w",
+        "\n%{http_code}",
+        "-H",
+        "Content-Type: application/octet-stream",
+        "--data-binary",
+        &media,
+        url,
+    ]);
+    let hold = world.wait_for_hold("storage.objects.insert");
+    assert_eq!(world.count("POST", "/upload/storage/v1/b/lab-bucket/o"), 0);
+    world.approve(hold.id()).expect("root may approve");
+    let ran = running.finish().succeeded();
+    assert!(!ran.stdout.ends_with("\n403"), "{ran}");
+    assert_eq!(world.count("POST", "/upload/storage/v1/b/lab-bucket/o"), 1);
+}
+
+#[test]
 fn a_resend_joins_the_pending_hold() {
     let world = World::start();
     let running = world
