@@ -44,12 +44,12 @@ const HOST_ITSELF: &str =
 
 /// What tests leave on this host.
 const CLEAN: &str = "
-rm -rf /etc/systemd/system/holdpoint*.service.d
+systemctl stop 'actions.runner.*' gitlab-runner worker
+cd /etc/systemd/system && rm -rf actions.runner.* gitlab-runner.* worker.* holdpoint*.service.d
 if dpkg --status holdpoint; then dpkg --purge holdpoint; fi
 loginctl terminate-user agent
-userdel --force --remove agent
-userdel --force --remove reviewer
-rm -rf /etc/holdpoint /usr/local/tools /srv/of-the-host
+for user in agent reviewer runner gitlab-runner worker; do userdel --force --remove $user; done
+rm -rf /etc/holdpoint /etc/gitlab-runner /usr/bin/gitlab-runner /usr/local/tools /srv/of-the-host
 systemctl daemon-reload
 systemctl reset-failed
 ";

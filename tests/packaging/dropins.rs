@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use holdpoint_tests::{ci, ci::Ci, files::repository, world::INSTANCES_URL};
+use holdpoint_tests::{ci, ci::Ci, world::INSTANCES_URL};
 
 use crate::{container::PATIENCE, service::Service};
 
@@ -39,6 +39,9 @@ RestartSec=120
 [Install]
 WantedBy=multi-user.target
 ";
+
+/// What stands in for the runners' programs; in this program, because virtual machines have no repository.
+const RUNNER: &str = include_str!("../clients/runner.sh");
 
 const PLAIN: &str = "[Service]
 User=worker
@@ -100,9 +103,7 @@ impl Scene {
         host.ok(&format!(
             "useradd --create-home --shell /bin/bash {name} && install -d -o {name} /home/{name}/jobs"
         ));
-        let clients = repository().join("tests/clients");
-        let runner = std::fs::read(clients.join("runner.sh")).expect("a client");
-        host.write(&format!("/home/{name}/runner.sh"), runner);
+        host.write(&format!("/home/{name}/runner.sh"), RUNNER);
         host.write(&format!("/home/{name}/ci.pem"), &self.ci.pem);
     }
 

@@ -24,7 +24,7 @@ echo "fact boot $(cut -d' ' -f1 /proc/uptime)"
 
 part programs ./kernel
 # One after the other: they share this host, which the package is installed on anew for each.
-part job env HOLDPOINT_TEST_HERE=1 HOLDPOINT_PACKAGE=/mnt/holdpoint.deb ./packaging --test-threads=1 work::
+part job env HOLDPOINT_TEST_HERE=1 HOLDPOINT_PACKAGE=/mnt/holdpoint.deb ./packaging --test-threads=1 work:: dropins::
 dpkg --install holdpoint.deb >/dev/null
 part doctor holdpoint doctor --only attacks --output json
 echo "done"
