@@ -2,37 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{
-    ActionConstraint, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError,
-};
+use cedar_policy::{PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
 
 use super::{
     Problem, Source,
-    load::{Rule, place_of},
+    alike::Alike,
+    load::{Read, Rule, place_of},
     schema::{Named, Scope},
     vocabulary::{self, KnownActions, Name},
 };
 
 /// Everything that is wrong with rules by themselves.
 pub(super) fn problems(
-    rules: &[Rule],
+    read: &[Read],
     sources: &[Source],
     known: &dyn KnownActions,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut by_schema: BTreeMap<String, Vec<&Rule>> = BTreeMap::new();
-    for rule in rules {
+    let mut alike = Alike::default();
+    let mut all_named = BTreeMap::new();
+    for (place, Read { rule, tree }) in read.iter().enumerate() {
         match named(rule, sources, known) {
-            // The validator tries each policy with each action of the schema, so that it is kept to what may matter.
-            Ok(named) => by_schema
-                .entry(named.schema(&scope(rule)))
-                .or_default()
-                .push(rule),
+            Ok(named) => {
+                alike.add(place, tree, &named);
+                all_named.insert(place, named);
+            }
             Err(found) => problems.extend(found),
         }
     }
+    let mut by_schema: BTreeMap<String, Vec<&Rule>> = BTreeMap::new();
+    for place in alike.doubtful() {
+        let Read { rule, tree } = &read[place];
+        // The validator tries each policy with each action of the schema, so that it is kept to what may matter.
+        let schema = all_named[&place].schema(&Scope::of(&tree.action));
+        by_schema.entry(schema).or_default().push(rule);
+    }
     for (schema, some) in by_schema {
-        problems.extend(unsound(&some, rules, sources, &schema));
+        problems.extend(unsound(&some, read, sources, &schema));
     }
     problems
 }
@@ -66,19 +72,9 @@ fn named(rule: &Rule, sources: &[Source], known: &dyn KnownActions) -> Result<Na
     }
 }
 
-fn scope(rule: &Rule) -> Scope {
-    let names = match rule.policy.action_constraint() {
-        ActionConstraint::Any => return Scope::Everything,
-        ActionConstraint::Eq(uid) => vec![uid],
-        ActionConstraint::In(uids) => uids,
-    };
-    let names = names.iter().map(|uid| uid.id().unescaped().to_owned());
-    Scope::Within(names.collect())
-}
-
 /// What Cedar's validator finds. Its warnings are about policies that can never apply and text that deceives the eye:
 /// neither has a place here.
-fn unsound(some: &[&Rule], rules: &[Rule], sources: &[Source], schema: &str) -> Vec<Problem> {
+fn unsound(some: &[&Rule], read: &[Read], sources: &[Source], schema: &str) -> Vec<Problem> {
     let (schema, _) =
         Schema::from_cedarschema_str(schema).expect("a schema made of checked names is a schema");
     let set = PolicySet::from_policies(some.iter().map(|rule| rule.policy.clone()))
@@ -93,7 +89,7 @@ fn unsound(some: &[&Rule], rules: &[Rule], sources: &[Source], schema: &str) -> 
     errors
         .chain(warnings)
         .map(|(id, error)| {
-            let rule = &rules[place_of(id)];
+            let rule = &read[place_of(id)].rule;
             let prefix = format!("policy `{id}`");
             let shown = format!("policy {}", rule.reference.id);
             let mut problem = rule.source(sources).complaint(&error, "");
