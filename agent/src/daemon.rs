@@ -298,23 +298,11 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         sessions.spawn(adoption::serve(house.clone(), session));
     }
     tokio::spawn(containers::remove_leftovers(house.clone()));
-    let reloads = keep_reloading(
-        house.clone(),
-        config.clone(),
-        signal(SignalKind::hangup())?,
-    );
+    let reloads = keep_reloading(house.clone(), config.clone(), signal(SignalKind::hangup())?);
     let reloads = tokio::spawn(reloads);
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let end = serve(
-        &house,
-        &runs,
-        &mut sessions,
-        control,
-        guard,
-        &mut launcher,
-    )
-    .await?;
+    let end = serve(&house, &runs, &mut sessions, control, guard, &mut launcher).await?;
 
     notify("STOPPING=1");
     // Nothing is told to the record after its end.
@@ -683,13 +671,18 @@ async fn accept(
     listener: TcpListener,
     places: Arc<Semaphore>,
 ) {
+    // Of loopback, never of all addresses, so that each connection has the same.
+    let own = match listener.local_addr() {
+        Ok(own) => own,
+        Err(error) => return tracing::error!(%error, "a session's listener is none"),
+    };
     let mut connections = JoinSet::new();
     let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
-                    let flow = connection::origin(&house, &sandbox.room(), &stream, client);
+                    let flow = connection::origin(&house, &sandbox.room(), own, client);
                     // Full means no: dropping the stream closes it.
                     if let Ok(place) = places.clone().try_acquire_owned() {
                         let (house, sandbox) = (house.clone(), sandbox.clone());

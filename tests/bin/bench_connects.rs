@@ -85,7 +85,9 @@ fn run(args: &Args) -> anyhow::Result<()> {
 fn to_listener(listener: &Listener, args: &Args) -> anyhow::Result<Measured> {
     let storm = std::env::current_exe()?.with_file_name("storm");
     let mut command = Command::new(&storm);
-    command.arg("tcp").args(["--to", &listener.address.to_string()]);
+    command
+        .arg("tcp")
+        .args(["--to", &listener.address.to_string()]);
     measure(command, args, listener.child.id())
 }
 
@@ -138,7 +140,10 @@ fn print(args: &Args, [plain, holdpoint]: &[Measured; 2]) {
     );
     println!("| to | connects/s | of plain | client | server | both | slowest connect, us |");
     println!("|---|---|---|---|---|---|---|");
-    for (name, it) in [("a plain listener", plain), ("Holdpoint, in a session", holdpoint)] {
+    for (name, it) in [
+        ("a plain listener", plain),
+        ("Holdpoint, in a session", holdpoint),
+    ] {
         println!(
             "| {name} | {:.0} | {:.2} | {:.1} | {:.1} | {:.1} | {:.0} |",
             it.per_second,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use cedar_policy::{
-    Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    Policy, PolicySet, Schema, ValidationMode, Validator,
     pst::{
         ActionConstraint, Clause, Effect, EntityOrSlot, EntityUID, Expr, Literal,
         PrincipalConstraint, ResourceConstraint, StaticPolicy, Template,
@@ -80,12 +80,11 @@ impl Family {
 fn is_sound(policy: &Template, validator: &Validator) -> bool {
     let policy = StaticPolicy::try_from(policy.clone()).ok();
     let policy = policy.and_then(|policy| Policy::from_pst(policy.into()).ok());
-    let alone = policy.map(|policy| policy.new_id(PolicyId::new("twin")));
-    let Some(Ok(alone)) = alone.map(|policy| PolicySet::from_policies([policy])) else {
-        return false;
-    };
-    let result = validator.validate(&alone, ValidationMode::Strict);
-    result.validation_passed_without_warnings()
+    let alone = policy.and_then(|policy| PolicySet::from_policies([policy]).ok());
+    alone.is_some_and(|alone| {
+        let result = validator.validate(&alone, ValidationMode::Strict);
+        result.validation_passed_without_warnings()
+    })
 }
 
 /// Whether its conditions do. What they compare with each other the validator tells apart by name.

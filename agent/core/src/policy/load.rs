@@ -40,6 +40,22 @@ pub(super) fn rules(
     sources: &[Source],
     known: &dyn KnownActions,
 ) -> Result<Vec<Rule>, Vec<Problem>> {
+    let (read, mut problems) = read(sources);
+    problems.extend(repeated_ids(&read));
+    problems.extend(unknown_traits(&read, sources));
+    problems.extend(evasive(&read, sources));
+    problems.extend(validate::problems(&read, sources, known));
+    if problems.is_empty() {
+        Ok(read.into_iter().map(|read| read.rule).collect())
+    } else {
+        problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        problems.dedup();
+        Err(problems)
+    }
+}
+
+/// Each policy by itself.
+pub(super) fn read(sources: &[Source]) -> (Vec<Read>, Vec<Problem>) {
     let mut read = Vec::new();
     let mut problems = Vec::new();
     for source in sources {
@@ -55,17 +71,7 @@ pub(super) fn rules(
             Err(found) => problems.extend(found),
         }
     }
-    problems.extend(repeated_ids(&read));
-    problems.extend(unknown_traits(&read, sources));
-    problems.extend(evasive(&read, sources));
-    problems.extend(validate::problems(&read, sources, known));
-    if problems.is_empty() {
-        Ok(read.into_iter().map(|read| read.rule).collect())
-    } else {
-        problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        problems.dedup();
-        Err(problems)
-    }
+    (read, problems)
 }
 
 /// Where in a file a policy begins.

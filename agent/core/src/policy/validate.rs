@@ -101,3 +101,105 @@ fn unsound(some: &[&Rule], read: &[Read], sources: &[Source], schema: &str) -> V
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+
+    use super::*;
+    use crate::policy::{
+        load,
+        tests::{Few, source},
+    };
+
+    const PRINCIPALS: [&str; 10] = [
+        "principal",
+        "principal == Principal::\"a#b\"",
+        "principal in Group::\"agents\"",
+        "principal in Group::\"\u{433}roup\"",
+        "principal is Principal in Group::\"agents\"",
+        "principal == Group::\"agents\"",
+        "principal in Action::\"read\"",
+        "principal in Nothing::\"x\"",
+        "principal is Host",
+        "principal in Project::\"p\"",
+    ];
+    const ACTIONS: [&str; 9] = [
+        "action",
+        "action == Action::\"sql.instances.delete\"",
+        "action == Action::\"delete\"",
+        "action in Action::\"delete\"",
+        "action in Action::\"sql.*\"",
+        "action in [Action::\"sql.instances.delete\", Action::\"sql.users.insert\", Action::\"compute.*\"]",
+        "action in [Action::\"net\", Action::\"net.connect\"]",
+        "action == Action::\"google.unknown\"",
+        "action == Other::Action::\"read\"",
+    ];
+    const RESOURCES: [&str; 7] = [
+        "resource",
+        "resource in Project::\"p\"",
+        "resource == Resource::\"//sqladmin.googleapis.com/x\"",
+        "resource in Host::\"\u{430}pi.example.com\"",
+        "resource in Group::\"agents\"",
+        "resource is Host",
+        "resource is Resource in Host::\"example.com\"",
+    ];
+    const CONDITIONS: [&str; 13] = [
+        "",
+        "when { context.port > 1 }",
+        "when { context has port && context.port > 1 }",
+        "when { resource.name like \"*x*\" }",
+        "when { context.nothing }",
+        "when { context.method }",
+        "when { principal in Group::\"agents\" }",
+        "when { action == Action::\"sql.instances.delete\" }",
+        "when { action in Action::\"read\" && resource in Project::\"p\" }",
+        "when { false }",
+        "when { resource.name == \"p\u{430}ypal\" }",
+        "unless { principal.hasTag(\"x\") && principal.getTag(\"x\") == \"y\" }",
+        "when { principal.getTag(\"x\") == \"y\" } unless { context.now > datetime(\"never\") }",
+    ];
+
+    fn any_policy() -> impl Strategy<Value = String> {
+        let parts = (
+            select(&PRINCIPALS[..]),
+            select(&ACTIONS[..]),
+            select(&RESOURCES[..]),
+            select(&CONDITIONS[..]),
+        );
+        parts.prop_map(|(principal, action, resource, condition)| {
+            format!("forbid({principal}, {action}, {resource}) {condition};")
+        })
+    }
+
+    /// What the validator says of each policy with a schema of its own.
+    fn one_by_one(read: &[Read], sources: &[Source]) -> Vec<Problem> {
+        let of = |Read { rule, tree }: &Read| match named(rule, sources, &Few) {
+            Ok(named) => {
+                let schema = named.schema(&Scope::of(&tree.action));
+                unsound(&[rule], read, sources, &schema)
+            }
+            Err(problems) => problems,
+        };
+        read.iter().flat_map(of).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn twins_hide_no_problem(policies in proptest::collection::vec(any_policy(), 1..8)) {
+            let sources = [source(&policies.join("\n"))];
+            let (read, problems) = load::read(&sources);
+            prop_assert!(problems.is_empty(), "{problems:?}");
+            let sort = |mut problems: Vec<Problem>| {
+                problems.sort_by(|a, b| (a.line, &a.message).cmp(&(b.line, &b.message)));
+                problems
+            };
+            prop_assert_eq!(
+                sort(super::problems(&read, &sources, &Few)),
+                sort(one_by_one(&read, &sources))
+            );
+        }
+    }
+}
