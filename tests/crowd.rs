@@ -8,7 +8,7 @@ use std::{
 };
 
 use holdpoint_tests::{
-    footprint::{Footprint, memory},
+    footprint::{Footprint, memory, processor_time},
     network,
     sandbox::{Ran, Running},
     world::{INSTANCES_URL, Settings, World},
@@ -162,8 +162,17 @@ fn storm(world: &World, kind: &str, seconds: u64) -> Value {
     let (agent, seconds, rate) = (world.sandbox(), seconds.to_string(), RATE.to_string());
     let program = agent.program("storm");
     let command = [&program, kind, "--rate", &rate, "--seconds", &seconds];
+    let used = || processor_time(world.daemon_pid()).expect("it lives");
+    let before = used();
     let ran = agent.run(&command).succeeded();
-    serde_json::from_str(&ran.stdout).expect("a line of JSON")
+    let used = used() - before;
+    let said: Value = serde_json::from_str(&ran.stdout).expect("a line of JSON");
+    let attempts = said["attempts"].as_f64().expect("a number");
+    println!(
+        "{kind}: {:.1} us of the daemon's processor time for each, all else it did included",
+        used.as_secs_f64() * 1e6 / attempts
+    );
+    said
 }
 
 /// A session that asks Google, one request after another, and measures.

@@ -114,10 +114,14 @@ pub async fn serve(
     }
 }
 
-/// Where `client`, from whom this was accepted, wanted to go. The kernel forgets it, so this is asked once, whatever becomes of the
-/// connection. (The socket itself cannot tell the client's address any more when that has reset the connection.)
-pub fn origin(house: &House, room: &Room, stream: &TcpStream, client: SocketAddr) -> Option<Flow> {
-    let listener = stream.local_addr().ok()?;
+/// Where `client`, whose connection was accepted at `listener`, wanted to go. The kernel forgets it, so this is asked once, whatever
+/// becomes of the connection. (The socket itself cannot tell the client's address any more when that has reset the connection.)
+pub fn origin(
+    house: &House,
+    room: &Room,
+    listener: SocketAddr,
+    client: SocketAddr,
+) -> Option<Flow> {
     house.kernel.flow(room.session.cgroup_id, client, listener)
 }
 
@@ -169,30 +173,27 @@ impl Caller {
         flow: Flow,
     ) -> Result<Served, Refused> {
         let to = flow.destination;
-        // Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
-        let _ = stream.set_nodelay(true);
         if metadata::is_metadata_address(to.ip()) {
             self.record_connection(Some("metadata.google.internal"))
                 .await?;
-            self.serve_metadata(stream, to.port()).await?;
+            Box::pin(self.serve_metadata(stream, to.port())).await?;
             return Ok(Served::Metadata);
         }
         if binding::is_address(to.ip()) && to.port() == containers::PORT {
             self.record_connection(Some(binding::NAME)).await?;
-            self.serve_containers(stream).await?;
+            Box::pin(self.serve_containers(stream)).await?;
             return Ok(Served::Sandbox);
         }
         if binding::is_address(to.ip()) {
             self.record_connection(Some(binding::NAME)).await?;
-            self.serve_binding(sandbox, stream, flow).await?;
+            Box::pin(self.serve_binding(sandbox, stream, flow)).await?;
             return Ok(Served::Sandbox);
         }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
             self.record_connection(Some(&name)).await?;
-            return self
-                .pass_through(stream, Bytes::new(), &name, to.port(), false)
-                .await;
+            let passed = self.pass_through(stream, Bytes::new(), &name, to.port(), false);
+            return Box::pin(passed).await;
         }
         let opening = tokio::select! {
             opening = timeout(FIRST_BYTES, read_opening(&mut stream)) => opening,
@@ -202,7 +203,8 @@ impl Caller {
             .map_err(|_| Refused::from("it sent nothing"))?
             .map_err(|error| Refused(format!("it broke off: {error}")))?;
         match opening {
-            Opening::Tls(Some(sni)) => self.serve_tls(stream, read, sni, to.port()).await,
+            // Boxed: most of what a connection needs room for, and many never come this far.
+            Opening::Tls(Some(sni)) => Box::pin(self.serve_tls(stream, read, sni, to.port())).await,
             Opening::Tls(None) => {
                 tell_tls(&mut stream, UNRECOGNIZED_NAME).await;
                 Err("its ClientHello names no server (SNI), so the host cannot be known".into())
@@ -211,8 +213,7 @@ impl Caller {
                 let refusal = Refusal::malformed(
                     "it is plain HTTP; Holdpoint passes on HTTPS only, so use an https:// address",
                 );
-                self.answer_all(Replay::new(read, stream), &refusal, false)
-                    .await;
+                Box::pin(self.answer_all(Replay::new(read, stream), &refusal, false)).await;
                 Err("plain HTTP".into())
             }
             Opening::Other(alert) => {

@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
@@ -178,6 +178,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         nix::unistd::geteuid().is_root(),
         "the daemon has to run as root: it attaches BPF programs and makes namespaces"
     );
+    let config = Arc::new(config);
     prepare_dirs(&config)?;
     kernel::make_pin_dir(&config.bpf_dir)?;
     let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
@@ -297,20 +298,16 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         sessions.spawn(adoption::serve(house.clone(), session));
     }
     tokio::spawn(containers::remove_leftovers(house.clone()));
+    let reloads = keep_reloading(house.clone(), config.clone(), signal(SignalKind::hangup())?);
+    let reloads = tokio::spawn(reloads);
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
-    let end = serve(
-        &house,
-        &config,
-        &runs,
-        &mut sessions,
-        control,
-        guard,
-        &mut launcher,
-    )
-    .await?;
+    let end = serve(&house, &runs, &mut sessions, control, guard, &mut launcher).await?;
 
     notify("STOPPING=1");
+    // Nothing is told to the record after its end.
+    reloads.abort();
+    let _aborted = reloads.await;
     let reason = match &end {
         End::Told(signal) => (*signal).to_owned(),
         End::Lost(loss) => {
@@ -359,7 +356,6 @@ enum End {
 /// Takes `holdpoint run` requests and signals until one of them ends the daemon; says which.
 async fn serve(
     house: &Arc<House>,
-    config: &Config,
     runs: &RunListener,
     sessions: &mut JoinSet<()>,
     mut control: tokio::task::JoinHandle<Infallible>,
@@ -368,7 +364,6 @@ async fn serve(
 ) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut reload = signal(SignalKind::hangup())?;
     let mut watchdog = Watchdog::from_environment();
     loop {
         tokio::select! {
@@ -387,7 +382,6 @@ async fn serve(
             Err(error) = &mut control => return Err(error).context("the control API panicked"),
             () = watchdog.due() => notify("WATCHDOG=1"),
             () = launcher.ended() => launcher.revive(),
-            _ = reload.recv() => reload_policies(house, config).await,
             loss = guard.lost() => return Ok(End::Lost(loss?)),
             _ = terminate.recv() => return Ok(End::Told("SIGTERM")),
             _ = interrupt.recv() => return Ok(End::Told("SIGINT")),
@@ -475,17 +469,25 @@ fn announce(mode: config::Mode) {
     metrics::metrics().policy_mode(mode);
 }
 
-/// The policies, and of the configuration whether they count: the rest of it is read at the daemon's start only.
-async fn reload_policies(house: &House, config: &Config) {
-    match reload(house, config).await {
-        Ok(()) => tracing::info!(dir = %config.policies.display(), "policies reloaded"),
-        Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+/// Reloads the policies when told to, one time after the other; told again meanwhile, once more. Of the configuration it reads whether they
+/// count: the rest of it is read at the daemon's start only.
+async fn keep_reloading(house: Arc<House>, config: Arc<Config>, mut told: Signal) {
+    while told.recv().await.is_some() {
+        match reload(&house, config.clone()).await {
+            Ok(()) => tracing::info!(dir = %config.policies.display(), "policies reloaded"),
+            Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
+        }
     }
 }
 
-async fn reload(house: &House, config: &Config) -> anyhow::Result<()> {
-    let mode = Config::load(&config.file)?.policy.mode;
-    let Loaded { in_force, event } = Loaded::read(config, mode)?;
+async fn reload(house: &House, config: Arc<Config>) -> anyhow::Result<()> {
+    // Thousands of policies take a second, in which sessions are served.
+    let read = tokio::task::spawn_blocking(move || {
+        let mode = Config::load(&config.file)?.policy.mode;
+        Loaded::read(&config, mode)
+    });
+    let Loaded { in_force, event } = read.await.context("the loading of policies panicked")??;
+    let mode = in_force.mode;
     // On record before anything passes by them.
     house.record.append(event).await?;
     house.gate.replace_policies(in_force).await;
@@ -669,13 +671,18 @@ async fn accept(
     listener: TcpListener,
     places: Arc<Semaphore>,
 ) {
+    // Of loopback, never of all addresses, so that each connection has the same.
+    let own = match listener.local_addr() {
+        Ok(own) => own,
+        Err(error) => return tracing::error!(%error, "a session's listener is none"),
+    };
     let mut connections = JoinSet::new();
     let mut stopped = std::pin::pin!(house.stopped());
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, client)) => {
-                    let flow = connection::origin(&house, &sandbox.room(), &stream, client);
+                    let flow = connection::origin(&house, &sandbox.room(), own, client);
                     // Full means no: dropping the stream closes it.
                     if let Ok(place) = places.clone().try_acquire_owned() {
                         let (house, sandbox) = (house.clone(), sandbox.clone());

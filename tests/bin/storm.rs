@@ -1,4 +1,4 @@
-//! Runs in a session and connects as often as it is told to, leaving every connection at once. Prints what came of it as one line of JSON.
+//! Connects as often as it is told to, in a session mostly, leaving every connection at once. Prints what came of it as one line of JSON.
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +10,10 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum};
-use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt,
+use nix::sys::{
+    resource::{UsageWho, getrusage},
+    socket::{AddressFamily, SockFlag, SockType, SockaddrIn, connect, setsockopt, socket, sockopt},
+    time::TimeValLike as _,
 };
 use serde_json::json;
 
@@ -26,6 +28,9 @@ struct Args {
     /// How long.
     #[arg(long)]
     seconds: u64,
+    /// Where to, if not to where the kind says.
+    #[arg(long)]
+    to: Option<SocketAddrV4>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -67,7 +72,7 @@ impl Kind {
 
 fn main() {
     let args = Args::parse();
-    let target = args.kind.target();
+    let target = args.to.map_or_else(|| args.kind.target(), SockaddrIn::from);
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     let mut slowest = Duration::ZERO;
     let begin = Instant::now();
@@ -92,8 +97,16 @@ fn main() {
     }
     let per_second = f64::from(attempts) / begin.elapsed().as_secs_f64();
     let slowest_us = slowest.as_micros() as u64;
+    let used = getrusage(UsageWho::RUSAGE_SELF).expect("it is about this process");
+    let processor_us = (used.user_time() + used.system_time()).num_microseconds();
     println!(
         "{}",
-        json!({"per_second": per_second, "outcomes": outcomes, "slowest_us": slowest_us})
+        json!({
+            "attempts": attempts,
+            "per_second": per_second,
+            "outcomes": outcomes,
+            "slowest_us": slowest_us,
+            "processor_us": processor_us,
+        })
     );
 }

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
+    time::Duration,
 };
 
 use crate::{bpf, world::World};
@@ -54,6 +55,24 @@ pub fn memory(world: &World) -> io::Result<usize> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
     Ok(kilobytes.ok_or(io::ErrorKind::InvalidData)? << 10)
+}
+
+/// The processor time that a process has taken, its ended threads' included (`utime` and `stime` of proc_pid_stat(5)).
+///
+/// # Errors
+/// When it is gone.
+pub fn processor_time(pid: u32) -> io::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the program's name, which is in brackets and may hold anything, the first field is the 3rd.
+    let fields = stat.rsplit(") ").next().unwrap_or_default();
+    let ticks: u64 = fields
+        .split(' ')
+        .skip(14 - 3)
+        .take(2)
+        .filter_map(|field| field.parse::<u64>().ok())
+        .sum();
+    // Of USER_HZ, which is 100 on every architecture that Holdpoint is built for.
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// The daemon is in the host's network namespace, so only its own connections are in the tables there; sessions' sockets are in theirs.

@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use crate::{host, setup};
 
-/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `hooks`: of the BPF programs (under a minute). `policy`: of decisions,
-/// and of loading policies; numbers of policies may follow (1000 10000).
+/// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `connects`: of connections that are given up at once, beside a plain listener.
+/// `hooks`: of the BPF programs (under a minute). `policy`: of decisions, and of loading policies; numbers of policies may follow (1000 10000).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -35,6 +35,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         });
     }
     host::require()?;
+    if let Some((first, options)) = args.to_bench.options.split_first()
+        && first == "connects"
+    {
+        let programs = ["bench-connects", "storm", "holdpoint"];
+        return setup::build_and_become("release", &programs, options);
+    }
     host::require_program("nginx", "nginx")?;
     let programs = ["bench", "load-generator", "holdpoint"];
     setup::build_and_become("release", &programs, &args.to_bench.options)

@@ -49,7 +49,7 @@ impl Group {
 }
 
 /// A set of [`Group`]s.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Groups(u8);
 
 impl Groups {

@@ -2,6 +2,7 @@
 //!
 //! `policies/README.md` says what a policy may name and how it is annotated.
 
+mod alike;
 mod annotations;
 mod asked;
 pub mod asks;
@@ -185,6 +186,8 @@ pub struct Policies {
     index: Index,
     people: Kept<Principal, Person>,
     actions: Kept<Action, Party>,
+    /// Whether any of them asks about targets.
+    asks_target: bool,
     all: OnceLock<Slice>,
 }
 
@@ -212,6 +215,7 @@ impl Policies {
             index: Index::new(&rules),
             people: Kept::default(),
             actions: Kept::default(),
+            asks_target: rules.iter().any(|rule| rule.asks.target),
             all: OnceLock::new(),
             rules,
         }
@@ -256,7 +260,7 @@ impl Policies {
         now: Option<Timestamp>,
     ) -> bool {
         matches!(operation.target, Target::NotLookedUp)
-            && self.rules.iter().any(|rule| rule.asks.target)
+            && self.asks_target
             && self
                 .put(principal, operation, now, |slices, question| {
                     decide::needs_target(&self.rules, slices, question)

@@ -87,6 +87,7 @@ pub struct Kernel {
     links: Vec<PinnedLink>,
     drops: Drops,
     heartbeat: Mutex<Array<MapData, u64>>,
+    flows: Mutex<HashMap<MapData, FlowKey, holdpoint_ebpf_common::Flow>>,
 }
 
 impl Kernel {
@@ -129,6 +130,8 @@ impl Kernel {
         let drops = ebpf.take_map(names::DROPS).context("no map of drops")?;
         let heartbeat = ebpf.take_map(names::HEARTBEAT);
         let heartbeat = Array::try_from(heartbeat.context("no map for the heartbeat")?)?;
+        let flows = ebpf.take_map(names::FLOWS);
+        let flows = HashMap::try_from(flows.context("no map of flows")?)?;
         Ok(Self {
             ebpf: Mutex::new(ebpf),
             agents: agents.clone(),
@@ -136,6 +139,7 @@ impl Kernel {
             links,
             drops: Drops::new(drops.try_into()?),
             heartbeat: Mutex::new(heartbeat),
+            flows: Mutex::new(flows),
         })
     }
 
@@ -207,8 +211,7 @@ impl Kernel {
             client: client.into(),
             listener: listener.into(),
         };
-        let mut ebpf = self.ebpf();
-        let mut flows = hash_mut::<_, holdpoint_ebpf_common::Flow>(&mut ebpf, names::FLOWS).ok()?;
+        let mut flows = self.flows.lock().expect("no panic while locked");
         let flow = flows.get(&key, 0).ok()?;
         flows.remove(&key).ok()?;
         Some(Flow {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     net::{TcpListener, UdpSocket, UnixStream},
     time::timeout,
@@ -209,6 +210,8 @@ impl Listeners {
 fn tcp(socket: OwnedFd) -> io::Result<TcpListener> {
     let socket = std::net::TcpListener::from(socket);
     socket.set_nonblocking(true)?;
+    // Which the accepted sockets inherit: Nagle's algorithm and delayed acknowledgements together cost 40 ms a request.
+    setsockopt(&socket, sockopt::TcpNoDelay, &true)?;
     TcpListener::from_std(socket)
 }
 

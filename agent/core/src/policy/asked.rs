@@ -1,9 +1,6 @@
 //! Policies that ask about what needs care: `context.target`, which has to be looked up, and `context.unreadable`.
 
-use cedar_policy::{
-    Policy,
-    pst::{Clause, Expr, Var},
-};
+use cedar_policy::pst::{Clause, Expr, Template, Var};
 
 /// The attribute of the context that is looked up.
 pub(super) const TARGET: &str = "target";
@@ -22,11 +19,8 @@ pub(super) struct Asks {
 }
 
 impl Asks {
-    pub(super) fn of(policy: &Policy) -> Self {
-        let Ok(policy) = policy.to_pst() else {
-            return Self::anything();
-        };
-        let clauses = policy.body().clauses().iter();
+    pub(super) fn of(policy: &Template) -> Self {
+        let clauses = policy.clauses().iter();
         let asks = clauses.map(|clause| match clause {
             Clause::When(condition) | Clause::Unless(condition) => Self::in_expression(condition),
         });

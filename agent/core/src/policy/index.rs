@@ -63,7 +63,7 @@ impl Index {
             for literal in rule.policy.entity_literals() {
                 index.number(literal);
             }
-            for head in index.heads(&rule.policy) {
+            for head in index.heads(&rule.policy, rule.plain) {
                 index.slices.entry(head).or_default().add(rule);
             }
         }
@@ -71,7 +71,7 @@ impl Index {
     }
 
     /// One for each action that it names.
-    fn heads(&mut self, policy: &Policy) -> Vec<Head> {
+    fn heads(&mut self, policy: &Policy, plain: Option<Plain>) -> Vec<Head> {
         let principal = match policy.principal_constraint() {
             PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
             PrincipalConstraint::Eq(uid)
@@ -84,7 +84,6 @@ impl Index {
             | ResourceConstraint::In(uid)
             | ResourceConstraint::IsIn(_, uid) => Some(self.number(uid)),
         };
-        let plain = Plain::needed_by(policy);
         let mut actions = match policy.action_constraint() {
             ActionConstraint::Any => vec![None],
             ActionConstraint::Eq(uid) => vec![Some(self.number(uid))],
@@ -165,6 +164,6 @@ impl Slice {
         };
         set.add(rule.policy.clone())
             .expect("every rule has an id of its own, and no head twice");
-        self.reads = self.reads.and(Reads::of(&rule.policy));
+        self.reads = self.reads.and(rule.reads);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{Policy, PolicyId, PolicySet, ffi::DetailedError};
+use cedar_policy::{Policy, PolicyId, PolicySet, ffi::DetailedError, pst};
 
 use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
     asked::Asks,
+    plain::Plain,
+    reads::Reads,
     traits, validate,
     vocabulary::KnownActions,
 };
@@ -21,6 +23,16 @@ pub(super) struct Rule {
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
     pub(super) asks: Asks,
+    pub(super) reads: Reads,
+    /// What an operation has to be for it to match.
+    pub(super) plain: Option<Plain>,
+}
+
+/// A rule, and what checking it takes besides. Cedar makes a tree of a policy by reading its text again, which takes longer than
+/// anything that is done with it here: so that is done once.
+pub(super) struct Read {
+    pub(super) rule: Rule,
+    pub(super) tree: pst::Template,
 }
 
 /// Reads and checks every file.
@@ -28,14 +40,30 @@ pub(super) fn rules(
     sources: &[Source],
     known: &dyn KnownActions,
 ) -> Result<Vec<Rule>, Vec<Problem>> {
-    let mut rules = Vec::new();
+    let (read, mut problems) = read(sources);
+    problems.extend(repeated_ids(&read));
+    problems.extend(unknown_traits(&read, sources));
+    problems.extend(evasive(&read, sources));
+    problems.extend(validate::problems(&read, sources, known));
+    if problems.is_empty() {
+        Ok(read.into_iter().map(|read| read.rule).collect())
+    } else {
+        problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+        problems.dedup();
+        Err(problems)
+    }
+}
+
+/// Each policy by itself.
+pub(super) fn read(sources: &[Source]) -> (Vec<Read>, Vec<Problem>) {
+    let mut read = Vec::new();
     let mut problems = Vec::new();
     for source in sources {
         match parse(source) {
             Ok(policies) => {
                 for (policy, start) in policies {
-                    match rule(rules.len(), &policy, start, source) {
-                        Ok(rule) => rules.push(rule),
+                    match rule(read.len(), &policy, start, source) {
+                        Ok(rule) => read.push(rule),
                         Err(found) => problems.extend(found),
                     }
                 }
@@ -43,17 +71,7 @@ pub(super) fn rules(
             Err(found) => problems.extend(found),
         }
     }
-    problems.extend(repeated_ids(&rules));
-    problems.extend(unknown_traits(&rules, sources));
-    problems.extend(evasive(&rules, sources));
-    problems.extend(validate::problems(&rules, sources, known));
-    if problems.is_empty() {
-        Ok(rules)
-    } else {
-        problems.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
-        problems.dedup();
-        Err(problems)
-    }
+    (read, problems)
 }
 
 /// Where in a file a policy begins.
@@ -108,7 +126,12 @@ fn rule(
     policy: &Policy,
     Start { at, line }: Start,
     source: &Source,
-) -> Result<Rule, Vec<Problem>> {
+) -> Result<Read, Vec<Problem>> {
+    let tree = policy.to_pst().map_err(|error| {
+        let message = format!("it cannot be taken apart: {error}");
+        vec![source.problem(at, message)]
+    })?;
+    let tree = tree.body().clone();
     let role = annotations::role(policy).map_err(|complaints| {
         let text = &source.text[at..];
         let problem = |complaint: String| {
@@ -122,7 +145,7 @@ fn rule(
     let id = policy
         .annotation("id")
         .map_or_else(|| format!("{stem}:{line}"), str::to_owned);
-    Ok(Rule {
+    let rule = Rule {
         policy: policy.new_id(PolicyId::new(place.to_string())),
         reference: PolicyRef {
             id,
@@ -130,13 +153,17 @@ fn rule(
             line,
         },
         role,
-        asks: Asks::of(policy),
-    })
+        asks: Asks::of(&tree),
+        reads: Reads::of(&tree),
+        plain: Plain::needed_by(&tree),
+    };
+    Ok(Read { rule, tree })
 }
 
 /// Policies that would do without the target where it cannot be looked up.
-fn evasive(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
-    let rules = rules.iter().filter(|rule| rule.asks.evades);
+fn evasive(read: &[Read], sources: &[Source]) -> Vec<Problem> {
+    let rules = read.iter().map(|read| &read.rule);
+    let rules = rules.filter(|rule| rule.asks.evades);
     let problem = |rule: &Rule| {
         let message = "context.target is looked up where a policy asks for it, and the operation is denied where that is not \
             possible: do not ask whether it is there (`context has target`), nor for `context` as a whole";
@@ -145,10 +172,10 @@ fn evasive(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
     rules.map(problem).collect()
 }
 
-fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
+fn repeated_ids(read: &[Read]) -> Vec<Problem> {
     let mut first: BTreeMap<&str, &PolicyRef> = BTreeMap::new();
     let mut problems = Vec::new();
-    for rule in rules {
+    for Read { rule, .. } in read {
         let reference = &rule.reference;
         if let Some(other) = first.insert(&reference.id, reference) {
             problems.push(Problem {
@@ -164,11 +191,11 @@ fn repeated_ids(rules: &[Rule]) -> Vec<Problem> {
     problems
 }
 
-fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
+fn unknown_traits(read: &[Read], sources: &[Source]) -> Vec<Problem> {
     let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
-    let of_rule = |rule: &Rule| {
-        traits::unknown(&rule.policy)
+    let of_rule = |Read { rule, tree }: &Read| {
+        traits::unknown(tree)
             .into_iter()
             .map(|name| {
                 let message = format!("there is no trait {name:?}; there are {known}");
@@ -176,7 +203,7 @@ fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
             })
             .collect::<Vec<_>>()
     };
-    rules.iter().flat_map(of_rule).collect()
+    read.iter().flat_map(of_rule).collect()
 }
 
 /// The place of the rule that Cedar means by an id.

@@ -1,9 +1,6 @@
 //! Conditions that can be told without Cedar, because few operations meet them and many policies begin with one.
 
-use cedar_policy::{
-    Policy,
-    pst::{BinaryOp, Clause, Expr, Literal, Var},
-};
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
 use super::asked::UNREADABLE;
 use crate::operation::{Content, Operation, Trait};
@@ -27,9 +24,8 @@ impl Plain {
 
     /// What an operation has to be for the only condition of `policy` to get past its first part. What is behind that is not even
     /// evaluated of others, so that it cannot fail either.
-    pub(super) fn needed_by(policy: &Policy) -> Option<Self> {
-        let policy = policy.to_pst().ok()?;
-        match policy.body().clauses().as_slice() {
+    pub(super) fn needed_by(policy: &Template) -> Option<Self> {
+        match policy.clauses().as_slice() {
             [Clause::When(condition)] => Self::begins(condition),
             _ => None,
         }
@@ -71,7 +67,8 @@ mod tests {
     fn only_a_first_part_that_has_to_hold_counts() {
         let needed = |conditions: &str| {
             let text = format!("forbid(principal, action, resource) {conditions};");
-            Plain::needed_by(&text.parse().expect("a policy"))
+            let policy: cedar_policy::Policy = text.parse().expect("a policy");
+            Plain::needed_by(policy.to_pst().expect("any has one").body())
         };
         let public = Some(Plain::Has(Trait::PublicAccess));
         for (conditions, expected) in [

@@ -9,6 +9,8 @@ use std::{
     fmt::Write as _,
 };
 
+use cedar_policy::pst::ActionConstraint;
+
 use super::vocabulary::{GOOGLE, NET, OWN_ACTIONS};
 use crate::{
     catalog::Catalog,
@@ -69,13 +71,14 @@ const EXPLANATION: &str = "\
 ";
 
 /// The names of actions that a policy uses, beyond the fixed ones.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Named {
     pub(super) methods: BTreeMap<String, Groups>,
     pub(super) services: BTreeSet<String>,
 }
 
 /// The actions that a policy's head lets it be about.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
     Everything,
     /// These, and what is in them.
@@ -83,6 +86,15 @@ pub(super) enum Scope {
 }
 
 impl Scope {
+    pub(super) fn of(head: &ActionConstraint) -> Self {
+        let names = match head {
+            ActionConstraint::Any => return Self::Everything,
+            ActionConstraint::Eq(uid) => std::slice::from_ref(uid),
+            ActionConstraint::In(uids) => uids,
+        };
+        Self::Within(names.iter().map(|uid| uid.eid.to_string()).collect())
+    }
+
     fn includes(&self, action: &str, parents: &[&str]) -> bool {
         match self {
             Self::Everything => true,

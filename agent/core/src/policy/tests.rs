@@ -61,7 +61,7 @@ impl KnownActions for Few {
     }
 }
 
-fn source(text: &str) -> Source {
+pub(super) fn source(text: &str) -> Source {
     Source {
         file: "x.cedar".into(),
         text: text.into(),

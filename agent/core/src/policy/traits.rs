@@ -1,48 +1,46 @@
 //! Traits are strings to Cedar: nobody else notices that one does not exist.
 
-use cedar_policy::Policy;
-use serde_json::Value;
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
 use crate::operation::Trait;
 
 /// The strings that `context.traits` is asked for in a policy and that name no trait.
-pub(super) fn unknown(policy: &Policy) -> Vec<String> {
-    let mut asked = Vec::new();
-    // Every policy that was parsed from text has a JSON form
-    // (https://docs.cedarpolicy.com/policies/json-format.html).
-    if let Ok(json) = policy.to_json() {
-        collect(&json, &mut asked);
-    }
+pub(super) fn unknown(policy: &Template) -> Vec<String> {
+    let clauses = policy.clauses().iter();
+    let mut asked: Vec<_> = clauses
+        .flat_map(|clause| match clause {
+            Clause::When(condition) | Clause::Unless(condition) => asked_for(condition),
+        })
+        .collect();
     asked.retain(|name| Trait::named(name).is_none());
     asked
 }
 
-fn collect(json: &Value, asked: &mut Vec<String>) {
-    match json {
-        Value::Object(object) => {
-            for operator in ["contains", "containsAll", "containsAny"] {
-                if let Some(call) = object.get(operator)
-                    && is_traits(&call["left"])
-                {
-                    strings(&call["right"], asked);
-                }
-            }
-            object.values().for_each(|value| collect(value, asked));
-        }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, asked)),
-        _ => {}
-    }
+fn asked_for(condition: &Expr) -> Vec<String> {
+    let found = |expression: &Expr| match expression {
+        Expr::BinaryOp {
+            op: BinaryOp::Contains | BinaryOp::ContainsAll | BinaryOp::ContainsAny,
+            left,
+            right,
+        } if is_traits(left) => Some(strings(right)),
+        _ => None,
+    };
+    condition.reduce(&found, &joined, Vec::new())
 }
 
-fn is_traits(expression: &Value) -> bool {
-    expression["."]["attr"] == "traits" && expression["."]["left"]["Var"] == "context"
+fn is_traits(expression: &Expr) -> bool {
+    matches!(expression, Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Context) && attr == "traits")
 }
 
-fn strings(expression: &Value, found: &mut Vec<String>) {
-    match expression {
-        Value::String(text) => found.push(text.clone()),
-        Value::Array(values) => values.iter().for_each(|value| strings(value, found)),
-        Value::Object(object) => object.values().for_each(|value| strings(value, found)),
-        _ => {}
-    }
+fn strings(expression: &Expr) -> Vec<String> {
+    let text = |part: &Expr| match part {
+        Expr::Literal(Literal::String(text)) => Some(vec![text.to_string()]),
+        _ => None,
+    };
+    expression.reduce(&text, &joined, Vec::new())
+}
+
+fn joined(mut some: Vec<String>, more: Vec<String>) -> Vec<String> {
+    some.extend(more);
+    some
 }

@@ -2,37 +2,43 @@
 
 use std::collections::BTreeMap;
 
-use cedar_policy::{
-    ActionConstraint, PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError,
-};
+use cedar_policy::{PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
 
 use super::{
     Problem, Source,
-    load::{Rule, place_of},
+    alike::Alike,
+    load::{Read, Rule, place_of},
     schema::{Named, Scope},
     vocabulary::{self, KnownActions, Name},
 };
 
 /// Everything that is wrong with rules by themselves.
 pub(super) fn problems(
-    rules: &[Rule],
+    read: &[Read],
     sources: &[Source],
     known: &dyn KnownActions,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut by_schema: BTreeMap<String, Vec<&Rule>> = BTreeMap::new();
-    for rule in rules {
+    let mut alike = Alike::default();
+    let mut all_named = BTreeMap::new();
+    for (place, Read { rule, tree }) in read.iter().enumerate() {
         match named(rule, sources, known) {
-            // The validator tries each policy with each action of the schema, so that it is kept to what may matter.
-            Ok(named) => by_schema
-                .entry(named.schema(&scope(rule)))
-                .or_default()
-                .push(rule),
+            Ok(named) => {
+                alike.add(place, tree, &named);
+                all_named.insert(place, named);
+            }
             Err(found) => problems.extend(found),
         }
     }
+    let mut by_schema: BTreeMap<String, Vec<&Rule>> = BTreeMap::new();
+    for place in alike.doubtful() {
+        let Read { rule, tree } = &read[place];
+        // The validator tries each policy with each action of the schema, so that it is kept to what may matter.
+        let schema = all_named[&place].schema(&Scope::of(&tree.action));
+        by_schema.entry(schema).or_default().push(rule);
+    }
     for (schema, some) in by_schema {
-        problems.extend(unsound(&some, rules, sources, &schema));
+        problems.extend(unsound(&some, read, sources, &schema));
     }
     problems
 }
@@ -66,19 +72,9 @@ fn named(rule: &Rule, sources: &[Source], known: &dyn KnownActions) -> Result<Na
     }
 }
 
-fn scope(rule: &Rule) -> Scope {
-    let names = match rule.policy.action_constraint() {
-        ActionConstraint::Any => return Scope::Everything,
-        ActionConstraint::Eq(uid) => vec![uid],
-        ActionConstraint::In(uids) => uids,
-    };
-    let names = names.iter().map(|uid| uid.id().unescaped().to_owned());
-    Scope::Within(names.collect())
-}
-
 /// What Cedar's validator finds. Its warnings are about policies that can never apply and text that deceives the eye:
 /// neither has a place here.
-fn unsound(some: &[&Rule], rules: &[Rule], sources: &[Source], schema: &str) -> Vec<Problem> {
+fn unsound(some: &[&Rule], read: &[Read], sources: &[Source], schema: &str) -> Vec<Problem> {
     let (schema, _) =
         Schema::from_cedarschema_str(schema).expect("a schema made of checked names is a schema");
     let set = PolicySet::from_policies(some.iter().map(|rule| rule.policy.clone()))
@@ -93,7 +89,7 @@ fn unsound(some: &[&Rule], rules: &[Rule], sources: &[Source], schema: &str) -> 
     errors
         .chain(warnings)
         .map(|(id, error)| {
-            let rule = &rules[place_of(id)];
+            let rule = &read[place_of(id)].rule;
             let prefix = format!("policy `{id}`");
             let shown = format!("policy {}", rule.reference.id);
             let mut problem = rule.source(sources).complaint(&error, "");
@@ -104,4 +100,106 @@ fn unsound(some: &[&Rule], rules: &[Rule], sources: &[Source], schema: &str) -> 
             problem
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{prelude::*, sample::select};
+
+    use super::*;
+    use crate::policy::{
+        load,
+        tests::{Few, source},
+    };
+
+    const PRINCIPALS: [&str; 10] = [
+        "principal",
+        "principal == Principal::\"a#b\"",
+        "principal in Group::\"agents\"",
+        "principal in Group::\"\u{433}roup\"",
+        "principal is Principal in Group::\"agents\"",
+        "principal == Group::\"agents\"",
+        "principal in Action::\"read\"",
+        "principal in Nothing::\"x\"",
+        "principal is Host",
+        "principal in Project::\"p\"",
+    ];
+    const ACTIONS: [&str; 9] = [
+        "action",
+        "action == Action::\"sql.instances.delete\"",
+        "action == Action::\"delete\"",
+        "action in Action::\"delete\"",
+        "action in Action::\"sql.*\"",
+        "action in [Action::\"sql.instances.delete\", Action::\"sql.users.insert\", Action::\"compute.*\"]",
+        "action in [Action::\"net\", Action::\"net.connect\"]",
+        "action == Action::\"google.unknown\"",
+        "action == Other::Action::\"read\"",
+    ];
+    const RESOURCES: [&str; 7] = [
+        "resource",
+        "resource in Project::\"p\"",
+        "resource == Resource::\"//sqladmin.googleapis.com/x\"",
+        "resource in Host::\"\u{430}pi.example.com\"",
+        "resource in Group::\"agents\"",
+        "resource is Host",
+        "resource is Resource in Host::\"example.com\"",
+    ];
+    const CONDITIONS: [&str; 13] = [
+        "",
+        "when { context.port > 1 }",
+        "when { context has port && context.port > 1 }",
+        "when { resource.name like \"*x*\" }",
+        "when { context.nothing }",
+        "when { context.method }",
+        "when { principal in Group::\"agents\" }",
+        "when { action == Action::\"sql.instances.delete\" }",
+        "when { action in Action::\"read\" && resource in Project::\"p\" }",
+        "when { false }",
+        "when { resource.name == \"p\u{430}ypal\" }",
+        "unless { principal.hasTag(\"x\") && principal.getTag(\"x\") == \"y\" }",
+        "when { principal.getTag(\"x\") == \"y\" } unless { context.now > datetime(\"never\") }",
+    ];
+
+    fn any_policy() -> impl Strategy<Value = String> {
+        let parts = (
+            select(&PRINCIPALS[..]),
+            select(&ACTIONS[..]),
+            select(&RESOURCES[..]),
+            select(&CONDITIONS[..]),
+        );
+        parts.prop_map(|(principal, action, resource, condition)| {
+            format!("forbid({principal}, {action}, {resource}) {condition};")
+        })
+    }
+
+    /// What the validator says of each policy with a schema of its own.
+    fn one_by_one(read: &[Read], sources: &[Source]) -> Vec<Problem> {
+        let of = |Read { rule, tree }: &Read| match named(rule, sources, &Few) {
+            Ok(named) => {
+                let schema = named.schema(&Scope::of(&tree.action));
+                unsound(&[rule], read, sources, &schema)
+            }
+            Err(problems) => problems,
+        };
+        read.iter().flat_map(of).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn twins_hide_no_problem(policies in proptest::collection::vec(any_policy(), 1..8)) {
+            let sources = [source(&policies.join("\n"))];
+            let (read, problems) = load::read(&sources);
+            prop_assert!(problems.is_empty(), "{problems:?}");
+            let sort = |mut problems: Vec<Problem>| {
+                problems.sort_by(|a, b| (a.line, &a.message).cmp(&(b.line, &b.message)));
+                problems
+            };
+            prop_assert_eq!(
+                sort(super::problems(&read, &sources, &Few)),
+                sort(one_by_one(&read, &sources))
+            );
+        }
+    }
 }

@@ -84,6 +84,9 @@ fn actions(policy: &Policy) -> Option<Vec<String>> {
 }
 
 fn conditions(policy: &Policy) -> Vec<Expr> {
+    if !policy.has_non_scope_constraint() {
+        return Vec::new();
+    }
     let Ok(policy) = policy.to_pst() else {
         return Vec::new();
     };

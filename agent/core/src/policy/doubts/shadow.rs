@@ -1,6 +1,6 @@
 //! Permits and holds of which an unconditional forbid leaves nothing.
 
-use cedar_policy::{ActionConstraint, Policy, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{ActionConstraint, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
 
 use crate::{
     operation::Action,
@@ -20,14 +20,15 @@ pub(super) fn shadowed(
     let denies = rules.iter().filter(|rule| {
         matches!(rule.role, Role::Forbid { .. }) && !rule.policy.has_non_scope_constraint()
     });
-    let denies: Vec<_> = denies.collect();
+    let denies: Vec<_> = denies
+        .map(|rule| (rule, Head::of(&rule.policy, known)))
+        .collect();
     let others = rules
         .iter()
         .filter(|rule| !matches!(rule.role, Role::Forbid { .. }));
     let shadowed = others.filter_map(|rule| {
-        let by = denies
-            .iter()
-            .find(|deny| covers(&deny.policy, &rule.policy, known))?;
+        let head = Head::of(&rule.policy, known);
+        let (by, _) = denies.iter().find(|(_, deny)| deny.covers(&head))?;
         let message = format!(
             "policy {} never matters: policy {} forbids all of it, without a condition; take one of them out, or give that \
              one an `unless`",
@@ -38,37 +39,59 @@ pub(super) fn shadowed(
     shadowed.collect()
 }
 
-/// Whether all that the head of `small` covers, that of `large` does.
-fn covers(large: &Policy, small: &Policy, known: &dyn KnownActions) -> bool {
-    let principal = match large.principal_constraint() {
-        PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
-        other => other == small.principal_constraint(),
-    };
-    let resource = match large.resource_constraint() {
-        ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
-        other => other == small.resource_constraint(),
-    };
-    let action = match (named(large), named(small)) {
-        (None, _) => true,
-        (Some(_), None) => false,
-        (Some(large), Some(small)) => small
-            .iter()
-            .all(|name| above(name, known).iter().any(|it| large.contains(it))),
-    };
-    principal && resource && action
+/// Made once for each policy: all denials are held against all others.
+struct Head {
+    principal: PrincipalConstraint,
+    resource: ResourceConstraint,
+    /// Each action that it names, and what that is in; `None` for all there are.
+    actions: Option<Vec<Vec<String>>>,
 }
 
-fn named(policy: &Policy) -> Option<Vec<String>> {
-    let uids = match policy.action_constraint() {
-        ActionConstraint::Any => return None,
-        ActionConstraint::Eq(uid) => vec![uid],
-        ActionConstraint::In(uids) => uids,
-    };
-    let names = uids.iter().map(|uid| uid.id().unescaped().to_owned());
-    Some(names.collect())
+impl Head {
+    fn of(policy: &Policy, known: &dyn KnownActions) -> Self {
+        let actions = match policy.action_constraint() {
+            ActionConstraint::Any => None,
+            ActionConstraint::Eq(uid) => Some(vec![uid]),
+            ActionConstraint::In(uids) => Some(uids),
+        };
+        let above = |uids: Vec<EntityUid>| {
+            let names = uids.iter().map(|uid| uid.id().unescaped());
+            names.map(|name| above(name, known)).collect()
+        };
+        Self {
+            principal: policy.principal_constraint(),
+            resource: policy.resource_constraint(),
+            actions: actions.map(above),
+        }
+    }
+
+    /// Whether it is about all that `small` is about.
+    fn covers(&self, small: &Self) -> bool {
+        let principal = match &self.principal {
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => true,
+            other => *other == small.principal,
+        };
+        let resource = match &self.resource {
+            ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
+            other => *other == small.resource,
+        };
+        principal && resource && self.covers_actions(small)
+    }
+
+    fn covers_actions(&self, small: &Self) -> bool {
+        let Some(large) = &self.actions else {
+            return true;
+        };
+        let names: Vec<&String> = large.iter().filter_map(|above| above.first()).collect();
+        let is_covered = |above: &Vec<String>| above.iter().any(|name| names.contains(&name));
+        small
+            .actions
+            .as_ref()
+            .is_some_and(|small| small.iter().all(is_covered))
+    }
 }
 
-/// An action or a group of them, and every group it is wholly in.
+/// An action or a group of them, then every group it is wholly in.
 fn above(name: &str, known: &dyn KnownActions) -> Vec<String> {
     match vocabulary::look_up(name, known) {
         Ok(Name::Method(groups)) => vocabulary::names_of(&Action::new(name, groups)),
