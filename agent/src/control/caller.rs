@@ -39,7 +39,7 @@ impl Caller {
 
     pub(super) fn reviewer(&self) -> Reviewer {
         Reviewer {
-            uid: self.user.uid,
+            uid: Some(self.user.uid),
             name: self.user.name.clone(),
             groups: self.groups.clone(),
             names: self.names.clone(),

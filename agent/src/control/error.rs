@@ -76,6 +76,7 @@ impl From<AnswerError> for ApiError {
             AnswerError::Unknown | AnswerError::UnknownGrant => {
                 (StatusCode::NOT_FOUND, "not_found")
             }
+            AnswerError::LinkUsed => (StatusCode::CONFLICT, "link_used"),
             AnswerError::NotGrantable(_) => (StatusCode::FORBIDDEN, "not_grantable"),
             AnswerError::TooManyGrants(_) => (StatusCode::CONFLICT, "too_many"),
             AnswerError::MayNotRevoke => (StatusCode::FORBIDDEN, "may_not_revoke"),
