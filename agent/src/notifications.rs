@@ -4,7 +4,7 @@
 //! dropped, counted and logged. A receiver that is down, slow or hostile changes nothing about a hold.
 
 mod backoff;
-//ENDPOINT
+pub mod endpoint;
 mod hook;
 mod link;
 mod message;
@@ -13,8 +13,8 @@ mod secret;
 mod slack;
 mod tally;
 mod terminals;
-//CFGTEST
-//TESTS
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,

@@ -249,7 +249,7 @@ pub(super) async fn log_in(
         until: login.until,
     };
     state.record.append(event).await?;
-    let groups = super::logins::groups_of(&login, &state.reviewers);
+    let groups = super::logins::groups_of(&login.person, &state.reviewers);
     let logged_in = LoggedIn {
         person: login.person.name(),
         groups: groups.union(&caller.groups).cloned().collect(),
