@@ -184,7 +184,9 @@ pub enum AnswerError {
     #[error("there is no approval of this id; `holdpoint approvals list` shows those that wait")]
     Unknown,
     /// Somebody else has answered since the link was made.
-    #[error("this link is used up: somebody has answered since it was sent; a new one was sent if another answer is needed")]
+    #[error(
+        "this link is used up: somebody has answered since it was sent; a new one was sent if another answer is needed"
+    )]
     LinkUsed,
     /// There is no such grant, or it is over.
     #[error("there is no grant of this id in force; `holdpoint grants list` shows those there are")]

@@ -272,10 +272,7 @@ mod tests {
                 "one of them",
             ),
             ("kind = 'slack'\nurl = 'http://a.example'", "https"),
-            (
-                "kind = 'slack'\nurl = 'http://169.254.169.254/x'",
-                "https",
-            ),
+            ("kind = 'slack'\nurl = 'http://169.254.169.254/x'", "https"),
             ("kind = 'terminals'\nurl = 'https://a'", "no url"),
             ("kind = 'terminals'\nwhatever = 1", "unknown field"),
             ("kind = 'terminals'\nevents = ['all']", "unknown variant"),
@@ -307,7 +304,14 @@ mod tests {
             Some("https://a.example:8443")
         );
         assert!(origin("https://${HOSTNAME}").is_some_and(|it| !it.contains('$')));
-        for url in ["http://a", "https://a/x", "https://u@a", "a", "https://a?b", ""] {
+        for url in [
+            "http://a",
+            "https://a/x",
+            "https://u@a",
+            "a",
+            "https://a?b",
+            "",
+        ] {
             assert_eq!(origin(url), None, "{url}");
         }
     }

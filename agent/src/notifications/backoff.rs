@@ -51,7 +51,10 @@ mod tests {
     #[test]
     fn each_failure_doubles_it() {
         let most = |failures| pause(failures, u32::MAX).as_secs_f64().round();
-        assert_eq!([most(1), most(2), most(3), most(9), most(10)], [1., 2., 4., 256., 300.]);
+        assert_eq!(
+            [most(1), most(2), most(3), most(9), most(10)],
+            [1., 2., 4., 256., 300.]
+        );
         assert_eq!(pause(3, 0), Duration::from_secs(2));
     }
 

@@ -123,7 +123,11 @@ impl Link {
             tag: tag.try_into().map_err(|_| NotALink)?,
         };
         // One link has one spelling.
-        if link.text() == text { Ok(link) } else { Err(NotALink) }
+        if link.text() == text {
+            Ok(link)
+        } else {
+            Err(NotALink)
+        }
     }
 
     /// Whether its time is over.

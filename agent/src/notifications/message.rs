@@ -157,9 +157,16 @@ impl Message {
         if let About::Held(_) = self.about {
             let groups: Vec<_> = view.groups.iter().map(String::as_str).collect();
             facts.push(("asked", short(&groups.join(", "))));
-            let left = view.expires_at.duration_since(self.made_at).as_secs().max(0);
+            let left = view
+                .expires_at
+                .duration_since(self.made_at)
+                .as_secs()
+                .max(0);
             let until = view.expires_at.strftime("%Y-%m-%d %H:%M:%S UTC");
-            facts.push(("time left", format!("{}:{:02}, until {until}", left / 60, left % 60)));
+            facts.push((
+                "time left",
+                format!("{}:{:02}, until {until}", left / 60, left % 60),
+            ));
         }
         facts
     }
@@ -314,7 +321,10 @@ fn of_grant(view: &GrantView) -> Vec<(&'static str, String)> {
         ("what", short(&view.action)),
         ("on", short(&over)),
         ("granted by", short(&format!("{}: {comment}", view.by))),
-        ("until", view.until.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()),
+        (
+            "until",
+            view.until.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        ),
     ];
     facts.extend(why(&view.policies));
     facts

@@ -1,10 +1,6 @@
 //! Messages by HTTPS, sent again until somebody takes them.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
@@ -128,7 +124,12 @@ impl Post {
                     sleep(pause).await;
                 }
                 _ => {
-                    tracing::warn!(to = self.tally.name(), id, why, "a notification is given up");
+                    tracing::warn!(
+                        to = self.tally.name(),
+                        id,
+                        why,
+                        "a notification is given up"
+                    );
                     return self.tally.count(Outcome::Failed);
                 }
             }
@@ -142,7 +143,10 @@ impl Post {
         let now = Timestamp::now();
         let mut request = Request::post(self.url.reveal())
             .header(header::CONTENT_TYPE, "application/json")
-            .header(header::USER_AGENT, concat!("holdpoint/", env!("CARGO_PKG_VERSION")));
+            .header(
+                header::USER_AGENT,
+                concat!("holdpoint/", env!("CARGO_PKG_VERSION")),
+            );
         if let Form::Signed(secrets) = &self.form {
             let timestamp = now.as_second();
             let signature = secrets.signature(id, timestamp, &body);

@@ -104,7 +104,8 @@ mod tests {
     /// The example of the specification (standard-webhooks/standard-webhooks, libraries/python/tests).
     #[test]
     fn it_signs_as_the_specification_does() {
-        let secrets = Secrets::parse(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").expect("a secret");
+        let secrets =
+            Secrets::parse(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n").expect("a secret");
         assert_eq!(
             secrets.signature(
                 "msg_p5jXN8AQM9LWM0D4loKWxJek",
@@ -121,8 +122,11 @@ mod tests {
             let error = Secrets::parse(bad.as_bytes()).err().expect(bad);
             assert!(bad.len() < 8 || !format!("{error:#}").contains(&bad[6..]));
         }
-        let two = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n\nwhsec_AfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
-        let signature = Secrets::parse(two.as_bytes()).expect("two").signature("a", 1, b"");
+        let two =
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n\nwhsec_AfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n";
+        let signature = Secrets::parse(two.as_bytes())
+            .expect("two")
+            .signature("a", 1, b"");
         assert_eq!(signature.split(' ').count(), 2);
     }
 }

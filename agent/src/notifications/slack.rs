@@ -14,7 +14,11 @@ use super::message::Message;
 const LONGEST: usize = 2600;
 
 pub(super) fn payload(message: &Message) -> Value {
-    let title = format!("*Holdpoint* on {}: {}", code(&message.host), code(&message.title()));
+    let title = format!(
+        "*Holdpoint* on {}: {}",
+        code(&message.host),
+        code(&message.title())
+    );
     let mut facts = String::new();
     for (name, value) in message.facts() {
         let line = format!("{name}: {}\n", code(&value));
@@ -42,8 +46,15 @@ fn section(text: &str) -> Value {
 fn how_to_answer(message: &Message) -> Option<String> {
     let command = message.command()?;
     Some(match &message.answer_url {
-        Some(url) => format!("<{}|Answer> (or on the host: {})", escaped(url), code(&command)),
-        None => format!("To answer: {}", code(&format!("ssh -t {} holdpoint review", message.host))),
+        Some(url) => format!(
+            "<{}|Answer> (or on the host: {})",
+            escaped(url),
+            code(&command)
+        ),
+        None => format!(
+            "To answer: {}",
+            code(&format!("ssh -t {} holdpoint review", message.host))
+        ),
     })
 }
 
@@ -61,7 +72,9 @@ fn code(text: &str) -> String {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -68,7 +68,9 @@ fn write_to_all(
         *is_asked.entry(uid).or_insert_with(|| {
             let theirs = groups_of(uid);
             let asked = !theirs.is_disjoint(message.groups());
-            uid != message.requester() && asked && (groups.is_empty() || !theirs.is_disjoint(groups))
+            uid != message.requester()
+                && asked
+                && (groups.is_empty() || !theirs.is_disjoint(groups))
         })
     };
     let (mut taken, mut not_taken) = (0, 0);
@@ -115,7 +117,11 @@ fn write(path: &Path, owner: u32, note: &[u8]) -> std::io::Result<()> {
 
 /// Every line is ours: the facts are safe to print, and on one line each.
 fn note(message: &Message) -> String {
-    let mut note = format!("\r\n\u{7}Holdpoint on {}: {}\r\n", message.host, message.title());
+    let mut note = format!(
+        "\r\n\u{7}Holdpoint on {}: {}\r\n",
+        message.host,
+        message.title()
+    );
     for (name, value) in message.facts() {
         let _ = write!(note, "  {name}: {value}\r\n");
     }

@@ -128,7 +128,7 @@ proptest! {
         let slack = slack::payload(&message);
         let text = slack["text"].as_str().expect("text");
         prop_assert!(!text.contains('<'), "{text}");
-        prop_assert_eq!(text.lines().count(), 8, "{}", text);
+        prop_assert_eq!(text.lines().count(), 9, "{}", text);
         prop_assert!(message.json().to_string().len() < 16 * 1024);
     }
 }
@@ -145,13 +145,24 @@ fn the_same_news_have_the_same_id_and_other_news_another() {
 #[test]
 fn where_to_answer_is_a_link_or_a_command() {
     let (_dir, links) = links();
-    let with = slack::payload(&Message::new(About::Held(Box::new(view("//x"))), Some(&links)));
+    let with = slack::payload(&Message::new(
+        About::Held(Box::new(view("//x"))),
+        Some(&links),
+    ));
     let text = with["text"].as_str().expect("text");
-    assert!(text.contains("<https://here.example/a/ap-0123456789/0/"), "{text}");
+    assert!(
+        text.contains("<https://here.example/a/ap-0123456789/0/"),
+        "{text}"
+    );
     let without = slack::payload(&Message::new(About::Held(Box::new(view("//x"))), None));
     let text = without["text"].as_str().expect("text");
     assert!(text.contains("holdpoint review"), "{text}");
-    for part in ["sql.instances.delete", "deletes are for people", "dba", "repo:a/b"] {
+    for part in [
+        "sql.instances.delete",
+        "deletes are for people",
+        "dba",
+        "repo:a/b",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
 }

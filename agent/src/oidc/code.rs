@@ -172,7 +172,11 @@ impl SignIn {
         let at = &self.verifier.issuers[begun.client];
         let endpoint = &begun.endpoints.token_endpoint;
         let json = at
-            .post_form(endpoint, &form(&fields), basic.as_ref().map(|it| it.as_str()))
+            .post_form(
+                endpoint,
+                &form(&fields),
+                basic.as_ref().map(|it| it.as_str()),
+            )
             .await
             .map_err(SignInError::Issuer)?;
         let Ok(tokens) = serde_json::from_slice::<Tokens>(&json) else {
@@ -180,7 +184,10 @@ impl SignIn {
                 "its answer has no ID token: is this client allowed the scope openid?".to_owned(),
             ));
         };
-        let person = self.verifier.verify_at(&tokens.id_token, Timestamp::now()).await?;
+        let person = self
+            .verifier
+            .verify_at(&tokens.id_token, Timestamp::now())
+            .await?;
         check(&person, client, &begun.nonce)?;
         Ok(person)
     }

@@ -142,7 +142,11 @@ impl Issuer {
     pub(super) async fn endpoints(&self) -> Result<Endpoints, String> {
         let endpoints = self.discover().await?.endpoints;
         let endpoints = endpoints.ok_or("it has no endpoints to sign in at")?;
-        check_reached("authorization_endpoint", &endpoints.authorization_endpoint, &self.url)?;
+        check_reached(
+            "authorization_endpoint",
+            &endpoints.authorization_endpoint,
+            &self.url,
+        )?;
         check_reached("token_endpoint", &endpoints.token_endpoint, &self.url)?;
         Ok(endpoints)
     }

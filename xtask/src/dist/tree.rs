@@ -37,6 +37,10 @@ const FILES: [(&str, &str); 12] = [
         "systemd/dropins/plain-unit.conf",
         "usr/share/holdpoint/dropins",
     ),
+    (
+        "systemd/dropins/answers.conf",
+        "usr/share/holdpoint/dropins",
+    ),
     ("README.md", "usr/share/doc/holdpoint"),
     ("SECURITY.md", "usr/share/doc/holdpoint"),
     ("ARCHITECTURE.md", "usr/share/doc/holdpoint"),

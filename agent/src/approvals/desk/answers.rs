@@ -5,8 +5,8 @@ use jiff::Timestamp;
 
 use super::Desk;
 use crate::{
-    notifications::News,
     approvals::{AnswerError, ApprovalId, ApprovalView, Opinion, held::Held},
+    notifications::News,
     record::{Event, Text, VoteRecord},
 };
 
@@ -31,7 +31,10 @@ impl Desk {
         opinion: Opinion,
     ) -> Result<ApprovalView, AnswerError> {
         let held = self.open_hold(id)?;
-        if opinion.after.is_some_and(|after| after != held.approval().votes().len()) {
+        if opinion
+            .after
+            .is_some_and(|after| after != held.approval().votes().len())
+        {
             return Err(AnswerError::LinkUsed);
         }
         let vote = opinion.vote(held.now());

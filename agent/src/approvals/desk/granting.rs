@@ -8,13 +8,13 @@ use holdpoint_core::{
 
 use super::Desk;
 use crate::{
-    notifications::News,
     approvals::{
         AnswerError, ApprovalId, GrantAsk, GrantId, GrantTicket, GrantUse, GrantUseError,
         GrantView, Verdict,
         clock::Clock,
         grants::{GrantRecord, Live, MOST_GRANTS},
     },
+    notifications::News,
     record::{Event, RecordError, Text},
 };
 

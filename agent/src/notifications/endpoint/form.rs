@@ -16,7 +16,9 @@ pub(super) fn field(form: &str, name: &str) -> Option<String> {
 /// The one cookie of this name.
 pub(super) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(header::COOKIE).iter();
-    let pairs = all.filter_map(|it| it.to_str().ok()).flat_map(|it| it.split(';'));
+    let pairs = all
+        .filter_map(|it| it.to_str().ok())
+        .flat_map(|it| it.split(';'));
     only(pairs.filter_map(|pair| {
         let (key, value) = pair.trim().split_once('=')?;
         (key == name).then_some(value)

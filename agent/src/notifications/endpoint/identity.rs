@@ -73,7 +73,9 @@ pub(super) struct Redirect {
 /// Why nobody was signed in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotSignedIn {
-    #[error("this sign-in did not begin in this browser, or took longer than 10 minutes; follow the link again")]
+    #[error(
+        "this sign-in did not begin in this browser, or took longer than 10 minutes; follow the link again"
+    )]
     NoFlow,
     #[error("the issuer refused: {0}")]
     Refused(String),

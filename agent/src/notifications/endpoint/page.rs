@@ -56,8 +56,10 @@ pub(super) fn question(
 ) -> String {
     let text = escaped(&described_in_full(detail, now));
     let glass = match break_glass {
-        true => "<p><label><input type=\"checkbox\" name=\"break_glass\" value=\"yes\"> break the glass: approve alone \
-                 what others would have to approve, too (say why)</label></p>\n",
+        true => {
+            "<p><label><input type=\"checkbox\" name=\"break_glass\" value=\"yes\"> break the glass: approve alone \
+                 what others would have to approve, too (say why)</label></p>\n"
+        }
         false => "",
     };
     let below = format!(

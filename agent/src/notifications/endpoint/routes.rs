@@ -15,7 +15,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{Desk, form, identity::{Known, NotSignedIn, Redirect}, page};
+use super::{
+    Desk, form,
+    identity::{Known, NotSignedIn, Redirect},
+    page,
+};
 use crate::{
     approvals::{ApprovalDetail, Opinion},
     control::ApiError,
@@ -123,7 +127,8 @@ impl Desk {
             json,
         };
         let none = || {
-            let message = "This link is not one of this host's, or what it was about was over long ago.";
+            let message =
+                "This link is not one of this host's, or what it was about was over long ago.";
             refusal(StatusCode::NOT_FOUND, "bad_link", message.to_owned())
         };
         let link = Link::parse(text).map_err(|_| none())?;
@@ -133,7 +138,10 @@ impl Desk {
             return Err(none());
         }
         if view.state != approval::State::Pending {
-            let message = format!("There is nothing left to answer: it is {} already.", view.state);
+            let message = format!(
+                "There is nothing left to answer: it is {} already.",
+                view.state
+            );
             return Err(refusal(StatusCode::GONE, "over", message));
         }
         if link.is_over(Timestamp::now()) {
@@ -293,7 +301,9 @@ impl Desk {
     fn is_own_form(&self, headers: &HeaderMap, body: &[u8], form_token: &str) -> bool {
         let is = |name: HeaderName, expected: &str| {
             let values = headers.get_all(name);
-            values.iter().all(|value| value.as_bytes() == expected.as_bytes())
+            values
+                .iter()
+                .all(|value| value.as_bytes() == expected.as_bytes())
         };
         let kind = headers.get(header::CONTENT_TYPE);
         let is_form = kind.is_some_and(|it| it.as_bytes() == b"application/x-www-form-urlencoded");

@@ -175,7 +175,9 @@ impl Certificate {
         if now != read.changed {
             match server_config(&self.files.0, &self.files.1) {
                 Ok(config) => (read.config, read.changed) = (config, now),
-                Err(error) => tracing::warn!("the certificate for answers stays as it was: {error:#}"),
+                Err(error) => {
+                    tracing::warn!("the certificate for answers stays as it was: {error:#}")
+                }
             }
         }
         read.config.clone()
