@@ -167,6 +167,7 @@ fn every_key_of_the_configuration_is_documented() {
             "issuers" => "issuer",
             "reviewer_issuers" => "[[reviewer_issuer]]",
             "services" => "[[service]]",
+            "notifications" => "[[notification]]",
             key => key,
         };
         assert!(

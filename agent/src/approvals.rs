@@ -13,7 +13,7 @@ use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use holdpoint_core::{
-    approval::{Answer, Refused, Reviewer},
+    approval::{Answer, Channel, Refused, Reviewer},
     digest::Digest,
     grant::{NotGrantable, Scope},
     policy::{Hold, HoldRule},
@@ -27,6 +27,7 @@ pub use request::{BodyView, ChangeView, RequestView};
 pub use view::{AnswerView, ApprovalDetail, ApprovalView, GrantView, RuleView};
 
 use crate::{
+    notifications::Notifier,
     record::{OperationId, Record, RecordError},
     session::{Session, SessionId, random_id},
 };
@@ -105,6 +106,8 @@ pub struct Settings {
     pub owner_claims: Vec<String>,
     /// How long a grant may last.
     pub longest_grant: Duration,
+    /// Who is told of it all.
+    pub notifier: Notifier,
 }
 
 /// An operation that policy holds, and who asks for it.
@@ -135,6 +138,10 @@ pub struct Opinion {
     pub comment: Option<String>,
     /// Whether it is to be enough alone.
     pub break_glass: bool,
+    /// Where it is said.
+    pub channel: Channel,
+    /// It counts only as the next answer after so many: what a link is good for.
+    pub after: Option<usize>,
 }
 
 /// What a person would have others do without being asked, for a while.
@@ -176,6 +183,11 @@ pub enum AnswerError {
     /// There is no such approval, or it was over long ago.
     #[error("there is no approval of this id; `holdpoint approvals list` shows those that wait")]
     Unknown,
+    /// Somebody else has answered since the link was made.
+    #[error(
+        "this link is used up: somebody has answered since it was sent; a new one was sent if another answer is needed"
+    )]
+    LinkUsed,
     /// There is no such grant, or it is over.
     #[error("there is no grant of this id in force; `holdpoint grants list` shows those there are")]
     UnknownGrant,

@@ -13,6 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::launch::Network;
 
+mod notification;
+
+pub(crate) use notification::check_url;
+pub use notification::{Answers, Destination, Notification, Place};
+
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/holdpoint/holdpoint.toml";
 
@@ -56,6 +61,11 @@ pub struct Config {
     /// What people may do with what is held.
     #[serde(default)]
     pub approvals: ApprovalSettings,
+    /// Who is told of what is held.
+    #[serde(default, rename = "notification")]
+    pub notifications: Vec<Notification>,
+    /// Where reviewers may answer without being on this host. None: nowhere.
+    pub answers: Option<Answers>,
     /// What stands behind the sandboxes' metadata server, and the credential used towards Google.
     pub google: Google,
     /// Upstream TLS and address overrides.
@@ -169,6 +179,10 @@ pub struct Issuer {
     pub groups_claim: Option<String>,
     /// PEM file of CA certificates to trust for this issuer instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Only of a reviewer's issuer: this client of it lets reviewers sign in with a browser ([`Answers`]).
+    pub client_id: Option<String>,
+    /// The file with that client's secret, if it has one. `${CREDENTIALS_DIRECTORY}` at its start stands for systemd's.
+    pub client_secret_file: Option<PathBuf>,
 }
 
 /// Who may answer for one reviewer group.
@@ -427,6 +441,9 @@ impl Config {
         config
             .check_reviewers()
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
+        config
+            .check_notifications()
+            .with_context(|| format!("the configuration {} is not valid", path.display()))?;
         path.clone_into(&mut config.file);
         Ok(config)
     }
@@ -479,6 +496,7 @@ impl Config {
             break_glass: settings.break_glass,
             owner_claims: settings.owner_claims,
             longest_grant: Duration::from_secs(settings.max_grant_seconds),
+            notifier: crate::notifications::Notifier::default(),
         }
     }
 

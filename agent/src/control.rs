@@ -29,6 +29,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 pub use answers::{GrantList, LoggedIn, SetAnswer, SetAnswers};
 pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
+pub(crate) use caller::groups_of;
+pub(crate) use error::ApiError;
 pub use error::ErrorText;
 pub use logins::Logins;
 

@@ -15,6 +15,7 @@ use std::{
 use http::HeaderValue;
 use tokio::sync::OnceCell;
 
+pub(crate) use self::key::read_private;
 use self::{
     cache::{Cache, Plan},
     source::Source,

@@ -29,7 +29,7 @@ use crate::{
     adoption::{self, Adopted},
     allowance::Memory,
     alone::Alone,
-    approvals::Approvals,
+    approvals::{self, Approvals},
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
@@ -43,6 +43,7 @@ use crate::{
     launch::{self, Launcher, RunListener},
     lookup::Lookups,
     metrics::{self, Scrape},
+    notifications::{GroupsOf, Links, Notifier, endpoint},
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
@@ -68,6 +69,8 @@ pub struct House {
     pub gate: Gate,
     /// Held operations.
     pub approvals: Approvals,
+    /// Who is told of them.
+    pub notifier: Notifier,
     /// Live sessions.
     pub sessions: Arc<Sessions>,
     /// Who may open sessions without a token.
@@ -233,11 +236,22 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let upstream = Upstream::new(&config.upstream)?;
     let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
     let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
-    let approvals = Approvals::open(record.clone(), config.approval_settings()).await?;
+    let logins = Arc::new(Logins::new(&config)?);
+    let links = answer_links(&config)?;
+    let notifier = Notifier::start(
+        &config,
+        links.clone(),
+        launcher.socket(),
+        groups_of(&config, &logins),
+    )?;
+    let settings = approvals::Settings {
+        notifier: notifier.clone(),
+        ..config.approval_settings()
+    };
+    let approvals = Approvals::open(record.clone(), settings).await?;
     approvals
         .policies_changed(loaded.in_force.policies.hold_rules().collect())
         .await;
-    let logins = Logins::new(&config)?;
     let house = Arc::new(House {
         kernel,
         gate: Gate::new(
@@ -248,6 +262,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             config.hold.clone(),
         ),
         approvals,
+        notifier,
         sessions: Arc::default(),
         services,
         refusals: Arc::default(),
@@ -269,9 +284,14 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
 
     let control = control::open(
         &config.control_socket(),
-        control_state(&house, &config, logins),
+        control_state(&house, &config, logins.clone()),
     )?;
     let control = tokio::spawn(control);
+    if let (Some(answers), Some(links)) = (&config.answers, links) {
+        let approvals = house.approvals.clone();
+        let server = endpoint::Server::new(&config, answers, approvals, links, logins)?;
+        tokio::spawn(server.serve());
+    }
     tokio::spawn(log_drops(house.clone()));
     tokio::spawn(slice::watch(house.clone(), slice, watched));
     keep_beating(house.clone())?;
@@ -550,7 +570,7 @@ fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn control_state(house: &Arc<House>, config: &Config, logins: Logins) -> ControlState {
+fn control_state(house: &Arc<House>, config: &Config, logins: Arc<Logins>) -> ControlState {
     let status = {
         let house = house.clone();
         move || status(&house)
@@ -561,11 +581,25 @@ fn control_state(house: &Arc<House>, config: &Config, logins: Logins) -> Control
         sessions: house.sessions.clone(),
         refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
-        logins: Arc::new(logins),
+        logins,
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
         metrics: scrape(house),
     }
+}
+
+/// Where held operations may be answered from elsewhere, if anywhere.
+fn answer_links(config: &Config) -> anyhow::Result<Option<Arc<Links>>> {
+    let Some(answers) = &config.answers else {
+        return Ok(None);
+    };
+    let key = config.state_dir.join("answer-links.key");
+    Ok(Some(Arc::new(Links::open(&key, answers.origin()?)?)))
+}
+
+fn groups_of(config: &Config, logins: &Arc<Logins>) -> GroupsOf {
+    let (reviewers, logins) = (config.reviewers.clone(), logins.clone());
+    Arc::new(move |uid| control::groups_of(uid, &reviewers, &logins))
 }
 
 fn scrape(house: &Arc<House>) -> Scrape {
@@ -598,6 +632,7 @@ fn status(house: &House) -> serde_json::Value {
         },
         "links": house.kernel.links(),
         "refusals": refusals,
+        "notifications": house.notifier.told(),
         "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
     })
 }

@@ -28,6 +28,7 @@ pub mod launch;
 pub mod lookup;
 pub mod metadata;
 pub mod metrics;
+pub mod notifications;
 pub mod notify;
 pub mod oidc;
 pub mod opening;

@@ -128,6 +128,8 @@ pub struct Metrics {
     operations: Family<Judged, Counter>,
     holds_pending: Gauge,
     approvals: Family<End, Counter>,
+    notifications: Family<Notified, Counter>,
+    answers: Family<End, Counter>,
     upstream_errors: Family<Kind, Counter>,
     own_reads: Family<Kind, Counter>,
     record_events: Counter,
@@ -144,6 +146,12 @@ struct Judged {
     decision: &'static str,
     service: String,
     mode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Notified {
+    kind: &'static str,
+    end: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -208,6 +216,18 @@ impl Default for Metrics {
                 new,
                 "approvals",
                 "Approvals that are over, by how they ended",
+                Family::default(),
+            ),
+            notifications: add(
+                new,
+                "notifications",
+                "Notifications, by kind of destination and by what became of them",
+                Family::default(),
+            ),
+            answers: add(
+                new,
+                "answer_requests",
+                "Requests to the answer endpoint, by how they ended",
                 Family::default(),
             ),
             upstream_errors: add(
@@ -307,6 +327,18 @@ impl Metrics {
         self.approvals
             .get_or_create(&End { end: state.name() })
             .inc();
+    }
+
+    /// Something was told, or was not.
+    pub fn notified(&self, kind: &'static str, end: &'static str) {
+        self.notifications
+            .get_or_create(&Notified { kind, end })
+            .inc();
+    }
+
+    /// A request to the answer endpoint was answered.
+    pub fn answer_request(&self, end: &'static str) {
+        self.answers.get_or_create(&End { end }).inc();
     }
 
     /// A request was admitted and not answered; `may_have_left` when nobody can tell whether upstream has seen it.

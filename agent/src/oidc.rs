@@ -4,6 +4,7 @@
 
 mod cache;
 mod claims;
+mod code;
 mod error;
 mod issuer;
 mod keys;
@@ -16,6 +17,7 @@ use anyhow::Context as _;
 use holdpoint_core::identity::Principal;
 use jiff::Timestamp;
 
+pub use self::code::{Begun, SignIn, SignInError, random};
 pub use self::{error::TokenError, used::UsedTokens};
 use self::{issuer::Issuer, token::Unverified, used::Use};
 use crate::{config, upstream::Upstream};

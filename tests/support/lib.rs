@@ -12,6 +12,7 @@ pub mod footprint;
 pub mod host;
 pub mod interrupts;
 pub mod issuer;
+pub mod mock_server;
 pub mod network;
 pub mod python;
 pub mod restless;

@@ -24,9 +24,9 @@ pub const LONGEST_HOLD: Duration = Duration::from_secs(7 * 24 * 3600);
 /// A person who answers, as the host and identity providers know them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reviewer {
-    /// The Unix user id.
-    pub uid: u32,
-    /// The user's name.
+    /// The Unix user id. None: the person is known by an identity provider only.
+    pub uid: Option<u32>,
+    /// The user's name, else the name at the provider.
     pub name: String,
     /// The reviewer groups the person belongs to.
     pub groups: BTreeSet<String>,
@@ -38,7 +38,7 @@ impl Reviewer {
     /// Whether both are one person: the same user, or known by the same name.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        self.uid == other.uid || !self.names.is_disjoint(&other.names)
+        (self.uid.is_some() && self.uid == other.uid) || !self.names.is_disjoint(&other.names)
     }
 }
 
@@ -55,7 +55,7 @@ impl Requester {
     /// Whether this is the person.
     #[must_use]
     pub fn is(&self, reviewer: &Reviewer) -> bool {
-        self.uid == reviewer.uid || !self.names.is_disjoint(&reviewer.names)
+        Some(self.uid) == reviewer.uid || !self.names.is_disjoint(&reviewer.names)
     }
 }
 
@@ -77,6 +77,19 @@ pub enum Answer {
     Deny,
 }
 
+/// Where a person answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    /// On the host, as one of its users.
+    #[default]
+    Host,
+    /// At the answer endpoint, signed in with a browser.
+    Browser,
+    /// At the answer endpoint, with an ID token of the person's.
+    Token,
+}
+
 /// An answer that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vote {
@@ -90,6 +103,8 @@ pub struct Vote {
     pub at: Timestamp,
     /// Whether it is to be enough alone, because the person says that there is no time for others.
     pub break_glass: bool,
+    /// Where it was given.
+    pub channel: Channel,
 }
 
 /// Why an answer does not count.

@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     metrics::metrics,
+    notifications::News,
     record::{Event, OperationId, Record},
     session::SessionId,
 };
@@ -97,6 +98,11 @@ impl Desk {
 
     /// Ends when nobody can call any more.
     pub(super) async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
+        for held in self.live.values().filter(|it| it.state() == State::Pending) {
+            self.settings
+                .notifier
+                .tell(|| News::StillHeld(Box::new(held.view())));
+        }
         loop {
             let holds = self.live.values().filter_map(Held::deadline).min();
             let deadline = holds.into_iter().chain(self.grants.deadline()).min();
@@ -267,6 +273,9 @@ impl Desk {
         };
         match recorded {
             Ok(held) => {
+                self.settings
+                    .notifier
+                    .tell(|| News::Held(Box::new(held.view())));
                 self.live.insert(id.clone(), held);
                 Ok(id)
             }
@@ -327,6 +336,9 @@ impl Desk {
             }
         }
         if let Some(held) = self.live.remove(id) {
+            self.settings
+                .notifier
+                .tell(|| News::Over(Box::new(held.view())));
             self.over.push_back((held.view(), held.kept));
         }
         if self.over.len() > KEPT

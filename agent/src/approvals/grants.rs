@@ -27,8 +27,8 @@ pub struct GrantRecord {
     pub grant: Grant,
     /// The person who made it.
     pub by: Text,
-    /// The person's user id.
-    pub by_uid: u32,
+    /// The person's user id, where the person has one here.
+    pub by_uid: Option<u32>,
     /// What the person wrote.
     pub comment: Option<Text>,
     /// When.

@@ -119,6 +119,7 @@ impl Restored {
             comment: vote.comment.map(|comment| comment.to_string()),
             at: vote.at.unwrap_or(time),
             break_glass,
+            channel: vote.channel,
         };
         held.step(|approval| approval.replay([vote]));
     }

@@ -4,7 +4,7 @@ use std::{
 };
 
 use holdpoint_core::{
-    approval::State,
+    approval::{Channel, State},
     identity::Principal,
     operation::{Action, Operation},
     policy::{HoldRule, PolicyRef, Terms},
@@ -18,7 +18,7 @@ mod grants;
 mod restarts;
 
 use super::*;
-use crate::{record::Event, session::User};
+use crate::{notifications::Notifier, record::Event, session::User};
 
 const OWNER: u32 = 1000;
 
@@ -58,6 +58,7 @@ fn settings(dir: &TempDir) -> Settings {
         break_glass: Some("oncall".into()),
         owner_claims: vec!["email".into()],
         longest_grant: Duration::from_secs(3600),
+        notifier: Notifier::default(),
     }
 }
 
@@ -111,7 +112,7 @@ fn ask(session: &Arc<Session>, what: &str) -> HoldAsk {
 
 fn reviewer(uid: u32, group: &str) -> Reviewer {
     Reviewer {
-        uid,
+        uid: Some(uid),
         name: format!("user{uid}"),
         groups: BTreeSet::from([group.to_owned()]),
         names: BTreeSet::new(),
@@ -124,6 +125,8 @@ fn opinion(reviewer: Reviewer, answer: Answer) -> Opinion {
         answer,
         comment: Some("because".to_owned()),
         break_glass: false,
+        channel: Channel::Host,
+        after: None,
     }
 }
 

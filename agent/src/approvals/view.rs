@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdpoint_core::{
-    approval::{Answer, State, Vote},
+    approval::{Answer, Channel, State, Vote},
     digest::Digest,
     grant::{Over, Scope},
     policy::HoldRule,
@@ -129,13 +129,16 @@ impl From<&HoldRule> for RuleView {
 pub struct AnswerView {
     /// The person.
     pub reviewer: String,
-    /// The person's user id.
-    pub uid: u32,
+    /// The person's user id, where the person has one here.
+    pub uid: Option<u32>,
     /// The answer.
     pub verdict: Answer,
     /// Whether it counts alone.
     #[serde(default)]
     pub break_glass: bool,
+    /// Where it was given.
+    #[serde(default)]
+    pub channel: Channel,
     /// What the person wrote.
     pub comment: Option<String>,
     /// When.
@@ -151,6 +154,7 @@ impl From<&Vote> for AnswerView {
             uid: vote.reviewer.uid,
             verdict: vote.answer,
             break_glass: vote.break_glass,
+            channel: vote.channel,
             comment: vote.comment.clone(),
             at: vote.at,
             at_ms: vote.at.as_millisecond(),
@@ -177,8 +181,8 @@ pub struct GrantView {
     pub policies: Vec<RuleView>,
     /// The person who made it.
     pub by: String,
-    /// The person's user id.
-    pub by_uid: u32,
+    /// The person's user id, where the person has one here.
+    pub by_uid: Option<u32>,
     /// What the person wrote.
     pub comment: Option<String>,
     /// When.

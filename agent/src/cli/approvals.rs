@@ -153,7 +153,8 @@ async fn show(client: &Client, id: &str, output: Output) -> anyhow::Result<Strin
     }
 }
 
-fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
+/// All of it as text, safe to print; what the agent wrote is marked as that.
+pub(crate) fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> String {
     let view = &detail.approval;
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {

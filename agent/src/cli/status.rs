@@ -10,6 +10,7 @@ use crate::{
     cli::approvals::screen::{self, Keep, Output, safe, table},
     config::Mode,
     control::client::Connect,
+    notifications::Told,
     record::Text,
     refusals::Seen,
 };
@@ -35,6 +36,7 @@ struct Status {
     links: Vec<Link>,
     refusals: Vec<Count>,
     refusals_lost: u64,
+    notifications: Vec<Told>,
     refused: Vec<Seen>,
 }
 
@@ -107,6 +109,11 @@ fn described(status: &Status) -> String {
         "{}",
         table(["REFUSED IN THE KERNEL", "COUNT"], &counts, Keep::End)
     );
+    if !status.notifications.is_empty() {
+        let told: Vec<_> = status.notifications.iter().map(told).collect();
+        let head = ["NOTIFIED", "SENT", "FAILED", "DROPPED", "SUPERSEDED", "TO"];
+        let _ = writeln!(text, "{}", table(head, &told, Keep::End));
+    }
     text.push_str(&refused(&status.refused));
     if status.refusals_lost > 0 {
         let _ = writeln!(
@@ -116,6 +123,19 @@ fn described(status: &Status) -> String {
         );
     }
     text
+}
+
+fn told(told: &Told) -> [String; 6] {
+    let to = told.to.clone().unwrap_or_else(|| "-".into());
+    let count = |count: u64| count.to_string();
+    [
+        told.kind.clone(),
+        count(told.sent),
+        count(told.failed),
+        count(told.dropped),
+        count(told.superseded),
+        to,
+    ]
 }
 
 /// Newest first.

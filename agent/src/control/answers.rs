@@ -7,7 +7,10 @@ use axum::{
     body::Bytes,
     extract::{Path, State, rejection::BytesRejection},
 };
-use holdpoint_core::{approval::Answer, grant::Scope};
+use holdpoint_core::{
+    approval::{Answer, Channel},
+    grant::Scope,
+};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use zeroize::Zeroizing;
@@ -66,6 +69,8 @@ async fn answer(
         answer,
         comment: said(body.comment),
         break_glass: body.break_glass,
+        channel: Channel::Host,
+        after: None,
     };
     let id = ApprovalId::named(&id);
     Ok(Json(state.approvals.answer(&id, opinion).await?))
@@ -119,6 +124,8 @@ pub(super) async fn answer_set(
         answer: body.verdict,
         comment: said(body.comment),
         break_glass: body.break_glass,
+        channel: Channel::Host,
+        after: None,
     };
     let (mut answers, mut seen) = (Vec::with_capacity(body.ids.len()), BTreeSet::new());
     for id in body.ids {
@@ -242,7 +249,7 @@ pub(super) async fn log_in(
         until: login.until,
     };
     state.record.append(event).await?;
-    let groups = super::logins::groups_of(&login, &state.reviewers);
+    let groups = super::logins::groups_of(&login.person, &state.reviewers);
     let logged_in = LoggedIn {
         person: login.person.name(),
         groups: groups.union(&caller.groups).cloned().collect(),

@@ -14,7 +14,7 @@ use nix::{
 };
 use tokio::net::{UnixStream, unix::UCred};
 
-use super::{ControlState, logins, membership::AgentsCgroup};
+use super::{ControlState, Logins, logins, membership::AgentsCgroup};
 use crate::{config::Reviewers, session::User};
 
 /// A process outside of all sessions.
@@ -39,7 +39,7 @@ impl Caller {
 
     pub(super) fn reviewer(&self) -> Reviewer {
         Reviewer {
-            uid: self.user.uid,
+            uid: Some(self.user.uid),
             name: self.user.name.clone(),
             groups: self.groups.clone(),
             names: self.names.clone(),
@@ -71,8 +71,8 @@ pub(super) async fn identify(
     let (user, mut groups) = looked_up.unwrap_or_else(|_| (nameless(uid, gid), BTreeSet::new()));
     let mut names = known_as([&user.name]);
     if let Some(login) = state.logins.of(uid) {
-        groups.extend(logins::groups_of(&login, &state.reviewers));
-        names.extend(state.logins.names(&login));
+        groups.extend(logins::groups_of(&login.person, &state.reviewers));
+        names.extend(state.logins.names(&login.person));
     }
     match place {
         Ok(false) => Ok(Caller {
@@ -149,6 +149,19 @@ fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
     }
     // SAFETY: the call succeeded, so that `fd` is an open descriptor that nobody else knows of.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The reviewer groups of a user, with and without a login.
+pub(crate) fn groups_of(
+    uid: u32,
+    reviewers: &BTreeMap<String, Reviewers>,
+    logins: &Logins,
+) -> BTreeSet<String> {
+    let (_, mut groups) = look_up(uid, 0, reviewers);
+    if let Some(login) = logins.of(uid) {
+        groups.extend(logins::groups_of(&login.person, reviewers));
+    }
+    groups
 }
 
 /// The user, and the reviewer groups it belongs to. A user without a name belongs to none.

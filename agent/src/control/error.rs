@@ -26,14 +26,14 @@ pub struct ErrorText {
 }
 
 #[derive(Debug)]
-pub(super) struct ApiError {
-    status: StatusCode,
-    code: &'static str,
+pub(crate) struct ApiError {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
     message: String,
 }
 
 impl ApiError {
-    pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
@@ -41,23 +41,23 @@ impl ApiError {
         }
     }
 
-    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    pub(super) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, code, message)
     }
 
     /// What it says, without the status.
-    pub(super) fn text(self) -> ErrorText {
+    pub(crate) fn text(self) -> ErrorText {
         ErrorText {
             code: self.code.to_owned(),
             message: self.message,
         }
     }
 
-    pub(super) fn not_found(what: &str) -> Self {
+    pub(crate) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", what)
     }
 }
@@ -76,6 +76,7 @@ impl From<AnswerError> for ApiError {
             AnswerError::Unknown | AnswerError::UnknownGrant => {
                 (StatusCode::NOT_FOUND, "not_found")
             }
+            AnswerError::LinkUsed => (StatusCode::CONFLICT, "link_used"),
             AnswerError::NotGrantable(_) => (StatusCode::FORBIDDEN, "not_grantable"),
             AnswerError::TooManyGrants(_) => (StatusCode::CONFLICT, "too_many"),
             AnswerError::MayNotRevoke => (StatusCode::FORBIDDEN, "may_not_revoke"),

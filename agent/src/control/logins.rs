@@ -5,7 +5,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use holdpoint_core::{approval::known_as, identity::Principal};
+use holdpoint_core::{
+    approval::{Reviewer, known_as},
+    identity::Principal,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -25,9 +28,9 @@ pub struct Logins {
 
 /// A person, as an OIDC issuer knows them.
 #[derive(Clone, Debug)]
-pub(super) struct Login {
-    pub(super) person: Principal,
-    pub(super) until: Timestamp,
+pub(crate) struct Login {
+    pub(crate) person: Principal,
+    pub(crate) until: Timestamp,
 }
 
 impl Logins {
@@ -49,6 +52,38 @@ impl Logins {
         Ok(Login { person, until })
     }
 
+    /// Who the token speaks for, as long as it is valid.
+    pub(crate) async fn person(&self, token: &str) -> Result<Principal, TokenError> {
+        self.verifier.verify(token).await
+    }
+
+    /// The person as a reviewer who is not on this host; a user that the person is logged in as is known to be the same.
+    pub(crate) fn reviewer<'a>(
+        &self,
+        person: &Principal,
+        reviewers: impl IntoIterator<Item = (&'a String, &'a Reviewers)>,
+    ) -> Reviewer {
+        let name = |claim: &str| person.claims.get(claim);
+        let called = name("email").or_else(|| name("preferred_username"));
+        Reviewer {
+            uid: self.user_of(person),
+            name: match called {
+                Some(called) => format!("{called} ({})", person.name()),
+                None => person.name(),
+            },
+            groups: groups_of(person, reviewers),
+            names: self.names(person),
+        }
+    }
+
+    fn user_of(&self, person: &Principal) -> Option<u32> {
+        let by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Timestamp::now();
+        let same = |login: &Login| now < login.until && login.person.name() == person.name();
+        let found = by_user.iter().find(|(_, login)| same(login));
+        found.map(|(uid, _)| *uid)
+    }
+
     /// From now on the user answers as that person. `false` when there is no room.
     pub(super) fn insert(&self, uid: u32, login: Login) -> bool {
         let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,15 +97,14 @@ impl Logins {
     }
 
     /// Who the user is at the moment.
-    pub(super) fn of(&self, uid: u32) -> Option<Login> {
+    pub(crate) fn of(&self, uid: u32) -> Option<Login> {
         let by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
         let login = by_user.get(&uid)?;
         (Timestamp::now() < login.until).then(|| login.clone())
     }
 
     /// What a person is called, besides by the user's name.
-    pub(super) fn names(&self, login: &Login) -> BTreeSet<String> {
-        let person = &login.person;
+    pub(super) fn names(&self, person: &Principal) -> BTreeSet<String> {
         let claims = self.owner_claims.iter();
         let claims = claims.filter_map(|claim| person.claims.get(claim).cloned());
         known_as(claims.chain([person.name()]))
@@ -78,12 +112,12 @@ impl Logins {
 }
 
 /// The reviewer groups that the person is in.
-pub(super) fn groups_of<'a>(
-    login: &'a Login,
+pub(crate) fn groups_of<'a>(
+    person: &Principal,
     reviewers: impl IntoIterator<Item = (&'a String, &'a Reviewers)>,
 ) -> BTreeSet<String> {
     let reviewers = reviewers.into_iter();
-    let are = |reviewers: &Reviewers| reviewers.oidc.iter().any(|it| it.include(&login.person));
+    let are = |reviewers: &Reviewers| reviewers.oidc.iter().any(|it| it.include(person));
     reviewers
         .filter(|(_, reviewers)| are(reviewers))
         .map(|(group, _)| group.clone())

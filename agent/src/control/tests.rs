@@ -53,6 +53,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         break_glass: Some("dba".into()),
         owner_claims: Vec::new(),
         longest_grant: Duration::from_secs(3600),
+        notifier: crate::notifications::Notifier::default(),
     };
     let approvals = Approvals::open(record.clone(), settings).await;
     let (approvals, sessions) = (approvals.expect("opens"), Arc::<Sessions>::default());

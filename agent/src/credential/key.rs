@@ -87,7 +87,11 @@ impl ServiceAccountKey {
     }
 }
 
-fn read_private(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+/// A file with a secret in it.
+///
+/// # Errors
+/// When it cannot be read, is longer than 64 KiB, or others could read or change it.
+pub(crate) fn read_private(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     let file = File::open(path).context("cannot be opened")?;
     let metadata = file.metadata().context("cannot be examined")?;
     anyhow::ensure!(metadata.is_file(), "is not a regular file");

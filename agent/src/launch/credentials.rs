@@ -11,13 +11,21 @@ use super::{message::Start, sys};
 /// When any of it fails; the process must not go on.
 pub fn become_caller(start: &Start) -> anyhow::Result<()> {
     limit(&start.limits).context("cannot set the caller's resource limits")?;
+    become_user(start.uid, start.gid, &start.groups)
+}
+
+/// Makes the calling process this user's: its groups, its user; no capability in any set.
+///
+/// # Errors
+/// When any of it fails; the process must not go on.
+pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> anyhow::Result<()> {
     let mut capability = 0;
     while sys::drop_from_bounding_set(capability).context("cannot empty the bounding set")? {
         capability += 1;
     }
-    let (uid, gid) = (Uid::from_raw(start.uid), Gid::from_raw(start.gid));
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     anyhow::ensure!(!uid.is_root(), "root cannot be held in a session");
-    let groups: Vec<_> = start.groups.iter().copied().map(Gid::from_raw).collect();
+    let groups: Vec<_> = groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).context("cannot set the caller's supplementary groups")?;
     setresgid(gid, gid, gid).context("cannot become the caller's group")?;
     setresuid(uid, uid, uid).context("cannot become the caller")?;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
+    hook::HookEnd,
     network::{Network, Place},
     sandbox::Rules,
     sys::Limit,
@@ -166,6 +167,26 @@ pub enum Errand {
         /// See [`super::Site::agents_cgroup`].
         agents_cgroup: Octets,
     },
+    /// To run a program of the operator's. Answered by [`Reply::HookEnded`].
+    Hook(Box<RunHook>),
+}
+
+/// A program of the operator's, and what it is to read.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunHook {
+    /// The command and its arguments.
+    pub command: Vec<Octets>,
+    /// Whose it is.
+    pub uid: u32,
+    /// Whose group it is in.
+    pub gid: u32,
+    /// Whose supplementary groups it is in.
+    pub groups: Vec<u32>,
+    /// What its standard input says.
+    pub input: String,
+    /// How long it may take.
+    pub milliseconds: u64,
 }
 
 /// What a session is made of.
@@ -302,6 +323,8 @@ pub enum Reply {
     },
     /// What was to go is gone.
     Cleared,
+    /// The program and all that it started are gone.
+    HookEnded(HookEnd),
     /// It did not work.
     Failed { message: String },
 }

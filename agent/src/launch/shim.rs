@@ -29,6 +29,7 @@ use super::{
     command::Command,
     controllers,
     door::{self, Door},
+    hook,
     init::Init,
     keeper::Keeper,
     message::{self, Errand, Prepare, Reply, Start},
@@ -104,6 +105,11 @@ fn serve(daemon: &UnixStream) -> anyhow::Result<Part> {
         Ok((Errand::Sweep { agents_cgroup }, _)) => {
             private::remove_leftovers(&agents_cgroup.to_path());
             wire::send(daemon, &Reply::Cleared, MESSAGE_LIMIT, &[])?;
+            Ok(Part::Done)
+        }
+        Ok((Errand::Hook(order), _)) => {
+            let end = hook::run(daemon, &order)?;
+            wire::send(daemon, &Reply::HookEnded(end), MESSAGE_LIMIT, &[])?;
             Ok(Part::Done)
         }
     }

@@ -3,7 +3,10 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri, header::ACCEPT};
+use http::{
+    HeaderValue, Request, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey};
 use serde::Deserialize;
 use tokio::sync::Mutex;
@@ -22,6 +25,32 @@ use crate::{
 /// For the discovery document and the keys, each.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 const LONGEST_ANSWER: usize = 1024 * 1024;
+
+/// The parts of a discovery document that matter (OpenID Connect Discovery 1.0, section 3).
+#[derive(Deserialize)]
+struct Discovery {
+    issuer: String,
+    jwks_uri: String,
+    #[serde(flatten)]
+    endpoints: Option<Endpoints>,
+}
+
+/// Where people sign in. An issuer of CI tokens has none.
+#[derive(Debug, Deserialize)]
+pub(super) struct Endpoints {
+    pub(super) authorization_endpoint: String,
+    pub(super) token_endpoint: String,
+    pub(super) scopes_supported: Option<Vec<String>>,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+}
+
+impl Endpoints {
+    /// Whether clients authenticate by the header, as they do where nothing is said.
+    pub(super) fn takes_basic(&self) -> bool {
+        let methods = self.token_endpoint_auth_methods_supported.as_ref();
+        methods.is_none_or(|all| all.iter().any(|it| it == "client_secret_basic"))
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Issuer {
@@ -103,13 +132,49 @@ impl Issuer {
         self.cache.lock().await.elapse(time);
     }
 
-    /// OpenID Connect Discovery 1.0, section 4.
     async fn fetch_keys(&self) -> Result<Keys, String> {
-        #[derive(Deserialize)]
-        struct Discovery {
-            issuer: String,
-            jwks_uri: String,
+        let discovery = self.discover().await?;
+        Keys::parse(&self.fetch(&discovery.jwks_uri).await?)
+            .map_err(|problem| format!("{}: {problem}", discovery.jwks_uri))
+    }
+
+    /// Where browsers and codes go, as the issuer says now.
+    pub(super) async fn endpoints(&self) -> Result<Endpoints, String> {
+        let endpoints = self.discover().await?.endpoints;
+        let endpoints = endpoints.ok_or("it has no endpoints to sign in at")?;
+        check_reached(
+            "authorization_endpoint",
+            &endpoints.authorization_endpoint,
+            &self.url,
+        )?;
+        check_reached("token_endpoint", &endpoints.token_endpoint, &self.url)?;
+        Ok(endpoints)
+    }
+
+    /// Sends a form, with this authorization if there is one. The text of an error is the issuer's no further than its status.
+    pub(super) async fn post_form(
+        &self,
+        uri: &str,
+        form: &str,
+        authorization: Option<&str>,
+    ) -> Result<Bytes, String> {
+        let mut request = Request::post(uri)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(authorization) = authorization {
+            let mut value = HeaderValue::from_str(authorization)
+                .map_err(|_| "its client secret does not fit into a header".to_owned())?;
+            value.set_sensitive(true);
+            request = request.header(AUTHORIZATION, value);
         }
+        let request = request
+            .body(Bytes::copy_from_slice(form.as_bytes()))
+            .map_err(|_| format!("{} is not a URL", shown(uri)))?;
+        self.exchange(uri, request).await
+    }
+
+    /// OpenID Connect Discovery 1.0, section 4.
+    async fn discover(&self) -> Result<Discovery, String> {
         let base = self.url.strip_suffix('/').unwrap_or(&self.url);
         let document = format!("{base}/.well-known/openid-configuration");
         let json = self.fetch(&document).await?;
@@ -121,9 +186,8 @@ impl Issuer {
                 shown(&discovery.issuer)
             ));
         }
-        check_jwks_uri(&discovery.jwks_uri, &self.url)?;
-        Keys::parse(&self.fetch(&discovery.jwks_uri).await?)
-            .map_err(|problem| format!("{}: {problem}", discovery.jwks_uri))
+        check_reached("jwks_uri", &discovery.jwks_uri, &self.url)?;
+        Ok(discovery)
     }
 
     async fn fetch(&self, uri: &str) -> Result<Bytes, String> {
@@ -131,6 +195,10 @@ impl Issuer {
             .header(ACCEPT, "application/json")
             .body(Bytes::new())
             .map_err(|_| format!("{} is not a URL", shown(uri)))?;
+        self.exchange(uri, request).await
+    }
+
+    async fn exchange(&self, uri: &str, request: Request<Bytes>) -> Result<Bytes, String> {
         let answer = self
             .upstream
             .fetch(request, LONGEST_ANSWER, FETCH_TIMEOUT)
@@ -178,13 +246,13 @@ fn check_url(url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keys come by `https`; in clear only where the issuer itself is in clear on loopback.
-fn check_jwks_uri(jwks_uri: &str, issuer: &str) -> Result<(), String> {
+/// Keys and codes travel by `https`; in clear only where the issuer itself is in clear on loopback.
+fn check_reached(name: &str, uri: &str, issuer: &str) -> Result<(), String> {
     let clear_loopback = |text: &str| text.parse().is_ok_and(|uri| is_clear_loopback(&uri));
-    if jwks_uri.starts_with("https://") || (clear_loopback(issuer) && clear_loopback(jwks_uri)) {
+    if uri.starts_with("https://") || (clear_loopback(issuer) && clear_loopback(uri)) {
         Ok(())
     } else {
-        Err(format!("its jwks_uri {} is not https", shown(jwks_uri)))
+        Err(format!("its {name} {} is not https", shown(uri)))
     }
 }
 
@@ -230,10 +298,10 @@ mod tests {
         }
         let remote = "https://a.example";
         let local = "http://localhost:1";
-        assert!(check_jwks_uri("https://b.example/keys", remote).is_ok());
-        assert!(check_jwks_uri("http://127.0.0.1/keys", local).is_ok());
-        assert!(check_jwks_uri("http://127.0.0.1/keys", remote).is_err());
-        assert!(check_jwks_uri("http://169.254.169.254/keys", local).is_err());
-        assert!(check_jwks_uri("http://b.example/keys", local).is_err());
+        assert!(check_reached("jwks_uri", "https://b.example/keys", remote).is_ok());
+        assert!(check_reached("jwks_uri", "http://127.0.0.1/keys", local).is_ok());
+        assert!(check_reached("jwks_uri", "http://127.0.0.1/keys", remote).is_err());
+        assert!(check_reached("jwks_uri", "http://169.254.169.254/keys", local).is_err());
+        assert!(check_reached("jwks_uri", "http://b.example/keys", local).is_err());
     }
 }

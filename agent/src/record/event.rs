@@ -263,8 +263,8 @@ pub enum Event {
         approval: ApprovalId,
         /// The person.
         reviewer: Text,
-        /// The person's user id.
-        uid: u32,
+        /// The person's user id, where the person has one here.
+        uid: Option<u32>,
         /// The answer they meant to give.
         verdict: Answer,
         /// Why it does not count.

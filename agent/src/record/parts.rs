@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdpoint_core::{
-    approval::{Answer, Vote},
+    approval::{Answer, Channel, Vote},
     digest::Digest,
     identity::Principal,
     operation::Operation,
@@ -227,8 +227,8 @@ impl From<&Decision> for DecisionRecord {
 pub struct VoteRecord {
     /// The person.
     pub reviewer: Text,
-    /// The person's user id.
-    pub uid: u32,
+    /// The person's user id, where the person has one here.
+    pub uid: Option<u32>,
     /// The reviewer groups the person was in.
     #[serde(default)]
     pub groups: BTreeSet<String>,
@@ -242,6 +242,9 @@ pub struct VoteRecord {
     /// When it was given.
     #[serde(default)]
     pub at: Option<Timestamp>,
+    /// Where it was given.
+    #[serde(default)]
+    pub channel: Channel,
 }
 
 impl From<&Vote> for VoteRecord {
@@ -254,6 +257,7 @@ impl From<&Vote> for VoteRecord {
             verdict: vote.answer,
             comment: vote.comment.as_ref().map(Text::from),
             at: Some(vote.at),
+            channel: vote.channel,
         }
     }
 }

@@ -71,6 +71,11 @@ impl FetchError {
         Self { uri, cause }
     }
 
+    /// What happened, without the URI.
+    pub(crate) fn cause(&self) -> String {
+        self.cause.to_string()
+    }
+
     /// What is to be fetched has no URI.
     pub(super) fn unfit(host: &str, error: &http::Error) -> Self {
         Self {

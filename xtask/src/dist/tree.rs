@@ -13,7 +13,7 @@ use super::{done, file_names, stdout_of};
 use crate::setup::repository;
 
 /// From the repository, as they are.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("systemd/holdpoint.service", "usr/lib/systemd/system"),
     (
         "systemd/holdpoint-launcher.service",
@@ -35,6 +35,10 @@ const FILES: [(&str, &str); 12] = [
     ),
     (
         "systemd/dropins/plain-unit.conf",
+        "usr/share/holdpoint/dropins",
+    ),
+    (
+        "systemd/dropins/answers.conf",
         "usr/share/holdpoint/dropins",
     ),
     ("README.md", "usr/share/doc/holdpoint"),

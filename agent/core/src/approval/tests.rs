@@ -33,7 +33,7 @@ impl Who {
     fn reviewer(self, groups: &BTreeSet<String>) -> Reviewer {
         let uid = self as u32;
         Reviewer {
-            uid,
+            uid: Some(uid),
             name: format!("user{uid}"),
             groups: groups.clone(),
             names: known_as([
@@ -242,6 +242,7 @@ fn vote(who: Who, groups: &BTreeSet<String>, answer: Answer, now: u64) -> Vote {
         comment: None,
         at: at(now),
         break_glass: false,
+        channel: Channel::Host,
     }
 }
 
@@ -378,7 +379,7 @@ fn two_users_of_one_person_are_one_approval() {
 #[test]
 fn the_owner_is_known_by_name_too() {
     let elsewhere = vote(Who::OwnerElsewhere, &in_group("dba"), Answer::Approve, 1);
-    assert_ne!(elsewhere.reviewer.uid, OWNER);
+    assert_ne!(elsewhere.reviewer.uid, Some(OWNER));
     let (_, result) = open(&[rule("dba", 1, 60)]).answer(elsewhere);
     assert_eq!(result, Err(Refused::OwnOperation));
 }

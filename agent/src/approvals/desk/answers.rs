@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::Desk;
 use crate::{
     approvals::{AnswerError, ApprovalId, ApprovalView, Opinion, held::Held},
+    notifications::News,
     record::{Event, Text, VoteRecord},
 };
 
@@ -18,6 +19,7 @@ impl Opinion {
             comment: self.comment.map(|comment| Text::from(comment).to_string()),
             at,
             break_glass: self.break_glass && self.answer == Answer::Approve,
+            channel: self.channel,
         }
     }
 }
@@ -29,6 +31,12 @@ impl Desk {
         opinion: Opinion,
     ) -> Result<ApprovalView, AnswerError> {
         let held = self.open_hold(id)?;
+        if opinion
+            .after
+            .is_some_and(|after| after != held.approval().votes().len())
+        {
+            return Err(AnswerError::LinkUsed);
+        }
         let vote = opinion.vote(held.now());
         let checked = held.approval().check(&vote);
         self.refuse(id, &vote, checked).await?;
@@ -93,6 +101,9 @@ impl Desk {
         };
         self.record.append(event).await?;
         held.step(|approval| approval.answer(vote).0);
+        self.settings
+            .notifier
+            .tell(|| News::Answered(Box::new(held.view())));
         self.settle(id, None).await;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! People grant, and take back.
 
 use holdpoint_core::{
-    approval::{Answer, Reviewer, State, Vote},
+    approval::{Answer, Channel, Reviewer, State, Vote},
     grant::Grant,
     policy::HoldRule,
 };
@@ -14,6 +14,7 @@ use crate::{
         clock::Clock,
         grants::{GrantRecord, Live, MOST_GRANTS},
     },
+    notifications::News,
     record::{Event, RecordError, Text},
 };
 
@@ -33,6 +34,7 @@ impl Desk {
             comment: comment.as_ref().map(ToString::to_string),
             at,
             break_glass: false,
+            channel: Channel::Host,
         };
         let checked = held.approval().check_alone(&vote);
         self.refuse(id, &vote, checked).await?;
@@ -57,6 +59,9 @@ impl Desk {
         };
         self.record.append(event).await?;
         let view = GrantView::from(&record);
+        self.settings
+            .notifier
+            .tell(|| News::Granted(Box::new(view.clone())));
         self.grants
             .insert(Live::new(session, record, Clock::not_before(at)));
         if let Err(error) = self.take(id, vote).await {
@@ -115,7 +120,8 @@ impl Desk {
         let live = self.grants.named(id).ok_or(AnswerError::UnknownGrant)?;
         let (view, grant) = (live.view(), &live.record.grant);
         let asked = |rule: &HoldRule| by.groups.contains(&rule.group);
-        if by.uid != 0 && by.uid != grant.uid() && !grant.rules().iter().any(asked) {
+        let is_user = |uid| by.uid == Some(uid);
+        if !is_user(0) && !is_user(grant.uid()) && !grant.rules().iter().any(asked) {
             return Err(AnswerError::MayNotRevoke);
         }
         let reason = reason.unwrap_or_else(|| "revoked".to_owned());
@@ -141,6 +147,9 @@ impl Desk {
         let Some(live) = self.grants.remove(id) else {
             return Ok(());
         };
+        self.settings
+            .notifier
+            .tell(|| News::GrantOver(Box::new(live.view())));
         let event = Event::GrantEnded {
             session: live.session.clone(),
             grant: id.clone(),

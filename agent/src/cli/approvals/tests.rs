@@ -50,9 +50,10 @@ fn detail() -> ApprovalDetail {
             break_glass: false,
             decisions: vec![AnswerView {
                 reviewer: "dora".into(),
-                uid: 7,
+                uid: Some(7),
                 verdict: Answer::Approve,
                 break_glass: false,
+                channel: Default::default(),
                 comment: None,
                 at: at(5),
                 at_ms: 5000,

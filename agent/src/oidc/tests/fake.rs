@@ -157,6 +157,8 @@ impl FakeIssuer {
             algorithms: vec!["RS256".into(), "ES256".into()],
             groups_claim: Some("groups".into()),
             ca_file: Some(self.server.ca_file().to_owned()),
+            client_id: None,
+            client_secret_file: None,
         }
     }
 
