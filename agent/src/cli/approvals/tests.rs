@@ -64,7 +64,7 @@ fn detail() -> ApprovalDetail {
             length: 100_000,
             cut: true,
         },
-        change: None,
+        looked_up: None,
     }
 }
 

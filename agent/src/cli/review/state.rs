@@ -340,6 +340,7 @@ impl State {
                 view: &entry.view,
                 gone: entry.gone,
                 own_uid: self.own_uid,
+                now: self.now,
                 detail: self.details.get(id),
                 about,
             },
@@ -357,6 +358,7 @@ impl State {
         let page = describe::question(
             confirm,
             &self.details,
+            self.now,
             self.theme,
             self.layout().whole.width,
         );

@@ -488,6 +488,7 @@ fn the_page_tells_everything() {
         {"path": "settings.tier", "before": "small", "after": "large"}, {"path": "x", "before": null, "after": "1"}]});
     let mut full = serde_json::to_value(detail(view, r#"{"a":1}"#)).expect("JSON");
     full["change"] = change;
+    full["read_at"] = "2026-01-01T10:00:00Z".into();
     let full: ApprovalDetail = serde_json::from_value(full).expect("a detail");
     desk.tell(Event::Looked(ApprovalId::named("ap-1"), Ok(Box::new(full))));
     let screen = desk.look();
