@@ -52,6 +52,30 @@ impl Reading {
         })
     }
 
+    /// Whether what operations of the method `id` are about can be read, as far as its path tells.
+    #[must_use]
+    pub fn is_possible(catalog: &Catalog, id: &str) -> bool {
+        let mut methods = catalog.methods().filter(|method| method.id == id);
+        methods.any(|method| {
+            let segments = method.template.split('/').map(made_up);
+            let path = format!("/{}", segments.collect::<Vec<_>>().join("/"));
+            let headers = HeaderMap::new();
+            let head = Head {
+                method: method.verb,
+                authority: method.host,
+                path: &path,
+                query: "",
+                headers: &headers,
+            };
+            let operation = route(catalog, head).and_then(|it| it.complete(Payload::Whole(b"{}")));
+            match operation {
+                Ok(Recognised::One(operation)) => Self::of_target(catalog, &operation).is_ok(),
+                // Nobody knows.
+                Ok(Recognised::Batch(_)) | Err(_) => true,
+            }
+        })
+    }
+
     /// Reads the IAM policy that `operation`, a `setIamPolicy`, would replace.
     ///
     /// # Errors
@@ -159,6 +183,16 @@ impl Reading {
     #[must_use]
     pub fn body(&self) -> &'static [u8] {
         self.body
+    }
+}
+
+/// A segment of a template as a path may have it.
+fn made_up(segment: &str) -> String {
+    match (segment.find('{'), segment.find('}')) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}x{}", &segment[..start], &segment[end + 1..])
+        }
+        _ => segment.to_owned(),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Permits and holds of which an unconditional forbid leaves nothing.
 
-use cedar_policy::{ActionConstraint, Policy, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{Policy, PrincipalConstraint, ResourceConstraint};
 
 use crate::{
     operation::Action,
     policy::{
         Problem, Source,
         annotations::Role,
+        doubts::actions,
         load::Rule,
         vocabulary::{self, GOOGLE, KnownActions, NET, Name},
     },
@@ -48,7 +49,7 @@ fn covers(large: &Policy, small: &Policy, known: &dyn KnownActions) -> bool {
         ResourceConstraint::Any | ResourceConstraint::Is(_) => true,
         other => other == small.resource_constraint(),
     };
-    let action = match (named(large), named(small)) {
+    let action = match (actions(large), actions(small)) {
         (None, _) => true,
         (Some(_), None) => false,
         (Some(large), Some(small)) => small
@@ -56,16 +57,6 @@ fn covers(large: &Policy, small: &Policy, known: &dyn KnownActions) -> bool {
             .all(|name| above(name, known).iter().any(|it| large.contains(it))),
     };
     principal && resource && action
-}
-
-fn named(policy: &Policy) -> Option<Vec<String>> {
-    let uids = match policy.action_constraint() {
-        ActionConstraint::Any => return None,
-        ActionConstraint::Eq(uid) => vec![uid],
-        ActionConstraint::In(uids) => uids,
-    };
-    let names = uids.iter().map(|uid| uid.id().unescaped().to_owned());
-    Some(names.collect())
 }
 
 /// An action or a group of them, and every group it is wholly in.
