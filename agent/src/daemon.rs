@@ -237,6 +237,12 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         .policies_changed(loaded.in_force.policies.hold_rules().collect())
         .await;
     let logins = Logins::new(&config)?;
+    let issuers: Vec<_> = config
+        .reviewer_issuers
+        .iter()
+        .map(|it| it.url.clone())
+        .collect();
+    logins.restore(&record.standing().await?, &issuers);
     let house = Arc::new(House {
         kernel,
         gate: Gate::new(

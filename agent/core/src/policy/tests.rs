@@ -825,8 +825,7 @@ fn what_may_match_and_matter_is_not_doubted() {
 #[test]
 fn what_the_methods_of_a_rule_do_not_have_is_doubted_and_nothing_else() {
     let catalog = Catalog::built_in();
-    let requests =
-        crate::catalog::Requests::built_in().expect("it is what cargo xtask catalog wrote");
+    let requests = Requests::built_in().expect("it is what cargo xtask catalog wrote");
     let doubts = |text: &str| -> Vec<String> {
         let policies = Policies::load(&[source(text)], catalog).expect("it is valid");
         let doubts = policies.doubts_about_methods(&[source(text)], catalog, &requests);
@@ -861,24 +860,16 @@ fn what_the_methods_of_a_rule_do_not_have_is_doubted_and_nothing_else() {
             "x.cedar:2: policy x:1 asks for the field",
         ),
         (
-            "== Action::\"pubsub.projects.topics.subscriptions.list\"",
-            "context.target.exists".into(),
-            "",
-        ),
-        (
             "== Action::\"logging.entries.write\"",
             "context.target.exists".into(),
             "x.cedar:2: policy x:1 asks for context.target, which cannot be looked up for logging.entries.write",
         ),
     ] {
         let found = doubts(&forbid(action, &condition));
-        match expected {
-            "" => assert_eq!(found, [""; 0]),
-            expected => assert!(
-                found.iter().any(|it| it.starts_with(expected)),
-                "{action} {condition}: {found:#?}"
-            ),
-        }
+        assert!(
+            found.iter().any(|it| it.starts_with(expected)),
+            "{action} {condition}: {found:#?}"
+        );
     }
     for (action, condition) in [
         (INSERT, tagged("settings.tier")),

@@ -93,7 +93,8 @@ impl Desk {
     }
 
     fn tell(&mut self, event: Event) {
-        self.effects.extend(self.state.update(event));
+        self.state.update(event);
+        self.effects.extend(self.state.settle());
     }
 
     /// What is on the screen now.
