@@ -881,10 +881,6 @@ fn what_the_methods_of_a_rule_do_not_have_is_doubted_and_nothing_else() {
             "in [Action::\"compute.instances.delete\", Action::\"sql.*\"]",
             "context.target.exists".into(),
         ),
-        (
-            "== Action::\"logging.entries.write\"",
-            "context has target && context.target.exists".into(),
-        ),
     ] {
         assert_eq!(
             doubts(&forbid(action, &condition)),

@@ -105,7 +105,7 @@ fn not_to_be_looked_up(
     methods: &[String],
     catalog: &Catalog,
 ) -> Option<(String, String)> {
-    if !rule.asks.target || rule.asks.evades {
+    if !rule.asks.target {
         return None;
     }
     let (can, cannot): (Vec<_>, Vec<_>) = methods
