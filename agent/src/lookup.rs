@@ -113,7 +113,13 @@ impl Lookups {
             .iter()
             .map(|operation| {
                 let target = match is_of_what_is_there(operation) {
-                    true => Reading::of_target(catalog, operation),
+                    // What people are asked about is not done beforehand.
+                    true => Reading::of_target(catalog, operation).and_then(|it| {
+                        match it.action() == operation.action.id() {
+                            true => Err("it is what is asked for".to_owned()),
+                            false => Ok(it),
+                        }
+                    }),
                     false => Err("it makes something new".to_owned()),
                 };
                 let policy = match Needs::of(operation) {

@@ -2,6 +2,8 @@
 
 mod answer;
 pub(in crate::cli) mod change;
+#[cfg(test)]
+pub(in crate::cli) mod fixtures;
 mod pretty;
 pub mod screen;
 mod wait;

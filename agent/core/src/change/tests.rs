@@ -1,29 +1,10 @@
-use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    catalog::Catalog,
-    recognise::{self, Head, Payload, Recognised},
-};
+use crate::recognise;
 
 fn operation(method: &str, url: &str, body: &str) -> Operation {
-    let (host, rest) = url.split_once('/').expect("a path");
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let headers = HeaderMap::new();
-    let head = Head {
-        method,
-        authority: host,
-        path: &format!("/{path}"),
-        query,
-        headers: &headers,
-    };
-    let route = recognise::route(Catalog::built_in(), head).expect("well formed");
-    let recognised = route.complete(Payload::Whole(body.as_bytes()));
-    match recognised.expect("well formed") {
-        Recognised::One(operation) => *operation,
-        Recognised::Batch(_) => panic!("no batch"),
-    }
+    recognise::reading::tests::operation(method, url, body.as_bytes())
 }
 
 fn json(text: &str) -> Json {

@@ -269,10 +269,11 @@ fn query_of_target(operation: &Operation) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn operation(method: &str, url: &str, body: &[u8]) -> Operation {
+    /// What `HOST/PATH?QUERY` asks for.
+    pub(crate) fn operation(method: &str, url: &str, body: &[u8]) -> Operation {
         let (host, rest) = url.split_once('/').expect("a path");
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let headers = HeaderMap::new();
