@@ -5,7 +5,7 @@
 //! a method: its id, the schema of its body and the parameters of its query; anything else a schema: its name and its fields. A field
 //! is a name, `*` where it is a map, `?` where anything may stand in it, and `:SCHEMA` where it is an object (or a list or map of such).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::Damaged;
 use crate::fields::camel_case;
@@ -19,7 +19,11 @@ const MOST_PATHS: usize = 20_000;
 const DEEPEST: usize = 6;
 
 /// The requests of every method.
-pub struct Requests(String);
+pub struct Requests {
+    text: String,
+    /// Where the lines of a method begin, by its id: one for each version of its API.
+    methods: HashMap<String, Vec<usize>>,
+}
 
 /// Whether there is such a field or parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +56,13 @@ impl Requests {
         if !text.starts_with(FORMAT) {
             return Err(Damaged("it has another format".into()));
         }
-        Ok(Self(text))
+        let mut methods: HashMap<String, Vec<usize>> = HashMap::new();
+        for (at, start) in text.match_indices("\n>") {
+            let id = text[at + start.len()..].split('\t').next();
+            let id = id.unwrap_or_default().to_owned();
+            methods.entry(id).or_default().push(at);
+        }
+        Ok(Self { text, methods })
     }
 
     /// Whether the body of a request to the method `id` may have a value at `path`, as [`crate::fields::Fields`] spells paths, in any
@@ -91,9 +101,8 @@ impl Requests {
     }
 
     fn methods<'a>(&'a self, id: &str) -> Vec<Method<'a>> {
-        let line = format!("\n>{id}\t");
-        let found = self.0.match_indices(&line);
-        found.map(|(at, _)| Method::at(&self.0, at)).collect()
+        let found = self.methods.get(id).into_iter().flatten();
+        found.map(|at| Method::at(&self.text, *at)).collect()
     }
 }
 

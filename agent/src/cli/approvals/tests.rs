@@ -9,6 +9,7 @@ fn detail() -> ApprovalDetail {
     ApprovalDetail {
         approval: ApprovalView {
             resource: "//sqladmin.googleapis.com/projects/p/instances/prod-db".into(),
+            url: "https://sqladmin.googleapis.com/v1/projects/p/instances/prod-db".into(),
             decisions: vec![AnswerView {
                 reviewer: "dora".into(),
                 uid: 7,
