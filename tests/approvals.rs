@@ -204,36 +204,81 @@ forbid(principal, action == Action::"net.connect", resource in Host::"packages.e
     drop(first);
 }
 
-#[test]
-fn a_reviewer_is_who_the_token_says_and_an_agents_token_makes_none() {
-    let settings = Settings {
-        extra_policies: r#"
-@id("people")
-@hold("people")
-@min_approvals("2")
-forbid(principal, action == Action::"sql.instances.delete", resource);
-"#
-        .to_owned(),
+/// Deletes are for so many people whom an issuer knows.
+fn asking_people(min_approvals: u32) -> Settings {
+    Settings {
+        extra_policies: format!(
+            "@id(\"people\")\n@hold(\"people\")\n@min_approvals(\"{min_approvals}\")\n\
+             forbid(principal, action == Action::\"sql.instances.delete\", resource);\n"
+        ),
         extra_configuration: "\n[[reviewer_issuer]]\nurl = \"ISSUER\"\naudience = \"reviewers\"\n\
              groups_claim = \"groups\"\n\n[[reviewers.people.oidc]]\nissuer = \"ISSUER\"\ngroups = [\"sre\"]\n"
             .to_owned(),
         ..Settings::default()
-    };
-    let world = World::with(&settings).expect("a world");
+    }
+}
+
+fn log_in(world: &World, uid: u32, token: String) -> Result<String, String> {
+    let file = world.dir().join(format!("token-{uid}"));
+    std::fs::write(&file, token).expect("written");
+    std::os::unix::fs::chown(&file, Some(uid), None).expect("given away");
+    let file = file.to_str().expect("plain");
+    ask(world, uid, &["login", "--token-file", file])
+}
+
+fn restart(world: &World) {
+    world.kill_daemon().expect("it was running");
+    world.start_daemon().expect("it starts again");
+}
+
+#[test]
+fn a_login_outlives_the_daemon_and_ends_with_a_logout() {
+    let world = World::with(&asking_people(1)).expect("a world");
+    let agent = world.sandbox();
+    delete(&agent, "2");
+    let hold = world.wait_for_hold("sql.instances.delete");
+    let approve = |id: &str| ask(&world, BIN, &["approvals", "approve", id]);
+    assert!(approve(hold.id()).is_err(), "nobody knows this user");
+    let claims = json!({"aud": "reviewers", "sub": "bob", "groups": ["sre"]});
+    let token = world.issuer.token_with(claims);
+    log_in(&world, BIN, token.clone()).expect("logged in");
+    // Times in tokens are whole seconds.
+    sleep(Duration::from_secs(1));
+    restart(&world);
+    // The token counts once all the same.
+    assert!(log_in(&world, 0, token).is_err());
+    approve(hold.id()).expect("the login is known");
+    world
+        .approve(hold.id())
+        .expect("root is of the other group");
+    assert!(delete(&agent, "20").ends_with("\n200"));
+
+    assert!(
+        ask(&world, BIN, &["logout"])
+            .expect("out")
+            .contains("You are logged out")
+    );
+    assert!(
+        ask(&world, BIN, &["logout"])
+            .expect("out")
+            .contains("were not logged in")
+    );
+    delete(&agent, "2");
+    let hold = world.wait_for_hold("sql.instances.delete");
+    assert!(approve(hold.id()).is_err(), "logged out");
+    restart(&world);
+    assert!(approve(hold.id()).is_err(), "logged out for good");
+    assert_eq!(world.count("DELETE", PROD_DB), 1);
+}
+
+#[test]
+fn a_reviewer_is_who_the_token_says_and_an_agents_token_makes_none() {
+    let world = World::with(&asking_people(2)).expect("a world");
     let asked_by = world.issuer.token_with(json!({"email": "ann@example.com"}));
     let agent = world.sandbox().token(Some(asked_by));
     delete(&agent, "2");
     let hold = world.wait_for_hold("sql.instances.delete");
-    let log_in = |uid: u32, token: String| {
-        let file = world.dir().join(format!("token-{uid}"));
-        std::fs::write(&file, token).expect("written");
-        std::os::unix::fs::chown(&file, Some(uid), None).expect("given away");
-        ask(
-            &world,
-            uid,
-            &["login", "--token-file", file.to_str().expect("plain")],
-        )
-    };
+    let log_in = |uid: u32, token: String| log_in(&world, uid, token);
     let person = |subject: &str, email: &str| {
         let claims = json!({"aud": "reviewers", "sub": subject, "email": email, "groups": ["sre"]});
         world.issuer.token_with(claims)

@@ -1,8 +1,14 @@
 //! One hold for one operation, however often and by whatever protocol it is sent; one use for one approval.
 
-use std::{thread::sleep, time::Duration};
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
 
-use holdpoint_tests::world::{Settings, World};
+use holdpoint_tests::{
+    footprint,
+    world::{Settings, World},
+};
 
 const PROD_DB: &str = "/sql/v1beta4/projects/lab-project/instances/prod-db";
 const PROD_DB_URL: &str =
@@ -170,6 +176,144 @@ fn eight_at_once_are_one_hold_and_one_delete() {
         "{ran}"
     );
     assert_eq!(world.count("DELETE", PROD_DB), 1);
+}
+
+#[test]
+fn what_is_approved_lets_nothing_else_through() {
+    const PATCH_HELD: &str = r#"
+@id("ask-for-patches")
+@hold("reviewers")
+forbid(principal, action in [Action::"sql.instances.patch", Action::"sql.instances.update"], resource);
+"#;
+    let settings = Settings {
+        extra_policies: PATCH_HELD.to_owned(),
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    let agent = world.sandbox();
+    let send = |method: &str, url: &str, body: &str| {
+        let curl = ["curl", "-sS", "-m", "3", "-w", "\n%{http_code}"];
+        let rest = [
+            "-X",
+            method,
+            "-H",
+            "content-type: application/json",
+            "-d",
+            body,
+            url,
+        ];
+        agent.run(&[&curl[..], &rest[..]].concat()).stdout
+    };
+    let small = r#"{"settings":{"tier":"db-f1-micro"}}"#;
+    send("PATCH", PROD_DB_URL, small);
+    let hold = world.wait_for_hold("sql.instances.patch");
+    world.approve(hold.id()).expect("root may approve");
+
+    let staging = PROD_DB_URL.replace("prod-db", "staging-db");
+    let in_query = format!("{PROD_DB_URL}?enforceNewSqlNetworkArchitecture=true");
+    for (method, url, body) in [
+        (
+            "PATCH",
+            PROD_DB_URL,
+            r#"{"settings":{"tier":"db-n1-highmem-64"}}"#,
+        ),
+        (
+            "PATCH",
+            PROD_DB_URL,
+            r#"{"settings":{"tier":"db-f1-micro","activationPolicy":"NEVER"}}"#,
+        ),
+        ("PATCH", &staging, small),
+        ("PATCH", &in_query, small),
+        ("PUT", PROD_DB_URL, small),
+    ] {
+        let answer = send(method, url, body);
+        assert!(
+            !answer.ends_with("\n200"),
+            "{method} {url} {body}: {answer}"
+        );
+    }
+    let changes = |world: &World| {
+        let all = world.arrivals();
+        let changes = all
+            .iter()
+            .filter(|it| it.method == "PATCH" || it.method == "PUT");
+        changes.count()
+    };
+    assert_eq!(changes(&world), 0);
+    let another_principal = world.sandbox().token(Some(
+        world
+            .issuer
+            .token_for("repo:example/other:ref:refs/heads/main"),
+    ));
+    let other = another_principal.run(&[
+        "curl",
+        "-sS",
+        "-m",
+        "3",
+        "-X",
+        "PATCH",
+        "-H",
+        "content-type: application/json",
+        "-d",
+        small,
+        PROD_DB_URL,
+    ]);
+    assert!(other.says("timed out"), "{other}");
+    assert_eq!(changes(&world), 0);
+
+    // What was approved, and once.
+    let answer = send("PATCH", PROD_DB_URL, small);
+    assert!(answer.ends_with("\n200"), "{answer}");
+    let answer = send("PATCH", PROD_DB_URL, small);
+    assert!(!answer.ends_with("\n200"), "{answer}");
+    assert_eq!(changes(&world), 1);
+}
+
+/// Prints what it takes; timing is for people to judge.
+#[test]
+fn a_thousand_operations_are_held_at_once() {
+    let world = World::start();
+    let agents: Vec<_> = (0..5).map(|_| world.sandbox()).collect();
+    let before = footprint::memory(&world).expect("the daemon is there");
+    let started = Instant::now();
+    let clients: Vec<_> = agents
+        .iter()
+        .enumerate()
+        .map(|(at, agent)| agent.start_python("many_holds.py", &[&format!("db{at}"), "200"]))
+        .collect();
+    let list = || {
+        let started = Instant::now();
+        let all = world.approvals().expect("the daemon lists approvals");
+        (
+            all.iter().filter(|it| it.state() == "pending").count(),
+            started.elapsed(),
+        )
+    };
+    while list().0 < 1000 {
+        assert!(
+            started.elapsed() < Duration::from_secs(120),
+            "only {} are held",
+            list().0
+        );
+        sleep(Duration::from_millis(500));
+    }
+    let held = started.elapsed();
+    let more = footprint::memory(&world)
+        .expect("the daemon is there")
+        .saturating_sub(before);
+    println!(
+        "1,000 held on 1,000 connections after {held:?}: {} KiB more memory; the list takes {:?}",
+        more >> 10,
+        list().1
+    );
+    assert!(more < 200 << 20, "{} KiB", more >> 10);
+    let deletes = world
+        .arrivals()
+        .iter()
+        .filter(|it| it.method == "DELETE")
+        .count();
+    assert_eq!(deletes, 0);
+    drop(clients);
 }
 
 #[test]

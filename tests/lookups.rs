@@ -117,6 +117,12 @@ fn a_rule_about_the_target_decides() {
     let (change, text) = shown(&world, &hold);
     assert_eq!(change["state"], "known");
     assert!(text.contains("- machineType: e2-medium"), "{text}");
+    assert!(text.contains("| tags: ephemeral, web"), "{text}");
+    let detail = world.holdpoint_json(&["approvals", "show", hold.id()]);
+    let detail = detail.expect("the daemon shows it");
+    assert_eq!(detail["target"]["tags"], json!(["ephemeral", "web"]));
+    assert_eq!(detail["target"]["deletion_protection"], false);
+    assert!(detail["read_at"].is_string(), "{detail:#}");
     world.approve(hold.id()).expect("root may approve");
     let _ = running.finish().succeeded();
     assert_eq!(world.count("DELETE", &vm("vm1")), 1);

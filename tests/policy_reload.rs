@@ -194,7 +194,79 @@ fn a_connection_that_policy_no_longer_allows_is_cut() {
         let reasons: Vec<_> = events.iter().map(|it| it["reason"].to_string()).collect();
         assert!(reasons.iter().any(|it| it.contains(why)), "{reasons:?}");
         assert_eq!(events[0]["destination"], "packages.example:443");
+        assert!(
+            events
+                .iter()
+                .all(|it| it["request_bytes"].as_u64() > Some(100)),
+            "{events:#?}"
+        );
     }
+}
+
+/// Sends an object whose end is long in coming, leaves the file `up` once the beginning is gone, and says how it was answered.
+const UPLOAD: &str = r#"
+import http.client, sys, time
+google = http.client.HTTPSConnection("storage.googleapis.com", timeout=20)
+google.putrequest("POST", "/upload/storage/v1/b/lab-bucket/o?uploadType=media&name=large")
+google.putheader("Content-Type", "application/octet-stream")
+google.putheader("Transfer-Encoding", "chunked")
+google.endheaders()
+def send(length):
+    google.send(b"%x\r\n%s\r\n" % (length, b"x" * length))
+send(600_000)
+open(sys.argv[1], "w").close()
+try:
+    for _ in range(150):
+        send(1000)
+        time.sleep(0.1)
+    google.send(b"0\r\n\r\n")
+except OSError:
+    pass
+try:
+    answer = google.getresponse()
+    print(answer.status, answer.read().decode())
+except (OSError, http.client.HTTPException):
+    print("broken off")
+"#;
+const UPLOADS: &str = r#"@id("uploads")
+permit (principal, action == Action::"storage.objects.insert", resource);"#;
+const NO_UPLOADS: &str = r#"@id("no-uploads")
+forbid (principal, action == Action::"storage.objects.insert", resource);"#;
+
+#[test]
+fn an_upload_that_policy_no_longer_allows_is_cut_and_the_record_tells_how_far_it_came() {
+    let world = World::start();
+    reload(&world, UPLOADS, "policies reloaded");
+    let agent = world.sandbox();
+    let up = agent.home().join("up");
+    let up_path = up.to_str().expect("a plain path");
+    let mut upload = agent.start(&["/usr/bin/python3", "-c", UPLOAD, up_path]);
+    for _ in 0..400 {
+        if up.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let unrelated = format!("{UPLOADS}\n{NO_DELETES}");
+    reload(&world, &unrelated, "policies reloaded");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(upload.is_running(), "it is still allowed");
+    assert!(events(&world, "connection_cut").is_empty());
+
+    reload(&world, NO_UPLOADS, "policies reloaded");
+    let told = upload.finish().succeeded();
+    assert!(
+        told.says("broke this off") || told.says("broken off"),
+        "{told}"
+    );
+    let cut = events(&world, "connection_cut");
+    assert_eq!(cut.len(), 1, "{cut:#?}");
+    let sent = cut[0]["request_bytes"].as_u64().expect("a number");
+    assert!((600_000..750_000).contains(&sent), "{cut:#?}");
+    let outcomes = events(&world, "outcome");
+    let outcome = outcomes.iter().find(|it| it["result"] == "cut");
+    let outcome = outcome.unwrap_or_else(|| panic!("no outcome tells of it: {outcomes:#?}"));
+    assert_eq!(outcome["request_bytes"], sent);
 }
 
 fn delete(url: &str) -> [&str; 6] {

@@ -359,9 +359,7 @@ fn a_thousand_are_listed_and_moved_through_at_once() {
     println!("End: {:?}", started.elapsed());
     let started = Instant::now();
     terminal.press(&["Home"]);
-    for _ in 0..500 {
-        terminal.press(&["Down"]);
-    }
+    terminal.press(&["Down"; 500]);
     terminal.wait_until("the 490th", |screen| {
         screen
             .lines()

@@ -39,6 +39,7 @@ use tokio::{
 use crate::{
     binding::{self, Room, Sandbox},
     containers,
+    cut::{self, Counted},
     daemon::House,
     gate::{Asker, Patience},
     interim::InterimIo,
@@ -397,21 +398,37 @@ impl Caller {
         // A runner that waits for its next job, or reports on this one, is not to be cut off by its hook.
         let own = operation.traits.contains(&Trait::OwnHost);
         self.outlasts.store(own, Ordering::Relaxed);
-        let joined = tokio::select! {
-            joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => joined,
-            () = self.house.stopped() => return Err(STOPPED.into()),
-            () = outcome.grant_over() => {
-                return Err(Refused("the grant it was open by is over".to_owned()));
-            }
-            reason = self.house.gate.no_longer_allows(&self.room.session, &operation, lease) => {
-                self.record_cut(name, port, &reason).await;
-                return Ok(Served::PassedThrough);
+        let mut upstream = Counted::new(upstream);
+        let grants_over = outcome.grants_over();
+        let asking = asker.asking();
+        let end = tokio::select! {
+            joined = tokio::io::copy_bidirectional(&mut stream, &mut upstream) => match joined {
+                Ok(_) => PassedOn::ToItsEnd,
+                Err(_) => PassedOn::Broken,
+            },
+            () = self.house.stopped() => PassedOn::Stopped,
+            () = grants_over => PassedOn::Cut("the grant it was open by is over".to_owned()),
+            reason = self.house.gate.no_longer_allows(&self.room.session, &asking, &operation, lease) => {
+                PassedOn::Cut(reason)
             }
         };
-        if let Ok((sent, received)) = joined {
-            outcome.request_bytes = sent + first.len() as u64;
-            outcome.response_bytes = received;
-            outcome.closed();
+        outcome.request_bytes = upstream.written + first.len() as u64;
+        outcome.response_bytes = upstream.read;
+        match end {
+            PassedOn::ToItsEnd => outcome.closed(),
+            PassedOn::Broken => {}
+            PassedOn::Stopped => return Err(STOPPED.into()),
+            PassedOn::Cut(reason) => {
+                outcome.cut();
+                cut::record(
+                    &self.house,
+                    &self.room,
+                    (self.id, name, port),
+                    &outcome,
+                    &reason,
+                )
+                .await;
+            }
         }
         Ok(Served::PassedThrough)
     }
@@ -468,21 +485,6 @@ impl Caller {
         recorded
             .map(drop)
             .map_err(|error| Refused(format!("it could not be recorded: {error}")))
-    }
-
-    /// What was relayed until now may have had its effect: its outcome stays unknown.
-    async fn record_cut(&self, name: &str, port: u16, reason: &str) {
-        let session = self.room.session.id.clone();
-        tracing::info!(%session, connection = self.id, reason, "connection cut: policy no longer allows it");
-        let event = Event::ConnectionCut {
-            session,
-            connection: self.id,
-            destination: format!("{name}:{port}").into(),
-            reason: reason.into(),
-        };
-        if let Err(error) = self.house.record.append_unsynced(event).await {
-            tracing::error!(%error, "a connection that was cut is missing in the record");
-        }
     }
 
     async fn refuse(&self, reason: &str) {
@@ -661,4 +663,12 @@ fn read_process(pid: u32) -> Option<Process> {
             .map(String::from_utf8_lossy)
             .collect(),
     })
+}
+
+/// How passing on ended.
+enum PassedOn {
+    ToItsEnd,
+    Broken,
+    Stopped,
+    Cut(String),
 }

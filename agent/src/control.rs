@@ -27,7 +27,7 @@ use hyper_util::{
 };
 use tokio::net::{UnixListener, UnixStream};
 
-pub use answers::{GrantList, LoggedIn, SetAnswer, SetAnswers};
+pub use answers::{GrantList, LoggedIn, LoggedOut, SetAnswer, SetAnswers};
 pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
 pub(crate) use caller::groups_of;
 pub(crate) use error::ApiError;

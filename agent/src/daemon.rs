@@ -237,6 +237,12 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
     let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
     let logins = Arc::new(Logins::new(&config)?);
+    let issuers: Vec<_> = config
+        .reviewer_issuers
+        .iter()
+        .map(|it| it.url.clone())
+        .collect();
+    logins.restore(&record.standing().await?, &issuers);
     let links = answer_links(&config)?;
     let notifier = Notifier::start(
         &config,

@@ -256,13 +256,17 @@ impl Gate {
     pub async fn no_longer_allows(
         &self,
         session: &Session,
+        asking: &Asking,
         operation: &Operation,
         mut lease: Lease,
     ) -> String {
         loop {
             // The sender lives as long as `self`.
             let _ = lease.changes.changed().await;
-            let now = self.rule(session, operation);
+            let known = self
+                .look_up(session, asking, std::slice::from_ref(operation))
+                .await;
+            let now = self.rule(session, &known[0]);
             match now.demand() {
                 Demand::Pass(_) => {}
                 // People have approved just this.

@@ -15,6 +15,7 @@ pub mod connection;
 pub mod containers;
 pub mod control;
 pub mod credential;
+pub mod cut;
 pub mod daemon;
 pub mod detach;
 pub mod dns;

@@ -14,13 +14,14 @@ use std::{
 
 use holdpoint_core::{
     catalog::Catalog,
-    change::{self, Needs},
+    change::{self, Needs, is_of_what_is_there},
     fields::Json,
     operation::Operation,
     recognise::Reading,
     target::{Attributes, Target},
 };
 use http::StatusCode;
+use jiff::Timestamp;
 use tokio::{
     sync::Semaphore,
     task::JoinSet,
@@ -30,7 +31,7 @@ use tokio::{
 pub use self::cache::Changing;
 use self::cache::{Age, Cache};
 use crate::{
-    approvals::ChangeView,
+    approvals::{ChangeView, LookedUp, TargetView},
     credential::Credentials,
     metrics::{OwnRead, metrics},
     record::{Event, Record},
@@ -69,6 +70,12 @@ struct Parts {
 /// What was found: nothing, where there is no such thing.
 type Found = Option<Arc<Json>>;
 
+/// What was found, and when.
+struct Seen {
+    found: Found,
+    at: Instant,
+}
+
 impl Lookups {
     /// Reads with these.
     #[must_use]
@@ -89,33 +96,57 @@ impl Lookups {
             .map(|operation| Reading::of_target(Catalog::built_in(), operation))
             .collect();
         let found = self.read_all(asking, readings).await;
-        found.into_iter().map(target).collect()
+        found
+            .into_iter()
+            .map(|seen| target(&seen.map(|seen| seen.found)))
+            .collect()
     }
 
-    /// What the operations change, in their order; nothing where that is no question of reading something first.
-    pub async fn changes(
+    /// What a person who is asked should see of what is there, for each of the operations.
+    pub async fn for_people(
         &self,
         asking: &Asking,
         operations: &[&Operation],
-    ) -> Vec<Option<ChangeView>> {
-        let needs: Vec<_> = operations.iter().map(|it| Needs::of(it)).collect();
-        let readings = operations
+    ) -> Vec<Option<LookedUp>> {
+        let catalog = Catalog::built_in();
+        let (targets, policies): (Vec<_>, Vec<_>) = operations
             .iter()
-            .zip(&needs)
-            .filter_map(|(operation, needs)| {
-                Some(match (*needs)? {
-                    Needs::Policy => Reading::of_policy(Catalog::built_in(), operation),
-                    Needs::Target => Reading::of_target(Catalog::built_in(), operation),
-                })
-            });
-        let mut found = self.read_all(asking, readings.collect()).await.into_iter();
+            .map(|operation| {
+                let target = match is_of_what_is_there(operation) {
+                    // What people are asked about is not done beforehand.
+                    true => Reading::of_target(catalog, operation).and_then(|it| {
+                        match it.action() == operation.action.id() {
+                            true => Err("it is what is asked for".to_owned()),
+                            false => Ok(it),
+                        }
+                    }),
+                    false => Err("it makes something new".to_owned()),
+                };
+                let policy = match Needs::of(operation) {
+                    Some(Needs::Policy) => Reading::of_policy(catalog, operation),
+                    _ => Err("nobody asks for it".to_owned()),
+                };
+                (target, policy)
+            })
+            .unzip();
+        let can_be_read: Vec<_> = targets.iter().map(Result::is_ok).collect();
+        let (targets, policies) = tokio::join!(
+            self.read_all(asking, targets),
+            self.read_all(asking, policies)
+        );
+        let seen = targets.into_iter().zip(policies).zip(can_be_read);
+        let now = (Instant::now(), Timestamp::now());
         operations
             .iter()
-            .zip(needs)
-            .map(|(operation, needs)| {
-                let found = needs.and_then(|_| found.next())?;
-                let change = found.and_then(|before| change::of(operation, before.as_deref()));
-                Some(ChangeView::from(change))
+            .zip(seen)
+            .map(|(operation, ((target, policy), can_be_read))| {
+                looked_up(
+                    operation,
+                    can_be_read.then_some(&target),
+                    &target,
+                    &policy,
+                    now,
+                )
             })
             .collect()
     }
@@ -130,8 +161,8 @@ impl Lookups {
         &self,
         asking: &Asking,
         readings: Vec<Result<Reading, String>>,
-    ) -> Vec<Result<Found, String>> {
-        let mut results: Vec<Result<Found, String>> = Vec::with_capacity(readings.len());
+    ) -> Vec<Result<Seen, String>> {
+        let mut results: Vec<Result<Seen, String>> = Vec::with_capacity(readings.len());
         let mut tasks = JoinSet::new();
         for (place, reading) in readings.into_iter().enumerate() {
             results.push(Err("the look-up was broken off".to_owned()));
@@ -151,11 +182,11 @@ impl Lookups {
         results
     }
 
-    async fn read(&self, asking: &Asking, reading: &Reading) -> Result<Found, String> {
+    async fn read(&self, asking: &Asking, reading: &Reading) -> Result<Seen, String> {
         let (known, age) = self.cache().find(reading, Instant::now());
-        if let Some(found) = known {
+        if let Some((found, at)) = known {
             metrics().read_by_itself(OwnRead::Cached);
-            return Ok(found);
+            return Ok(Seen { found, at });
         }
         let Ok(Ok(_place)) = timeout(DEADLINE, self.0.places.acquire()).await else {
             metrics().read_by_itself(OwnRead::Failed);
@@ -169,7 +200,9 @@ impl Lookups {
             ))),
         };
         self.note(asking, reading, &result, age).await;
-        result.map_err(|failure| failure.why)
+        result
+            .map(|found| Seen { found, at: age.at })
+            .map_err(|failure| failure.why)
     }
 
     async fn fetch(&self, reading: &Reading) -> Result<Found, Failure> {
@@ -239,11 +272,46 @@ impl Failure {
     }
 }
 
-fn target(found: Result<Found, String>) -> Target {
+/// `now` by both clocks.
+fn looked_up(
+    operation: &Operation,
+    target_to_show: Option<&Result<Seen, String>>,
+    target_read: &Result<Seen, String>,
+    policy_read: &Result<Seen, String>,
+    now: (Instant, Timestamp),
+) -> Option<LookedUp> {
+    let change = Needs::of(operation).map(|needs| {
+        let read = match needs {
+            Needs::Policy => policy_read,
+            Needs::Target => target_read,
+        };
+        let before = read.as_ref().map_err(Clone::clone);
+        ChangeView::from(before.and_then(|seen| change::of(operation, seen.found.as_deref())))
+    });
+    let before = target_read
+        .as_ref()
+        .ok()
+        .and_then(|seen| seen.found.as_deref());
+    let custom = || Some(ChangeView::Known(change::of_custom(operation, before?)?));
+    let change = change.or_else(custom);
+    let target_view = target_to_show.and_then(|read| {
+        let found = read.as_ref().map(|seen| seen.found.clone());
+        TargetView::of(&target(&found.map_err(Clone::clone)))
+    });
+    let read = [target_read, policy_read].into_iter().flatten();
+    let age = read.map(|seen| now.0.duration_since(seen.at)).max();
+    (change.is_some() || target_view.is_some()).then(|| LookedUp {
+        read_at: now.1 - age.unwrap_or_default(),
+        target: target_view,
+        change,
+    })
+}
+
+fn target(found: &Result<Found, String>) -> Target {
     match found {
-        Ok(Some(json)) => Target::Known(Box::new(Attributes::of(&json))),
+        Ok(Some(json)) => Target::Known(Box::new(Attributes::of(json))),
         Ok(None) => Target::Known(Box::new(Attributes::absent())),
-        Err(why) => Target::Unknown(why),
+        Err(why) => Target::Unknown(why.clone()),
     }
 }
 

@@ -56,6 +56,7 @@ enum Command {
     Grants(cli::grants::Args),
     /// Shows a reviewer's OIDC token, for groups of people whom an issuer knows.
     Login(cli::login::Args),
+    Logout(cli::login::LogoutArgs),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
     /// Lists and shows what happened.
@@ -115,6 +116,7 @@ fn main() -> ExitCode {
         Command::Review(args) => told(block_on(cli::review::run(args))),
         Command::Grants(args) => told(block_on(cli::grants::run(&args))),
         Command::Login(args) => told(block_on(cli::login::run(&args))),
+        Command::Logout(args) => told(block_on(cli::login::log_out(&args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
         Command::Status(args) => told(block_on(cli::status::run(&args))),

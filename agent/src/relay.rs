@@ -20,8 +20,9 @@ use crate::{
     allowance::Place,
     binding::Room,
     body::{Asked, Watched},
+    cut,
     daemon::House,
-    gate::{Asker, Patience, Permits},
+    gate::{Asker, Lease, Patience, Permits},
     head,
     interim::Interims,
     lookup::Asking,
@@ -131,11 +132,23 @@ async fn relay(
         .gate
         .admit(&mut asker, operations(&recognised))
         .await?;
+    // What was read whole is sent at once.
+    let streaming = match &recognised {
+        Recognised::One(operation) if !asked.is_whole() => Some((**operation).clone()),
+        _ => None,
+    };
     let authorization = visit.authorization().await?;
 
     let request = Outgoing::new(&visit.host, head, authorization, asked, recognised)?;
     let begins_upload = route.upload() == Some(UploadStep::Begins);
-    let forwarding = forward(visit.clone(), permits, request, begins_upload, place);
+    let forwarding = forward(
+        visit.clone(),
+        permits,
+        request,
+        streaming,
+        begins_upload,
+        place,
+    );
     // A client that goes away must not take the answer with it: the outcome belongs in the record.
     tokio::spawn(forwarding).await.unwrap_or_else(|error| {
         Err(Refusal::new(
@@ -145,20 +158,30 @@ async fn relay(
     })
 }
 
-/// Sends an admitted request. The permits are given up here and nowhere else.
+/// Sends an admitted request. The permits are given up here and nowhere else. `streaming`: its body is still on its way, and is cut
+/// when policy no longer allows it.
 async fn forward(
     visit: Arc<Visit>,
     permits: Permits,
     request: Outgoing,
+    streaming: Option<Operation>,
     begins_upload: bool,
     place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
-    let mut outcome = permits.spend();
-    let result = visit
-        .house
-        .upstream
-        .send(&mut outcome, request.request)
-        .await;
+    let (mut outcome, lease) = permits.spend_lasting();
+    let grants = outcome.grants_over();
+    let ends = visit.ends(grants, streaming.as_ref(), lease);
+    let result = tokio::select! {
+        biased;
+        result = visit.house.upstream.send(&mut outcome, request.request) => result,
+        reason = ends => {
+            outcome.request_bytes = request.sent.load(Ordering::Relaxed);
+            outcome.cut();
+            let at = (visit.connection, visit.host.as_str(), 443);
+            cut::record(&visit.house, &visit.room, at, &outcome, &reason).await;
+            return Err(Refusal::cut(&reason));
+        }
+    };
     outcome.request_bytes = request.sent.load(Ordering::Relaxed);
     let told = |what: &str, error: SendError| {
         Refusal::new(
@@ -241,14 +264,36 @@ impl Outgoing {
 impl Visit {
     async fn would_hold(&self, recognised: &Recognised) -> bool {
         let session = &self.room.session;
-        let asking = Asking {
-            session: session.id.clone(),
-            connection: self.connection,
-        };
+        let asking = self.asking();
         self.house
             .gate
             .would_hold(session, &asking, operations(recognised))
             .await
+    }
+
+    /// Returns, with the reason, when what was admitted may no longer go on; never where its body has been read whole.
+    async fn ends(
+        &self,
+        grants_over: impl Future<Output = ()>,
+        streaming: Option<&Operation>,
+        lease: Lease,
+    ) -> String {
+        let Some(operation) = streaming else {
+            return std::future::pending().await;
+        };
+        let session = &self.room.session;
+        let asking = self.asking();
+        tokio::select! {
+            () = grants_over => "the grant it was sent by is over".to_owned(),
+            reason = self.house.gate.no_longer_allows(session, &asking, operation, lease) => reason,
+        }
+    }
+
+    fn asking(&self) -> Asking {
+        Asking {
+            session: self.room.session.id.clone(),
+            connection: self.connection,
+        }
     }
 
     fn patience(&self, head: &request::Parts) -> Patience {

@@ -4,6 +4,7 @@
 //! (`agent/core/src/catalog/table.rs` tells its format); the same package always gives the same bytes.
 
 mod documents;
+mod requests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,9 +14,13 @@ use std::{
 
 use self::documents::{Document, DocumentEndpoint, DocumentMethod, Parameter};
 use anyhow::{Context as _, bail, ensure};
-use holdpoint_core::catalog::{Catalog, normal_host};
+use holdpoint_core::catalog::{Catalog, Requests, normal_host};
 
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent/core/catalog.bin.zst");
+const REQUESTS: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/../agent/core/requests.bin.zst"
+);
 
 /// Options.
 #[derive(clap::Args)]
@@ -39,22 +44,29 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let compressed = zstd::bulk::compress(text.as_bytes(), 19)?;
     let catalog = Catalog::load(&compressed)?;
     verify(&catalog, &documents)?;
-    let sizes = format!(
-        "{} documents, {} methods, {} bytes, {} compressed",
+    println!(
+        "catalog: {} documents, {} methods",
         documents.len(),
-        catalog.methods().len(),
-        text.len(),
-        compressed.len()
+        catalog.methods().len()
     );
+    keep(TABLE, args, text.len(), &compressed)?;
+
+    let text = requests::text(&documents);
+    let compressed = zstd::bulk::compress(text.as_bytes(), 19)?;
+    Requests::load(&compressed)?;
+    keep(REQUESTS, args, text.len(), &compressed)
+}
+
+fn keep(path: &str, args: &Args, length: usize, compressed: &[u8]) -> anyhow::Result<()> {
     if args.check {
         ensure!(
-            fs::read(TABLE)? == compressed,
-            "{TABLE} is not what the documents give; run `cargo xtask catalog`"
+            fs::read(path)? == compressed,
+            "{path} is not what the documents give; run `cargo xtask catalog`"
         );
     } else {
-        fs::write(TABLE, &compressed)?;
+        fs::write(path, compressed)?;
     }
-    println!("catalog: {sizes}");
+    println!("{path}: {length} bytes, {} compressed", compressed.len());
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! The table of Google methods: which host, verb and path is which discovery method id.
 
 mod hosts;
+mod requests;
 mod router;
 mod table;
 
@@ -10,6 +11,7 @@ use std::{
 };
 
 pub use hosts::{Endpoint, normal_host};
+pub use requests::{Named, Requests};
 pub use router::{Found, Service};
 pub(crate) use table::variable;
 pub use table::{Damaged, Method};

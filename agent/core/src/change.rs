@@ -1,5 +1,6 @@
 //! What a request changes, where what it changes can be read first: for the person who is asked whether it may.
 
+mod custom;
 mod diff;
 mod mask;
 mod policy;
@@ -13,7 +14,7 @@ use crate::{
     fields::{Json, camel_case, join},
     groups::Group,
     operation::{Content, Operation},
-    secrets::{MASKED, holds_a_secret},
+    secrets::{MASKED, holds_a_secret, masked},
     target::{self, LABELS},
 };
 
@@ -88,20 +89,44 @@ impl Kind {
         if name == "setIamPolicy" {
             return Some(Self::Policy);
         }
-        let is_deletion = ["delete", "destroy", "purge", "remove"]
-            .iter()
-            .any(|word| name.to_ascii_lowercase().starts_with(word));
+        // `removePeering` takes away a part.
+        let is_deletion = ["delete", "destroy", "purge", "remove"].contains(&name);
         if action.groups().contains(Group::Delete) && (operation.method == "DELETE" || is_deletion)
         {
             return Some(Self::Delete);
         }
         match operation.method.as_str() {
+            // What it brings is a part of the resource.
+            "PATCH" | "PUT" if stands_in_path(operation, name) => None,
             "PATCH" => Some(Self::Merge),
             "PUT" => Some(Self::Replace),
             "POST" => name.strip_prefix("set").and_then(field_named),
             _ => None,
         }
     }
+}
+
+fn stands_in_path(operation: &Operation, name: &str) -> bool {
+    operation.path.rsplit(['/', ':']).next() == Some(name)
+}
+
+/// Whether `operation` is about something that may be there already, so that its target is what it is about.
+#[must_use]
+pub fn is_of_what_is_there(operation: &Operation) -> bool {
+    let name = operation.action.id().rsplit('.').next().unwrap_or_default();
+    let makes = ["create", "insert", "import", "bulkInsert", "batchCreate"];
+    !makes.iter().any(|verb| name.starts_with(verb))
+}
+
+/// What `operation`, of a custom method that [`Needs::of`] does not know, changes of `before`; nothing where that cannot be told.
+#[must_use]
+pub fn of_custom(operation: &Operation, before: &Json) -> Option<Change> {
+    let is_known = Kind::of(operation).is_some() || !operation.action.mutates();
+    if is_known || !is_of_what_is_there(operation) {
+        return None;
+    }
+    let is_secret = operation.action.groups().contains(Group::Secret);
+    custom::change(operation, before, is_secret)
 }
 
 /// `MachineType` of `setMachineType`.
@@ -332,7 +357,7 @@ fn path(steps: &[Step]) -> String {
 /// A value for a person: text as it is, anything else as JSON, without secrets.
 fn shown(json: &Json, is_secret: bool) -> String {
     match json {
-        Json::Text(text) if !is_secret => text.clone(),
+        Json::Text(text) if !is_secret => masked(text, false),
         Json::Null => "null".to_owned(),
         _ => {
             let mut text = String::new();
@@ -350,7 +375,7 @@ fn spell(text: &mut String, json: &Json, is_secret: bool) {
     match json {
         Json::Null => text.push_str("null"),
         Json::Text(_) if is_secret => text.push_str(MASKED),
-        Json::Text(value) => quote(text, value),
+        Json::Text(value) => quote(text, &masked(value, false)),
         Json::Array(items) => {
             text.push('[');
             for (place, item) in items.iter().enumerate() {

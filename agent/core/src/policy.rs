@@ -30,7 +30,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    catalog::Catalog,
+    catalog::{Catalog, Requests},
     grant::Scope,
     identity::Principal,
     operation::{Action, Operation},
@@ -307,6 +307,18 @@ impl Policies {
     #[must_use]
     pub fn doubts(&self, sources: &[Source], known: &dyn KnownActions) -> Vec<Problem> {
         doubts::about(&self.rules, sources, known)
+    }
+
+    /// What these policies, loaded from `sources`, ask of the methods they name that those do not have: fields of a body, parameters of
+    /// a query, a target that can be looked up. Stops nothing.
+    #[must_use]
+    pub fn doubts_about_methods(
+        &self,
+        sources: &[Source],
+        catalog: &Catalog,
+        requests: &Requests,
+    ) -> Vec<Problem> {
+        doubts::about_methods(&self.rules, sources, catalog, requests)
     }
 
     /// The Cedar schema of what policies may name, for people and their editors: the types, the groups, every service, and

@@ -10,7 +10,7 @@ mod media_type;
 pub(crate) mod multipart;
 mod path;
 mod query;
-mod reading;
+pub(crate) mod reading;
 mod resource;
 mod size;
 mod target;

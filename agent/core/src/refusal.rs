@@ -94,6 +94,17 @@ impl Refusal {
             .with("policies", policies.join(", "))
     }
 
+    /// It was let through, and broken off: `reason` is why it may no longer go on.
+    #[must_use]
+    pub fn cut(reason: &str) -> Self {
+        let message = format!(
+            "Holdpoint broke this off while it was being sent: {} What had been sent may have had its effect. Trying again does \
+             not help; ask the owners of the policy if this should be possible.",
+            sentence(reason),
+        );
+        Self::new(Kind::Denied, message)
+    }
+
     /// The request cannot be judged.
     #[must_use]
     pub fn malformed(problem: &str) -> Self {

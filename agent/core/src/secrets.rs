@@ -1,5 +1,9 @@
 //! What carries a secret, told by its name.
 
+mod text;
+
+pub use text::masked;
+
 use crate::fields::Json;
 
 /// What stands where a secret is left out.
@@ -66,8 +70,7 @@ pub fn names_a_secret(name: &str) -> bool {
 /// environment variables), by the name beside it.
 #[must_use]
 pub(crate) fn holds_a_secret(object: &Json, field: &str) -> bool {
-    // What a pair is called.
-    if matches!(field, "key" | "name" | "code") {
+    if is_what_a_pair_is_called(field) {
         return false;
     }
     let named_beside = ["key", "name"]
@@ -76,6 +79,11 @@ pub(crate) fn holds_a_secret(object: &Json, field: &str) -> bool {
     names_a_secret(field)
         || (field.to_ascii_lowercase().contains("value")
             && named_beside.into_iter().any(names_a_secret))
+}
+
+/// Of fields of a resource; a parameter `key` or `code` is a secret.
+fn is_what_a_pair_is_called(field: &str) -> bool {
+    matches!(field, "key" | "name" | "code")
 }
 
 #[cfg(test)]

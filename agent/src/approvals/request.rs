@@ -1,14 +1,17 @@
 //! What a reviewer sees of the request.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use holdpoint_core::{
     change::Change,
+    groups::Group,
     operation::{Content, Operation},
     recognise,
-    secrets::names_a_secret,
+    secrets::{masked, names_a_secret},
+    target::{Attributes, Target},
 };
 use http::HeaderMap;
+use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
@@ -36,18 +39,133 @@ pub struct RequestView {
     pub headers: Vec<(String, String)>,
     /// The body as text.
     pub body: BodyView,
-    /// What it changes, where that is a question of what is there now. The digest does not depend on it.
+    /// What Holdpoint has read for reviewers. The digest does not depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_up: Option<LookedUp>,
+}
+
+/// What is there of an operation's target, and how the operation would change it. Read once, when the operation was first asked for:
+/// what stands under an approval's id stays what it is, so that no re-send changes what a reviewer is looking at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookedUp {
+    /// When it was read.
+    pub read_at: Timestamp,
+    /// What the operation is about, where that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetView>,
+    /// What it changes, where that is a question of what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeView>,
+}
+
+/// What an operation is about, or why that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum TargetView {
+    /// It was read.
+    Known {
+        /// Whether there is such a thing.
+        exists: bool,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// Network tags as they are, resource tags as `key=value`.
+        tags: BTreeSet<String>,
+        /// Whether something protects it from being deleted.
+        deletion_protection: bool,
+        /// When it was created, where it says so.
+        created: Option<Timestamp>,
+        /// What it says of its state: `RUNNING`, `ENABLED`.
+        status: Option<String>,
+    },
+    /// It could not be read.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+impl From<&Attributes> for TargetView {
+    fn from(attributes: &Attributes) -> Self {
+        let status = ["status", "state"].iter().find_map(|name| {
+            let values = attributes.fields.0.get(*name)?;
+            values.first().cloned()
+        });
+        Self::Known {
+            exists: attributes.exists,
+            labels: attributes.labels.clone(),
+            tags: attributes.tags.clone(),
+            deletion_protection: attributes.deletion_protection,
+            created: attributes.created,
+            status,
+        }
+    }
+}
+
+impl TargetView {
+    /// Of what was looked up; nothing where nobody has looked.
+    #[must_use]
+    pub fn of(target: &Target) -> Option<Self> {
+        match target {
+            Target::NotLookedUp => None,
+            Target::Known(attributes) => Some((&**attributes).into()),
+            Target::Unknown(why) => Some(Self::Unknown { why: why.clone() }),
+        }
+    }
+
+    /// For a person, field by field.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Unknown { why } => vec![("target", format!("could not be read: {why}"))],
+            Self::Known { exists: false, .. } => vec![("target", "there is no such thing".into())],
+            Self::Known {
+                labels,
+                tags,
+                deletion_protection,
+                created,
+                status,
+                ..
+            } => {
+                let labels: Vec<_> = labels
+                    .iter()
+                    .map(|(key, value)| format!("{key}={value}"))
+                    .collect();
+                let tags: Vec<_> = tags.iter().map(String::as_str).collect();
+                let none_or = |texts: String| {
+                    if texts.is_empty() {
+                        "none".to_owned()
+                    } else {
+                        texts
+                    }
+                };
+                let mut lines = vec![
+                    ("labels", none_or(labels.join(", "))),
+                    ("tags", none_or(tags.join(", "))),
+                    (
+                        "protection",
+                        (if *deletion_protection {
+                            "ON: it is protected from deletion"
+                        } else {
+                            "off"
+                        })
+                        .to_owned(),
+                    ),
+                ];
+                lines.extend(status.as_ref().map(|status| ("status", status.clone())));
+                lines.extend(created.map(|created| ("created", created.to_string())));
+                lines
+            }
+        }
+    }
 }
 
 /// What a request changes, or why that cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ChangeView {
-    /// As things are now.
+    /// As things were when they were read.
     Known(Change),
-    /// What is there now could not be read, or not be compared.
+    /// What is there could not be read, or not be compared.
     Unknown {
         /// Why.
         why: String,
@@ -66,7 +184,7 @@ impl From<Result<Change, String>> for ChangeView {
 /// A body as a reviewer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BodyView {
-    /// The beginning, 64 KiB at most. Bytes that are not UTF-8 show as U+FFFD.
+    /// The beginning, about 64 KiB, secrets masked as far as names give them away. Bytes that are not UTF-8 show as U+FFFD.
     pub text: String,
     /// Bytes in all.
     pub length: u64,
@@ -94,19 +212,24 @@ impl RequestView {
                 .map(|it| it.name().to_owned())
                 .collect(),
             headers: shown_headers(headers),
-            body: BodyView::new(decoded.as_deref().unwrap_or(body)),
-            change: None,
+            body: BodyView::new(
+                decoded.as_deref().unwrap_or(body),
+                operation.action.groups().contains(Group::Secret),
+            ),
+            looked_up: None,
         }
     }
 }
 
 impl BodyView {
-    fn new(body: &[u8]) -> Self {
-        let shown = body.get(..BODY_LIMIT).unwrap_or(body);
+    fn new(body: &[u8], of_secrets: bool) -> Self {
+        // What is beyond may say that a value here is a secret: where it is cut, what is not known to be none is masked.
+        let read = body.get(..BODY_LIMIT).unwrap_or(body);
+        let text = masked(&String::from_utf8_lossy(read), of_secrets);
         Self {
-            text: String::from_utf8_lossy(shown).into_owned(),
+            text,
             length: body.len() as u64,
-            cut: shown.len() < body.len(),
+            cut: read.len() < body.len(),
         }
     }
 }
@@ -190,6 +313,22 @@ mod tests {
         let shown = view("", "gzip", GZIP);
         assert_eq!(shown.body.text, r#"{"a":"b"}"#);
         assert_eq!(view("", "identity", b"{}").body.text, "{}");
+    }
+
+    #[test]
+    fn secrets_are_neither_kept_nor_shown() {
+        let body = br#"{"rootPassword":"hunter","settings":{"tier":"x","databaseFlags":[{"name":"a","value":"b"}]}}"#;
+        let shown = serde_json::to_string(&view("", "identity", body)).expect("JSON");
+        assert!(
+            !shown.contains("hunter") && shown.contains("databaseFlags"),
+            "{shown}"
+        );
+        let long = format!(
+            "{{\"pad\":\"{}\",\"password\":\"hunter\"}}",
+            "x".repeat(BODY_LIMIT)
+        );
+        let shown = view("", "identity", long.as_bytes()).body;
+        assert!(shown.cut && !shown.text.contains("hunter"));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use tokio::time;
 
 mod grants;
+mod races;
 mod restarts;
 
 use super::*;

@@ -11,7 +11,10 @@ use holdpoint_core::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{ApprovalId, ChangeView, GrantId, GrantRecord, RequestView, request::BodyView};
+use super::{
+    ApprovalId, GrantId, GrantRecord, RequestView,
+    request::{BodyView, LookedUp},
+};
 use crate::session::{SessionId, User};
 
 /// One approval. Times are RFC 3339, and again in milliseconds since the epoch for programs.
@@ -74,9 +77,9 @@ pub struct ApprovalDetail {
     pub headers: Vec<(String, String)>,
     /// The request's body.
     pub body: BodyView,
-    /// What it changes, where that is a question of what is there now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub change: Option<ChangeView>,
+    /// What Holdpoint has read for reviewers: the target's labels and protection, and what the request changes.
+    #[serde(default, flatten)]
+    pub looked_up: Option<LookedUp>,
 }
 
 impl ApprovalDetail {
@@ -85,7 +88,7 @@ impl ApprovalDetail {
             approval,
             headers: request.headers,
             body: request.body,
-            change: request.change,
+            looked_up: request.looked_up,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! `holdpoint approvals`: list, show and answer held operations.
 
 mod answer;
-mod change;
+pub(in crate::cli) mod change;
+#[cfg(test)]
+pub(in crate::cli) mod fixtures;
 mod pretty;
 pub mod screen;
 mod wait;
@@ -210,8 +212,8 @@ pub(crate) fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> Stri
             &format!("{} at {}: {comment}", answer.reviewer, answer.at),
         );
     }
-    if let Some(change) = &detail.change {
-        text.push_str(&change::described(change));
+    if let Some(looked_up) = &detail.looked_up {
+        text.push_str(&change::found(looked_up, now));
     }
     text.push_str("\nThe request:\n");
     text.push_str(&quoted(&request_text(detail)));

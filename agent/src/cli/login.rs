@@ -9,7 +9,7 @@ use super::{
     approvals::screen::{self, safe},
     run::read_token,
 };
-use crate::control::{LoggedIn, client::Connect};
+use crate::control::{LoggedIn, LoggedOut, client::Connect};
 
 /// Show an OIDC token of your own, for reviewer groups that are made of people whom an issuer knows. It counts until the
 /// token expires, for your user on this host, and once.
@@ -43,4 +43,24 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
         logged_in.until,
         safe(&groups)
     ))
+}
+
+/// End your login: from now on you answer as your Unix user alone, until you log in again.
+#[derive(Debug, clap::Args)]
+pub struct LogoutArgs {
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Runs `holdpoint logout`.
+///
+/// # Errors
+/// When the daemon cannot be reached or does not record it.
+pub async fn log_out(args: &LogoutArgs) -> anyhow::Result<()> {
+    let client = args.connect.client()?;
+    let logged_out: LoggedOut = client.post("/v1/logout", &json!({})).await?;
+    screen::print(match logged_out.was_logged_in {
+        true => "You are logged out.\n",
+        false => "You were not logged in.\n",
+    })
 }

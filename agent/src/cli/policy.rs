@@ -15,7 +15,7 @@ use std::{
 
 use clap::Subcommand;
 use holdpoint_core::{
-    catalog::Catalog,
+    catalog::{Catalog, Requests},
     policy::{Policies, Problem},
 };
 
@@ -34,7 +34,7 @@ enum Command {
     Check {
         /// The directory
         dir: PathBuf,
-        /// Fail on warnings, too: rules that can never match or never matter. In CI (CI=true) it always does
+        /// Fail on warnings, too: rules that can never match or never matter, or ask for what there is not. In CI (CI=true) it always does
         #[arg(long)]
         strict: bool,
     },
@@ -68,7 +68,9 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn check(dir: &Path, strict: bool) -> anyhow::Result<()> {
     let policies = load(dir)?;
-    let doubts = policies.doubts(&read_policies(dir)?, Catalog::built_in());
+    let (sources, catalog) = (read_policies(dir)?, Catalog::built_in());
+    let mut doubts = policies.doubts(&sources, catalog);
+    doubts.extend(policies.doubts_about_methods(&sources, catalog, &Requests::built_in()?));
     if strict && !doubts.is_empty() {
         return Err(complain(dir, &doubts));
     }

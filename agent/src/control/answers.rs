@@ -264,6 +264,26 @@ pub(super) async fn log_in(
     Ok(Json(logged_in))
 }
 
+/// What a reviewer is told who logs out.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LoggedOut {
+    /// Whether there was a login.
+    pub was_logged_in: bool,
+}
+
+/// `POST /v1/logout`: for those who leave before their token expires. Recorded before it is answered, and it counts even where that fails.
+pub(super) async fn log_out(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+) -> Answered<LoggedOut> {
+    let was_logged_in = state.logins.remove(caller.user.uid);
+    let event = Event::ReviewerLogout {
+        user: caller.user.clone(),
+    };
+    state.record.append(event).await?;
+    Ok(Json(LoggedOut { was_logged_in }))
+}
+
 /// An empty body is an empty object.
 fn read<T: DeserializeOwned>(body: Body, shape: &str) -> Result<T, ApiError> {
     let body = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;

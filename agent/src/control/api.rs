@@ -45,6 +45,7 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/grants", get(answers::grants))
         .route("/v1/grants/{id}/revoke", post(answers::revoke))
         .route("/v1/login", post(answers::log_in))
+        .route("/v1/logout", post(answers::log_out))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session))
         .route("/v1/status", get(status))

@@ -1,4 +1,4 @@
-//! Reviewers who have shown who they are. In memory: after a restart they show a new token.
+//! Reviewers who have shown who they are. The record knows them over a restart; a token is nowhere.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -11,9 +11,12 @@ use holdpoint_core::{
 };
 use jiff::Timestamp;
 
+use nix::unistd::{Uid, User};
+
 use crate::{
     config::{Config, Reviewers},
     oidc::{TokenError, Verifier},
+    record::{Event, StoredEvent},
 };
 
 /// Users who are logged in at most; one login each. Full means no.
@@ -44,6 +47,45 @@ impl Logins {
             owner_claims: config.approvals.owner_claims.clone(),
             by_user: Mutex::default(),
         })
+    }
+
+    /// Takes over who was logged in when the daemon before ended, as the record tells: the same user, for the rest of the time, if the
+    /// issuer is still one of the configuration's.
+    pub fn restore(&self, standing: &[StoredEvent], issuers: &[String]) {
+        // Not by a clock that was set back.
+        let latest = standing.iter().map(|event| event.time).max();
+        let now = latest.unwrap_or_default().max(Timestamp::now());
+        for event in standing {
+            let Event::ReviewerLogin {
+                user,
+                principal,
+                until,
+            } = &event.event
+            else {
+                continue;
+            };
+            let is_the_same = matches!(User::from_uid(Uid::from_raw(user.uid)), Ok(Some(known)) if known.name == user.name);
+            let person = principal.whole().filter(|it| issuers.contains(&it.issuer));
+            if let Some(person) = person
+                && is_the_same
+                && now < *until
+            {
+                self.insert(
+                    user.uid,
+                    Login {
+                        person,
+                        until: *until,
+                    },
+                );
+            }
+        }
+    }
+
+    /// From now on the user is nobody but themselves. `false` when that is so already.
+    pub(super) fn remove(&self, uid: u32) -> bool {
+        let mut by_user = self.by_user.lock().unwrap_or_else(PoisonError::into_inner);
+        let login = by_user.remove(&uid);
+        login.is_some_and(|login| Timestamp::now() < login.until)
     }
 
     /// Who the token speaks for. It counts once.

@@ -26,7 +26,9 @@ pub struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    pub(super) fn asking(&self) -> Asking {
+    /// The same, for what Holdpoint reads by itself.
+    #[must_use]
+    pub fn asking(&self) -> Asking {
         Asking {
             session: self.session.id.clone(),
             connection: self.connection,

@@ -55,23 +55,24 @@ impl Outcome {
         self.grants.push(grant);
     }
 
-    /// Returns when a grant that let this through is revoked or ends; never where there was none. For connections that go on
-    /// long after they were judged.
-    pub async fn grant_over(&mut self) {
-        let mut ends: Vec<_> = self
-            .grants
-            .iter_mut()
-            .map(|used| Box::pin(used.over()))
+    /// Returns when a grant that let this through is revoked or ends; never where there was none. For what goes on long after it was
+    /// judged; once.
+    pub fn grants_over(&mut self) -> impl Future<Output = ()> + Send + use<> {
+        let grants = std::mem::take(&mut self.grants);
+        let mut ends: Vec<_> = grants
+            .into_iter()
+            .map(|mut used| Box::pin(async move { used.over().await }))
             .collect();
-        poll_fn(|context| {
-            for end in &mut ends {
-                if end.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(());
-                }
+        poll_fn(move |context| {
+            let is_over = ends
+                .iter_mut()
+                .any(|end| end.as_mut().poll(context).is_ready());
+            if is_over {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
             }
-            Poll::Pending
         })
-        .await;
     }
 
     /// From now on bytes may have left.
@@ -93,6 +94,13 @@ impl Outcome {
     /// A connection that was passed through has ended in good order.
     pub fn closed(&mut self) {
         self.result = OutcomeResult::Completed;
+    }
+
+    /// Broken off, because it may go on no longer.
+    pub fn cut(&mut self) {
+        if self.result == OutcomeResult::Unknown {
+            self.result = OutcomeResult::Cut;
+        }
     }
 
     /// They were refused.

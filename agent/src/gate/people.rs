@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{Asker, Gate, Judged, asker::sleep_until, not_recorded, ruling::Demand};
 use crate::approvals::{
-    ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, RequestView, Spent, Ticket, Verdict,
+    GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView, Spent, Ticket, Verdict,
 };
 
 /// What waiting for people has led to, for one operation.
@@ -23,18 +23,15 @@ pub(super) enum Answered {
 }
 
 impl Gate {
-    /// What those change that people are asked about, for them to see; in the order of all of them.
-    async fn changes(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Vec<Option<ChangeView>> {
+    /// What those are about, and change, that people are asked about; in the order of all of them.
+    async fn looked_up(&self, asker: &Asker<'_>, judged: &[Judged<'_>]) -> Vec<Option<LookedUp>> {
         let held = judged.iter().filter(|judged| judged.is_held());
         let held: Vec<&Operation> = held.map(|judged| judged.operation.as_ref()).collect();
-        let mut changes = self
-            .lookups
-            .changes(&asker.asking(), &held)
-            .await
-            .into_iter();
+        let asking = asker.asking();
+        let mut seen = self.lookups.for_people(&asking, &held).await.into_iter();
         judged
             .iter()
-            .map(|judged| judged.is_held().then(|| changes.next()).flatten().flatten())
+            .map(|judged| judged.is_held().then(|| seen.next()).flatten().flatten())
             .collect()
     }
 
@@ -44,11 +41,11 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Answered>, Refusal> {
         // All of them are asked about first, so that a reviewer sees everything the request asks for.
-        let changes = self.changes(asker, judged).await;
+        let looked_up = self.looked_up(asker, judged).await;
         let mut tickets = Vec::with_capacity(judged.len());
-        for (judged, change) in judged.iter().zip(changes) {
+        for (judged, looked_up) in judged.iter().zip(looked_up) {
             tickets.push(match judged.ruling.demand() {
-                Demand::Ask(hold) => Some(self.ask(asker, judged, hold, change).await?),
+                Demand::Ask(hold) => Some(self.ask(asker, judged, hold, looked_up).await?),
                 Demand::Pass(_) | Demand::Refuse(_) => None,
             });
         }
@@ -71,14 +68,14 @@ impl Gate {
         asker: &Asker<'_>,
         judged: &Judged<'_>,
         hold: &Hold,
-        change: Option<ChangeView>,
+        looked_up: Option<LookedUp>,
     ) -> Result<Ticket, Refusal> {
         let operation = &judged.operation;
         let ask = HoldAsk {
             session: asker.session.clone(),
             operation: judged.id.clone(),
             request: RequestView {
-                change,
+                looked_up,
                 ..RequestView::new(operation, asker.headers, asker.body)
             },
             digest: operation.digest,

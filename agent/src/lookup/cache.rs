@@ -32,7 +32,7 @@ struct Entry {
 /// When something began to be read, by the clock and by what was changed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Age {
-    at: Instant,
+    pub(super) at: Instant,
     steps: u64,
 }
 
@@ -46,20 +46,19 @@ impl Default for Cache {
     }
 }
 
+/// What was found, and when it was read.
+type Known = (Option<Arc<Json>>, Instant);
+
 impl Cache {
-    /// What is known, and what [`Self::keep`] wants to have back if that is nothing.
-    pub(super) fn find(
-        &mut self,
-        reading: &Reading,
-        now: Instant,
-    ) -> (Option<Option<Arc<Json>>>, Age) {
+    /// What is known and since when, and what [`Self::keep`] wants to have back if that is nothing.
+    pub(super) fn find(&mut self, reading: &Reading, now: Instant) -> (Option<Known>, Age) {
         let age = Age {
             at: now,
             steps: self.steps,
         };
         let entry = self.entries.get(reading);
         let fresh = entry.filter(|entry| now.duration_since(entry.read_at) < LASTS);
-        (fresh.map(|entry| entry.found.clone()), age)
+        (fresh.map(|entry| (entry.found.clone(), entry.read_at)), age)
     }
 
     /// Keeps what was read, unless something has been changed since it began to be.

@@ -101,6 +101,6 @@ fn only_an_object_is_a_resource() {
         assert!(object(garbage).is_err(), "{garbage:?}");
     }
     assert!(object(b"{}").is_ok());
-    assert!(matches!(target(Err("why".into())), Target::Unknown(_)));
-    assert!(matches!(target(Ok(None)), Target::Known(known) if !known.exists));
+    assert!(matches!(target(&Err("why".into())), Target::Unknown(_)));
+    assert!(matches!(target(&Ok(None)), Target::Known(known) if !known.exists));
 }

@@ -126,7 +126,7 @@ pub enum Event {
         /// Who connected.
         process: Option<Process>,
     },
-    /// A connection that was passed through, unopened, was cut: policy had allowed it, and no longer does.
+    /// A connection that was passed through, unopened, or an upload was cut: policy had allowed it, and no longer does.
     ConnectionCut {
         /// The session.
         session: SessionId,
@@ -136,6 +136,12 @@ pub enum Event {
         destination: Text,
         /// What policy says now.
         reason: Text,
+        /// Bytes that had been sent by then.
+        #[serde(default)]
+        request_bytes: u64,
+        /// Bytes that had been passed on by then.
+        #[serde(default)]
+        response_bytes: u64,
     },
     /// A connection was closed before any operation was read from it.
     ConnectionRefused {
@@ -338,6 +344,11 @@ pub enum Event {
         /// When that ends.
         until: Timestamp,
     },
+    /// A reviewer is nobody but their Unix user again.
+    ReviewerLogout {
+        /// The user.
+        user: User,
+    },
     /// How an operation ended.
     Outcome {
         /// The session.
@@ -377,6 +388,7 @@ impl Event {
             | Self::EnforcementLost { .. }
             | Self::SessionRefused { .. }
             | Self::ReviewerLogin { .. }
+            | Self::ReviewerLogout { .. }
             | Self::ControlRefused { .. } => None,
             Self::Refused { refused, .. } => refused.session.as_ref(),
             Self::RefusedMore { session, .. } => session.as_ref(),

@@ -59,7 +59,7 @@ pub(super) struct Index {
     order: Vec<SessionId>,
     /// Operations without an outcome, and what has become of them as far as is known.
     unfinished: HashMap<OperationId, (SessionId, OutcomeResult)>,
-    /// Holds and grants that are not over, by name, and the numbers of the events that say what they are.
+    /// Holds and grants that are not over, by name, the latest login of each user, and the numbers of the events that say what they are.
     standing: HashMap<String, Vec<u64>>,
 }
 
@@ -182,6 +182,10 @@ impl Index {
             Event::GrantMade { made, .. } => {
                 self.standing.insert(made.id.to_string(), vec![stored.seq]);
             }
+            Event::ReviewerLogin { user, .. } => {
+                self.standing.insert(login(user.uid), vec![stored.seq]);
+            }
+            Event::ReviewerLogout { user } => drop(self.standing.remove(&login(user.uid))),
             Event::GrantEnded { grant, .. } => drop(self.standing.remove(grant.as_str())),
             _ => {}
         }
@@ -270,4 +274,8 @@ impl SessionSummary {
             _ => {}
         }
     }
+}
+
+fn login(uid: u32) -> String {
+    format!("login of {uid}")
 }

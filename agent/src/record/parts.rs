@@ -43,6 +43,33 @@ impl From<&Principal> for PrincipalRecord {
     }
 }
 
+impl PrincipalRecord {
+    /// Who it was, where the record has all of it.
+    #[must_use]
+    pub fn whole(&self) -> Option<Principal> {
+        let names = [&self.issuer, &self.subject]
+            .into_iter()
+            .chain(self.groups.as_slice());
+        let is_whole = !names.into_iter().any(Text::is_cut) && self.claims.is_whole();
+        is_whole.then(|| Principal {
+            issuer: self.issuer.to_string(),
+            subject: self.subject.to_string(),
+            groups: self
+                .groups
+                .as_slice()
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            claims: self
+                .claims
+                .as_slice()
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+        })
+    }
+}
+
 /// A process, as it was when it connected. It says this about itself: evidence, not identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -274,4 +301,6 @@ pub enum OutcomeResult {
     NotSent,
     /// It may have reached the upstream, and the answer was lost. Never sent again by Holdpoint.
     Unknown,
+    /// It was let through, and broken off when that was no longer so: what had been sent by then may have had its effect.
+    Cut,
 }

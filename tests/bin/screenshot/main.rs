@@ -35,6 +35,13 @@ curl -sS -H 'content-type: application/json' \
 wait
 "#;
 
+/// What is there already.
+const PROJECT: &str = r#"{"projectId":"lab-project","lifecycleState":"ACTIVE","createTime":"2025-03-01T08:00:00Z",
+    "labels":{"env":"prod","team":"shop"}}"#;
+const POLICY: &str = r#"{"version":3,"etag":"BwX","bindings":[
+    {"role":"roles/viewer","members":["group:shop@example.com"]},
+    {"role":"roles/owner","members":["user:dora@example.com"]}]}"#;
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     host::require()?;
@@ -77,6 +84,10 @@ fn selected(terminal: &Terminal) -> String {
 
 /// Two sessions, which wait for four answers.
 fn ask(world: &World) -> anyhow::Result<[Running; 2]> {
+    let google = world.google.script();
+    let project = "/v1/projects/lab-project";
+    google.say("GET", project, 200, PROJECT);
+    google.say("POST", &format!("{project}:getIamPolicy"), 200, POLICY);
     let agent = world.sandbox();
     let script = agent.file("deploy.sh", SCRIPT);
     let script = script.to_str().context("a plain path")?;

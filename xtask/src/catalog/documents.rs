@@ -25,6 +25,10 @@ pub(super) struct Document {
     pub service_path: String,
     #[serde(default)]
     pub endpoints: Vec<DocumentEndpoint>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    pub schemas: BTreeMap<String, Schema>,
     #[serde(flatten)]
     pub top: Resource,
 }
@@ -53,9 +57,30 @@ pub(super) struct DocumentMethod {
     pub flat_path: Option<String>,
     #[serde(default)]
     pub parameters: BTreeMap<String, Parameter>,
+    pub request: Option<Body>,
     pub media_upload: Option<serde_json::Value>,
     #[serde(default)]
     pub supports_media_download: bool,
+}
+
+/// A type (<https://developers.google.com/discovery/v1/type-format>).
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Schema {
+    #[serde(rename = "$ref")]
+    pub reference: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub items: Option<Box<Schema>>,
+    pub additional_properties: Option<Box<Schema>>,
+    #[serde(default)]
+    pub properties: BTreeMap<String, Schema>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Body {
+    #[serde(rename = "$ref")]
+    pub reference: Option<String>,
 }
 
 #[derive(Deserialize)]

@@ -1,29 +1,10 @@
-use http::HeaderMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    catalog::Catalog,
-    recognise::{self, Head, Payload, Recognised},
-};
+use crate::recognise;
 
 fn operation(method: &str, url: &str, body: &str) -> Operation {
-    let (host, rest) = url.split_once('/').expect("a path");
-    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let headers = HeaderMap::new();
-    let head = Head {
-        method,
-        authority: host,
-        path: &format!("/{path}"),
-        query,
-        headers: &headers,
-    };
-    let route = recognise::route(Catalog::built_in(), head).expect("well formed");
-    let recognised = route.complete(Payload::Whole(body.as_bytes()));
-    match recognised.expect("well formed") {
-        Recognised::One(operation) => *operation,
-        Recognised::Batch(_) => panic!("no batch"),
-    }
+    recognise::reading::tests::operation(method, url, body.as_bytes())
 }
 
 fn json(text: &str) -> Json {
@@ -155,6 +136,120 @@ fn a_setter_changes_one_field() {
     assert!(of(&odd, Some(&json("{}"))).is_err());
 }
 
+fn custom(method: &str, url: &str, body: &str, before: &str) -> Option<Vec<String>> {
+    let operation = operation(method, url, body);
+    assert_eq!(Needs::of(&operation), None, "{url}");
+    of_custom(&operation, &json(before)).map(|change| lines(&change))
+}
+
+#[test]
+fn a_custom_verb_changes_the_part_that_its_name_says() {
+    const MACHINE: &str = r#"{"name":"i","resourcePolicies":["p1","p2"],"displayDevice":{"enableDisplay":false},
+        "networkInterfaces":[{"name":"nic0","network":"n"},{"name":"nic1","network":"m"}],
+        "disks":[{"deviceName":"boot","boot":true},{"deviceName":"data"}]}"#;
+    let vm = |verb: &str| format!("{VM}/{verb}");
+    for (method, verb, body, expected) in [
+        (
+            "POST",
+            "attachDisk",
+            r#"{"source":"d"}"#,
+            vec![r#"disks: - > {"source": "d"}"#],
+        ),
+        (
+            "POST",
+            "detachDisk?deviceName=data",
+            "",
+            vec![r#"disks[1]: {"deviceName": "data"} > -"#],
+        ),
+        (
+            "POST",
+            "addResourcePolicies",
+            r#"{"resourcePolicies":["p3"]}"#,
+            vec!["resourcePolicies: - > p3"],
+        ),
+        (
+            "POST",
+            "removeResourcePolicies",
+            r#"{"resourcePolicies":["p2"]}"#,
+            vec!["resourcePolicies[1]: p2 > -"],
+        ),
+        (
+            "PATCH",
+            "updateDisplayDevice",
+            r#"{"enableDisplay":true}"#,
+            vec!["displayDevice.enableDisplay: false > true"],
+        ),
+        (
+            "PATCH",
+            "updateNetworkInterface?networkInterface=nic1",
+            r#"{"network":"x"}"#,
+            vec!["networkInterfaces[1].network: m > x"],
+        ),
+    ] {
+        assert_eq!(
+            custom(method, &vm(verb), body, MACHINE).expect(verb),
+            expected,
+            "{verb}"
+        );
+    }
+    // What it leads to, no name tells.
+    assert_eq!(custom("POST", &vm("stop"), "", MACHINE), None);
+    assert_eq!(
+        custom("POST", &vm("detachDisk?deviceName=other"), "", MACHINE),
+        None
+    );
+}
+
+#[test]
+fn what_a_custom_verb_brings_is_found_by_name() {
+    const SUBSCRIPTION: &str =
+        "pubsub.googleapis.com/v1/projects/p/subscriptions/s:modifyPushConfig";
+    let before = r#"{"pushConfig":{"pushEndpoint":"https://a"},"ackDeadlineSeconds":10}"#;
+    let body = r#"{"pushConfig":{"pushEndpoint":"https://b/?token=hunter"}}"#;
+    assert_eq!(
+        custom("POST", SUBSCRIPTION, body, before).expect("told"),
+        ["pushConfig.pushEndpoint: https://a > https://b/?token=[masked]"]
+    );
+    const DISK: &str = "compute.googleapis.com/compute/v1/projects/p/zones/z/disks/d/resize";
+    assert_eq!(
+        custom(
+            "POST",
+            DISK,
+            r#"{"sizeGb":"200"}"#,
+            r#"{"name":"d","sizeGb":"100"}"#
+        )
+        .expect("told"),
+        ["sizeGb: 100 > 200"]
+    );
+    const GROUP: &str = "compute.googleapis.com/compute/v1/projects/p/zones/z/instanceGroupManagers/g/resize?size=9";
+    assert_eq!(
+        custom("POST", GROUP, "", r#"{"targetSize":3}"#).expect("told"),
+        ["targetSize: 3 > 9"]
+    );
+    const MOVE: &str = "cloudresourcemanager.googleapis.com/v3/projects/p:move";
+    assert_eq!(
+        custom(
+            "POST",
+            MOVE,
+            r#"{"destinationParent":"folders/2"}"#,
+            r#"{"parent":"folders/1"}"#
+        )
+        .expect("told"),
+        ["parent: folders/1 > folders/2"]
+    );
+    const ACCOUNT: &str =
+        "iam.googleapis.com/v1/projects/p/serviceAccounts/s@p.iam.gserviceaccount.com:disable";
+    assert_eq!(
+        custom("POST", ACCOUNT, "{}", r#"{"email":"s"}"#).expect("told"),
+        ["disabled: - > true"]
+    );
+    const INSERT: &str = "compute.googleapis.com/compute/v1/projects/p/zones/z/instances";
+    assert_eq!(
+        custom("POST", INSERT, r#"{"status":"x"}"#, r#"{"status":"UP"}"#),
+        None
+    );
+}
+
 #[test]
 fn secrets_are_told_to_change_and_not_shown() {
     let before = r#"{"rootPassword":"hunter2","metadata":{"items":[{"key":"db-password","value":"hunter3"},{"key":"zone","value":"a"}]}}"#;
@@ -243,6 +338,12 @@ proptest! {
         for method in ["PATCH", "PUT"] {
             asked.method = method.into();
             let _ = of(&asked, Some(&before));
+        }
+        for verb in ["addTag", "removeTag", "updateTag", "enable", "resize"] {
+            let mut asked = operation("POST", &format!("{VM}/stop?a=1"), "{}");
+            asked.action = crate::operation::Action::new(format!("compute.instances.{verb}"), crate::groups::Groups::default());
+            asked.json = Some(std::sync::Arc::new(before.clone()));
+            let _ = of_custom(&asked, &before);
         }
     }
 }

@@ -69,6 +69,16 @@ impl Asks {
         asks
     }
 
+    /// The fields of the body that it asks for by name.
+    pub(super) fn body_fields(&self) -> impl Iterator<Item = &str> {
+        self.body.names()
+    }
+
+    /// The parameters of the query that it asks for by name.
+    pub(super) fn parameters(&self) -> impl Iterator<Item = &str> {
+        self.query.names()
+    }
+
     /// The first thing it asks about that is not known, in the words of policies.
     pub(super) fn unanswered(&self, gaps: &Gaps) -> Option<String> {
         if self.principal && gaps.principal {
@@ -151,6 +161,10 @@ impl Asks {
 }
 
 impl Tags {
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.union(&self.presence).map(String::as_str)
+    }
+
     fn ask(&mut self, operator: &str, name: &Value) {
         match name["Value"].as_str() {
             Some(name) if operator == "hasTag" => drop(self.presence.insert(name.to_owned())),

@@ -163,7 +163,7 @@ fn as_far_as_known(rule: &Rule, question: &Question, gaps: &Gaps, missing: Strin
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(judge("", &gaps).verdicts.len(), 3);
     }
 
-    fn verdict(decision: &Decision) -> Verdict {
+    pub(in crate::policy) fn verdict(decision: &Decision) -> Verdict {
         match decision {
             Decision::Allow(_) => Verdict::Allow,
             Decision::Hold(_) => Verdict::Hold,

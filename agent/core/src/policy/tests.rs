@@ -823,6 +823,74 @@ fn what_may_match_and_matter_is_not_doubted() {
 }
 
 #[test]
+fn what_the_methods_of_a_rule_do_not_have_is_doubted_and_nothing_else() {
+    let catalog = Catalog::built_in();
+    let requests = Requests::built_in().expect("it is what cargo xtask catalog wrote");
+    let doubts = |text: &str| -> Vec<String> {
+        let policies = Policies::load(&[source(text)], catalog).expect("it is valid");
+        let doubts = policies.doubts_about_methods(&[source(text)], catalog, &requests);
+        doubts.iter().map(ToString::to_string).collect()
+    };
+    let forbid = |action: &str, condition: &str| {
+        format!("forbid(principal, action {action}, resource)\nwhen {{ {condition} }};")
+    };
+    let tagged = |tag: &str| {
+        format!("context.body.hasTag(\"{tag}\") && context.body.getTag(\"{tag}\").contains(\"x\")")
+    };
+    const INSERT: &str = "== Action::\"sql.instances.insert\"";
+    for (action, condition, expected) in [
+        (
+            INSERT,
+            tagged("settings.teir"),
+            "x.cedar:2: policy x:1 asks for the field \"settings.teir\" of context.body, which no request to sql.instances.insert has; did you mean \"settings.tier\"?",
+        ),
+        (
+            "in [Action::\"sql.*\"]",
+            tagged("settings.teir"),
+            "x.cedar:2: policy x:1 asks for the field",
+        ),
+        (
+            INSERT,
+            "context.query.hasTag(\"validateOnlyy\")".into(),
+            "x.cedar:2: policy x:1 asks for the parameter",
+        ),
+        (
+            "== Action::\"compute.networks.getEffectiveFirewalls\"",
+            "context.body.hasTag(\"a\")".into(),
+            "x.cedar:2: policy x:1 asks for the field",
+        ),
+        (
+            "== Action::\"logging.entries.write\"",
+            "context.target.exists".into(),
+            "x.cedar:2: policy x:1 asks for context.target, which cannot be looked up for logging.entries.write",
+        ),
+    ] {
+        let found = doubts(&forbid(action, &condition));
+        assert!(
+            found.iter().any(|it| it.starts_with(expected)),
+            "{action} {condition}: {found:#?}"
+        );
+    }
+    for (action, condition) in [
+        (INSERT, tagged("settings.tier")),
+        (INSERT, tagged("settings.userLabels.anything")),
+        (INSERT, tagged("settings.ip_configuration.ipv4_enabled")),
+        ("in Action::\"write\"", tagged("whatever")),
+        (INSERT, "context.query.hasTag(\"alt\")".into()),
+        (
+            "in [Action::\"compute.instances.delete\", Action::\"sql.*\"]",
+            "context.target.exists".into(),
+        ),
+    ] {
+        assert_eq!(
+            doubts(&forbid(action, &condition)),
+            [""; 0],
+            "{action} {condition}"
+        );
+    }
+}
+
+#[test]
 fn the_schema_for_people_is_one_and_has_what_policies_name() {
     let catalog = Catalog::built_in();
     let text = r#"permit(principal, action == Action::"sql.instances.delete", resource);"#;

@@ -52,6 +52,30 @@ impl Reading {
         })
     }
 
+    /// Whether what operations of the method `id` are about can be read, as far as its path tells.
+    #[must_use]
+    pub fn is_possible(catalog: &Catalog, id: &str) -> bool {
+        let mut methods = catalog.methods().filter(|method| method.id == id);
+        methods.any(|method| {
+            let segments = method.template.split('/').map(made_up);
+            let path = format!("/{}", segments.collect::<Vec<_>>().join("/"));
+            let headers = HeaderMap::new();
+            let head = Head {
+                method: method.verb,
+                authority: method.host,
+                path: &path,
+                query: "",
+                headers: &headers,
+            };
+            let operation = route(catalog, head).and_then(|it| it.complete(Payload::Whole(b"{}")));
+            match operation {
+                Ok(Recognised::One(operation)) => Self::of_target(catalog, &operation).is_ok(),
+                // Nobody knows.
+                Ok(Recognised::Batch(_)) | Err(_) => true,
+            }
+        })
+    }
+
     /// Reads the IAM policy that `operation`, a `setIamPolicy`, would replace.
     ///
     /// # Errors
@@ -162,6 +186,16 @@ impl Reading {
     }
 }
 
+/// A segment of a template as a path may have it.
+fn made_up(segment: &str) -> String {
+    match (segment.find('{'), segment.find('}')) {
+        (Some(start), Some(end)) if start < end => {
+            format!("{}x{}", &segment[..start], &segment[end + 1..])
+        }
+        _ => segment.to_owned(),
+    }
+}
+
 fn is_variable(segment: &str) -> bool {
     variable(segment).is_some()
 }
@@ -235,10 +269,11 @@ fn query_of_target(operation: &Operation) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn operation(method: &str, url: &str, body: &[u8]) -> Operation {
+    /// What `HOST/PATH?QUERY` asks for.
+    pub(crate) fn operation(method: &str, url: &str, body: &[u8]) -> Operation {
         let (host, rest) = url.split_once('/').expect("a path");
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let headers = HeaderMap::new();

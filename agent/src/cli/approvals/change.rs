@@ -4,11 +4,39 @@ use std::fmt::Write as _;
 
 use holdpoint_core::change::{Change, Edit};
 
-use super::screen::{quoted, safe};
-use crate::approvals::ChangeView;
+use jiff::Timestamp;
 
-/// The section of `holdpoint approvals show`: a line for what goes (`-`) and one for what comes (`+`).
-pub(super) fn described(change: &ChangeView) -> String {
+use super::screen::{quoted, safe};
+use crate::approvals::{ChangeView, LookedUp};
+
+/// From then on it is said that things may have changed.
+const STALE: i64 = 60;
+
+/// When it was read what is there, and what to think of that.
+pub(in crate::cli) fn age(looked_up: &LookedUp, now: Timestamp) -> String {
+    let seconds = now.duration_since(looked_up.read_at).as_secs().max(0);
+    let at = looked_up.read_at;
+    if seconds < STALE {
+        return format!("{at:.0}, {seconds} s ago");
+    }
+    format!(
+        "{at:.0}, {} min ago: it may have changed since",
+        seconds / 60
+    )
+}
+
+/// The section of `holdpoint approvals show` about what is there.
+pub(super) fn found(looked_up: &LookedUp, now: Timestamp) -> String {
+    let mut text = format!("\nWhat is there (read {}):\n", age(looked_up, now));
+    for (name, value) in looked_up.target.iter().flat_map(|target| target.lines()) {
+        text.push_str(&quoted(&format!("{name}: {}", safe(&value))));
+    }
+    text.push_str(&looked_up.change.as_ref().map(described).unwrap_or_default());
+    text
+}
+
+/// A line for what goes (`-`) and one for what comes (`+`).
+fn described(change: &ChangeView) -> String {
     match change {
         ChangeView::Unknown { why } => {
             format!("\nWhat it changes could not be read: {}\n", safe(why))

@@ -1,53 +1,15 @@
-use std::collections::BTreeSet;
-
-use holdpoint_core::digest::Digest;
-
 use super::*;
 use crate::{
-    approvals::{AnswerView, ApprovalId, BodyView, RuleView},
-    session::{SessionId, User},
+    approvals::{AnswerView, BodyView},
+    cli::approvals::fixtures::{at, hold},
+    session::SessionId,
 };
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).expect("a time")
-}
 
 fn detail() -> ApprovalDetail {
     ApprovalDetail {
         approval: ApprovalView {
-            id: ApprovalId::named("ap-0123456789"),
-            state: State::Pending,
-            session: SessionId::random(),
-            principal: "https://issuer#repo:a/b".into(),
-            user: User {
-                uid: 1000,
-                gid: 1000,
-                name: "ci".into(),
-            },
-            action: "sql.instances.delete".into(),
             resource: "//sqladmin.googleapis.com/projects/p/instances/prod-db".into(),
-            method: "DELETE".into(),
             url: "https://sqladmin.googleapis.com/v1/projects/p/instances/prod-db".into(),
-            traits: BTreeSet::new(),
-            digest: Digest::of(&[]),
-            groups: BTreeSet::from(["dba".to_owned()]),
-            policies: vec![RuleView {
-                id: "deletes".into(),
-                file: "deletes.cedar".into(),
-                line: 3,
-                reason: Some("deletes are for people".into()),
-                group: "dba".into(),
-                min_approvals: 1,
-                grantable: BTreeSet::new(),
-            }],
-            waiting: 1,
-            opened_at: at(0),
-            opened_at_ms: 0,
-            expires_at: at(600),
-            expires_at_ms: 600_000,
-            decided_at: None,
-            decided_at_ms: None,
-            break_glass: false,
             decisions: vec![AnswerView {
                 reviewer: "dora".into(),
                 uid: Some(7),
@@ -58,6 +20,7 @@ fn detail() -> ApprovalDetail {
                 at: at(5),
                 at_ms: 5000,
             }],
+            ..hold("ap-0123456789", "s-one")
         },
         headers: vec![("user-agent".into(), "x\u{1b}[2J".into())],
         body: BodyView {
@@ -65,7 +28,7 @@ fn detail() -> ApprovalDetail {
             length: 100_000,
             cut: true,
         },
-        change: None,
+        looked_up: None,
     }
 }
 

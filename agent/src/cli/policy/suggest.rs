@@ -85,6 +85,6 @@ fn check(text: &str) -> anyhow::Result<()> {
 fn happened(past: &Past) -> bool {
     matches!(
         past.result,
-        Some(OutcomeResult::Completed | OutcomeResult::Unknown)
+        Some(OutcomeResult::Completed | OutcomeResult::Unknown | OutcomeResult::Cut)
     )
 }

@@ -6,6 +6,7 @@ use holdpoint_core::{
     approval::Answer,
     change::{Change, Edit},
 };
+use jiff::Timestamp;
 use ratatui::text::Line;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     approvals::{ApprovalDetail, ApprovalId, ApprovalView, ChangeView, RuleView},
-    cli::approvals::request_text,
+    cli::approvals::{change::age, request_text},
 };
 
 /// All that is known of one operation.
@@ -24,6 +25,7 @@ pub(super) struct Known<'a> {
     pub(super) view: &'a ApprovalView,
     pub(super) gone: bool,
     pub(super) own_uid: u32,
+    pub(super) now: Timestamp,
     pub(super) detail: Option<&'a Result<ApprovalDetail, String>>,
     pub(super) about: Option<&'a Result<About, String>>,
 }
@@ -49,7 +51,7 @@ pub(super) fn operation(known: Known, theme: Theme, width: u16) -> Vec<Line<'sta
         None => page.text("The request is being fetched ...", Tone::Faint),
         Some(Err(why)) => page.text(&format!("The request cannot be shown: {why}"), Tone::Bad),
         Some(Ok(detail)) => {
-            changes(&mut page, detail);
+            found(&mut page, detail, known.now);
             request(&mut page, detail);
             page.field("digest", &view.digest.to_string());
         }
@@ -154,10 +156,21 @@ fn asked(rule: &RuleView) -> String {
     }
 }
 
-fn changes(page: &mut Page, detail: &ApprovalDetail) {
-    let Some(change) = &detail.change else {
+fn found(page: &mut Page, detail: &ApprovalDetail, now: Timestamp) {
+    let Some(looked_up) = &detail.looked_up else {
         return;
     };
+    page.heading("WHAT IS THERE");
+    page.field("read", &age(looked_up, now));
+    for (name, value) in looked_up.target.iter().flat_map(|it| it.lines()) {
+        page.field(name, &value);
+    }
+    if let Some(change) = &looked_up.change {
+        changes(page, change);
+    }
+}
+
+fn changes(page: &mut Page, change: &ChangeView) {
     page.heading("WHAT CHANGES");
     match change {
         ChangeView::Unknown { why } => page.text(&format!("Not known: {why}"), Tone::Urgent),
@@ -212,6 +225,7 @@ fn request(page: &mut Page, detail: &ApprovalDetail) {
 pub(super) fn question(
     confirm: &Confirm,
     details: &HashMap<ApprovalId, Result<ApprovalDetail, String>>,
+    now: Timestamp,
     theme: Theme,
     width: u16,
 ) -> Vec<Line<'static>> {
@@ -242,7 +256,7 @@ pub(super) fn question(
                 Tone::Bad,
             ),
             Some(Ok(detail)) => {
-                changes(&mut page, detail);
+                found(&mut page, detail, now);
                 request(&mut page, detail);
             }
         }

@@ -88,6 +88,8 @@ pub(super) struct Inbox {
     marks: BTreeSet<ApprovalId>,
     filter: String,
     sort: Sort,
+    /// Entries that are no longer pending.
+    gone: usize,
 }
 
 impl Inbox {
@@ -101,6 +103,7 @@ impl Inbox {
             marks: BTreeSet::new(),
             filter: String::new(),
             sort: Sort::TimeLeft,
+            gone: 0,
         }
     }
 
@@ -150,7 +153,7 @@ impl Inbox {
     }
 
     pub(super) fn pending(&self) -> usize {
-        self.entries.values().filter(|entry| !entry.gone).count()
+        self.entries.len() - self.gone
     }
 
     /// Takes what waits now, instead of what waited before; tells what is new, and what is no longer there.
@@ -221,7 +224,7 @@ impl Inbox {
 
     pub(super) fn move_to(&mut self, row: usize) {
         self.cursor = row.min(self.rows.len().saturating_sub(1));
-        if self.entries.values().any(|entry| entry.gone) {
+        if self.gone > 0 {
             self.arrange();
         }
     }
@@ -292,6 +295,7 @@ impl Inbox {
         };
         self.entries
             .retain(|id, entry| !entry.gone || (Some(id) == kept && !entry.answered));
+        self.gone = self.entries.values().filter(|entry| entry.gone).count();
         self.groups = self.grouped(kept);
         self.rows = self.ordered();
         let found = at.and_then(|row| self.rows.iter().position(|it| *it == row));

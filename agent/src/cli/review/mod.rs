@@ -27,6 +27,7 @@ use jiff::Timestamp;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
+    time::timeout_at,
 };
 
 use crate::control::client::{Client, Connect};
@@ -37,6 +38,8 @@ use theme::Theme;
 
 /// How often the time left is drawn anew.
 const TICK: Duration = Duration::from_millis(500);
+/// At most so often is anything drawn: while keys come faster, they are taken in one after the other and drawn together.
+const FRAME: Duration = Duration::from_millis(30);
 /// Events that may wait to be taken in.
 const QUEUE: usize = 256;
 
@@ -92,21 +95,28 @@ async fn show(
     let mut ticks = tokio::time::interval(TICK);
     loop {
         screen.terminal.draw(|frame| view::draw(frame, &state))?;
-        state.drawn(Instant::now());
+        let drawn = Instant::now();
+        state.drawn(drawn);
         let mut next = tokio::select! {
             event = events.recv() => event,
             _ = ticks.tick() => Some(Event::Tick(Timestamp::now())),
         };
         // All that has come already, before it is drawn: a key typed ahead meets a question that nobody has seen.
         while let Some(event) = next {
-            for effect in state.update(event) {
-                match effect {
-                    Effect::Quit => return Ok(()),
-                    Effect::Bell => screen.ring()?,
-                    effect => link::start(effect, client, sender),
-                }
+            state.update(event);
+            next = match events.try_recv() {
+                Ok(event) => Some(event),
+                Err(_) => timeout_at((drawn + FRAME).into(), events.recv())
+                    .await
+                    .unwrap_or(None),
+            };
+        }
+        for effect in state.settle() {
+            match effect {
+                Effect::Quit => return Ok(()),
+                Effect::Bell => screen.ring()?,
+                effect => link::start(effect, client, sender),
             }
-            next = events.try_recv().ok();
         }
     }
 }

@@ -168,8 +168,8 @@ impl State {
         Layout::of(self.size)
     }
 
-    /// Takes an event in; tells what is to be done about it.
-    pub(super) fn update(&mut self, event: Event) -> Vec<Effect> {
+    /// Takes an event in.
+    pub(super) fn update(&mut self, event: Event) {
         match event {
             Event::Key(key, at) => self.press(key, at),
             Event::Paste(text) => self.paste(&text),
@@ -187,9 +187,13 @@ impl State {
             }
             Event::Answered(id, result) => self.answered(id, result),
         }
-        self.follow_cursor();
         let height = usize::from(self.layout().list.height);
         self.inbox.scroll_into(height);
+    }
+
+    /// All that has come is taken in, and is drawn next; tells what is to be done about it.
+    pub(super) fn settle(&mut self) -> Vec<Effect> {
+        self.follow_cursor();
         std::mem::take(&mut self.effects)
     }
 
@@ -340,6 +344,7 @@ impl State {
                 view: &entry.view,
                 gone: entry.gone,
                 own_uid: self.own_uid,
+                now: self.now,
                 detail: self.details.get(id),
                 about,
             },
@@ -357,6 +362,7 @@ impl State {
         let page = describe::question(
             confirm,
             &self.details,
+            self.now,
             self.theme,
             self.layout().whole.width,
         );

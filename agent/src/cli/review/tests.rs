@@ -1,59 +1,17 @@
 //! The screen, without a terminal and without a daemon: what is pressed and told in, what is shown and asked for out.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use holdpoint_core::{approval::State as Standing, digest::Digest, grant::Scope};
+use holdpoint_core::{approval::State as Standing, grant::Scope};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{confirm::Verdict, link::About, state::Ballot, *};
 use crate::{
-    approvals::{ApprovalDetail, ApprovalId, ApprovalView, RuleView},
-    session::{SessionId, User},
+    approvals::{ApprovalDetail, ApprovalId, ApprovalView},
+    cli::approvals::fixtures::{at, hold},
+    session::SessionId,
 };
-
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_second(seconds).expect("a time")
-}
-
-fn hold(id: &str, session: &str) -> ApprovalView {
-    ApprovalView {
-        id: ApprovalId::named(id),
-        state: Standing::Pending,
-        session: SessionId::from_cgroup(session),
-        principal: "https://issuer#repo:a/b".into(),
-        user: User {
-            uid: 1000,
-            gid: 1000,
-            name: "ci".into(),
-        },
-        action: "sql.instances.delete".into(),
-        resource: format!("//sqladmin.googleapis.com/projects/p/instances/db-{id}"),
-        method: "DELETE".into(),
-        url: format!("https://sqladmin.googleapis.com/v1/projects/p/instances/db-{id}"),
-        traits: BTreeSet::new(),
-        digest: Digest::of(&[]),
-        groups: BTreeSet::from(["dba".to_owned()]),
-        policies: vec![RuleView {
-            id: "deletes".into(),
-            file: "deletes.cedar".into(),
-            line: 3,
-            reason: Some("deletes are for people".into()),
-            group: "dba".into(),
-            min_approvals: 1,
-            grantable: BTreeSet::new(),
-        }],
-        waiting: 1,
-        opened_at: at(0),
-        opened_at_ms: 0,
-        expires_at: at(600),
-        expires_at_ms: 600_000,
-        decided_at: None,
-        decided_at_ms: None,
-        break_glass: false,
-        decisions: Vec::new(),
-    }
-}
 
 fn detail(view: ApprovalView, body: &str) -> Box<ApprovalDetail> {
     let mut detail = serde_json::to_value(view).expect("JSON");
@@ -93,7 +51,8 @@ impl Desk {
     }
 
     fn tell(&mut self, event: Event) {
-        self.effects.extend(self.state.update(event));
+        self.state.update(event);
+        self.effects.extend(self.state.settle());
     }
 
     /// What is on the screen now.
@@ -488,6 +447,7 @@ fn the_page_tells_everything() {
         {"path": "settings.tier", "before": "small", "after": "large"}, {"path": "x", "before": null, "after": "1"}]});
     let mut full = serde_json::to_value(detail(view, r#"{"a":1}"#)).expect("JSON");
     full["change"] = change;
+    full["read_at"] = "2026-01-01T10:00:00Z".into();
     let full: ApprovalDetail = serde_json::from_value(full).expect("a detail");
     desk.tell(Event::Looked(ApprovalId::named("ap-1"), Ok(Box::new(full))));
     let screen = desk.look();

@@ -44,8 +44,12 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             connection,
             destination,
             reason,
+            request_bytes,
+            response_bytes,
             ..
-        } => format!("connection  {connection} to {destination} cut: {reason}"),
+        } => format!(
+            "connection  {connection} to {destination} cut after {request_bytes} bytes sent and {response_bytes} received: {reason}"
+        ),
         Event::ConnectionRefused {
             connection,
             destination,
@@ -150,6 +154,7 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             "grant       {grant} ended{}: {reason}",
             within(" by ", by.as_ref())
         ),
+        Event::ReviewerLogout { user } => format!("logout      {}", user.name),
         Event::ReviewerLogin {
             user,
             principal,
@@ -224,6 +229,7 @@ fn outcome(operation: &str, status: Option<u16>, result: OutcomeResult, bytes: u
         OutcomeResult::Completed => "completed",
         OutcomeResult::Refused => "not run",
         OutcomeResult::NotSent => "not sent: the upstream could not be reached",
+        OutcomeResult::Cut => "CUT: what had been sent by then may have happened",
         OutcomeResult::Unknown => "OUTCOME UNKNOWN: it may have happened, the answer was lost",
     };
     let status = status.map_or_else(String::new, |status| format!(", status {status}"));

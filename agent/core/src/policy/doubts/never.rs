@@ -1,13 +1,14 @@
 //! Heads and conditions that contradict themselves, or what operations are like.
 
 use cedar_policy::{
-    ActionConstraint, EntityUid, Policy, ResourceConstraint,
+    EntityUid, Policy, ResourceConstraint,
     pst::{BinaryOp, Clause, Expr, Literal, Var},
 };
 
 use crate::{
     operation::{Action, Trait},
     policy::{
+        doubts::actions,
         load::Rule,
         vocabulary::{self, KnownActions, NET, Name},
     },
@@ -71,16 +72,6 @@ impl About {
             google: names.iter().any(|name| !nets.contains(&name.as_str())),
         }
     }
-}
-
-fn actions(policy: &Policy) -> Option<Vec<String>> {
-    let uids = match policy.action_constraint() {
-        ActionConstraint::Any => return None,
-        ActionConstraint::Eq(uid) => vec![uid],
-        ActionConstraint::In(uids) => uids,
-    };
-    let names = uids.iter().map(|uid| uid.id().unescaped().to_owned());
-    Some(names.collect())
 }
 
 fn conditions(policy: &Policy) -> Vec<Expr> {

@@ -1,12 +1,13 @@
 //! Permits and holds of which an unconditional forbid leaves nothing.
 
-use cedar_policy::{ActionConstraint, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{Policy, PrincipalConstraint, ResourceConstraint};
 
 use crate::{
     operation::Action,
     policy::{
         Problem, Source,
         annotations::Role,
+        doubts::actions,
         load::Rule,
         vocabulary::{self, GOOGLE, KnownActions, NET, Name},
     },
@@ -49,19 +50,13 @@ struct Head {
 
 impl Head {
     fn of(policy: &Policy, known: &dyn KnownActions) -> Self {
-        let actions = match policy.action_constraint() {
-            ActionConstraint::Any => None,
-            ActionConstraint::Eq(uid) => Some(vec![uid]),
-            ActionConstraint::In(uids) => Some(uids),
-        };
-        let above = |uids: Vec<EntityUid>| {
-            let names = uids.iter().map(|uid| uid.id().unescaped());
-            names.map(|name| above(name, known)).collect()
-        };
         Self {
             principal: policy.principal_constraint(),
             resource: policy.resource_constraint(),
-            actions: actions.map(above),
+            actions: actions(policy).map(|names| {
+                let all = names.iter().map(|name| above(name, known));
+                all.collect()
+            }),
         }
     }
 

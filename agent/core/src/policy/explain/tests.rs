@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{
-    Decision,
+    replay::tests::verdict,
     tests::{MANY, any_operation, any_principal, load, operation, principal},
 };
 
@@ -108,14 +108,6 @@ fn conditions_are_shown_as_written_and_the_part_that_fails_is_named() {
     );
     let because = conditions[0].because.as_deref();
     assert_eq!(because, Some(r#"context.method == "PUT""#));
-}
-
-fn verdict(decision: &Decision) -> Verdict {
-    match decision {
-        Decision::Allow(_) => Verdict::Allow,
-        Decision::Hold(_) => Verdict::Hold,
-        Decision::Deny(_) => Verdict::Deny,
-    }
 }
 
 proptest! {
