@@ -100,6 +100,35 @@ fn a_denied_delete_never_leaves_and_the_terminal_says_why() {
         "the reviewer's comment is missing: {ran}"
     );
     assert!(ran.says(hold.id()), "the approval's id is missing: {ran}");
+    assert!(ran.says("Nothing was sent to Google; talk to"), "{ran}");
+    assert_eq!(world.count("DELETE", PROD_DB), 0);
+}
+
+#[test]
+fn whoever_was_answered_by_nobody_reads_what_happened_why_and_what_to_do() {
+    host::require_program("gcloud", "google-cloud-cli").unwrap_or_else(|error| panic!("{error}"));
+    let settings = Settings {
+        extra_policies: r#"
+@id("impatient")
+@hold("reviewers")
+@hold_for("5s")
+@reason("deletes are for people")
+forbid(principal, action == Action::"sql.instances.delete", resource);
+"#
+        .to_owned(),
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    let ran = world.sandbox().run(&DELETE_PROD_DB).failed();
+    let all = world.approvals().expect("the daemon lists approvals");
+    for part in [
+        all[0].id(),
+        "Holdpoint held sql.instances.delete",
+        "nobody did in time",
+        "Nothing was sent to Google; run the command again to ask again",
+    ] {
+        assert!(ran.says(part), "{part:?} is missing: {ran}");
+    }
     assert_eq!(world.count("DELETE", PROD_DB), 0);
 }
 
@@ -203,10 +232,12 @@ fn a_firewall_open_to_the_internet_is_denied_on_the_terminal() {
         "0.0.0.0/0",
     ]);
     let ran = ran.failed();
-    assert!(
-        ran.says("Holdpoint") || ran.says("holdpoint"),
-        "our message is missing: {ran}"
-    );
+    for part in [
+        "Holdpoint denied this",
+        "Trying again does not help; ask the owners of the policy",
+    ] {
+        assert!(ran.says(part), "{part:?} is missing: {ran}");
+    }
     assert!(!ran.says("crashed"), "{ran}");
     let firewalls = "/compute/v1/projects/lab-project/global/firewalls";
     assert_eq!(world.count("POST", firewalls), 0);

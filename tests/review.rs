@@ -185,6 +185,8 @@ fn a_grant_lets_the_same_pass_again() {
         "whatever else the same",
     ]);
     assert_eq!(world.count("DELETE", PROD_DB), 0);
+    // With what is fetched the question gets longer.
+    terminal.wait_for(&["WHAT IS THERE"]);
     say_yes(&terminal);
     terminal.wait_for(&["granted for 30 minutes"]);
     let _ = client.finish().succeeded();
@@ -359,7 +361,10 @@ fn a_thousand_are_listed_and_moved_through_at_once() {
     println!("End: {:?}", started.elapsed());
     let started = Instant::now();
     terminal.press(&["Home"]);
-    terminal.press(&["Down"; 500]);
+    // As many as a reader of terminals takes in at once (1 KiB), as of a key that is held down.
+    for _ in 0..5 {
+        terminal.press(&["Down"; 100]);
+    }
     terminal.wait_until("the 490th", |screen| {
         screen
             .lines()

@@ -14,7 +14,7 @@ use holdpoint_tests::{
     world::{Settings, World},
 };
 
-const SIZE: (u16, u16) = (100, 32);
+const SIZE: (u16, u16) = (100, 38);
 
 /// Draws `holdpoint review` into SVG files.
 #[derive(Parser)]
