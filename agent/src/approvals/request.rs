@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use holdpoint_core::{
     change::Change,
+    mask::names::names_a_secret,
     operation::{Content, Operation},
     recognise,
-    secrets::names_a_secret,
 };
 use http::HeaderMap;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
