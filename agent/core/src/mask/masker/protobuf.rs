@@ -7,8 +7,8 @@ use super::{
     Unreadable, Worker,
 };
 
-/// The longest message, in bytes: what gRPC clients receive by default.
-const MAX_MESSAGE: usize = 4 << 20;
+/// The longest message, in bytes: four times what gRPC clients receive by default.
+const MAX_MESSAGE: usize = 16 << 20;
 /// How deep messages may be nested; what is deeper is looked at as bytes.
 const MAX_DEPTH: usize = 32;
 /// A gRPC message's head: compressed or not, and its length.
