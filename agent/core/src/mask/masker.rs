@@ -18,7 +18,7 @@ use super::{Form, MaskSet};
 
 /// How much of one value, line or message head is looked at together, in bytes. What is longer is looked at in stretches of this length
 /// that overlap by [`OVERLAP`].
-const WINDOW: usize = 64 << 10;
+pub(super) const WINDOW: usize = 64 << 10;
 /// How long what is found across two stretches may be, in bytes. What is longer, and goes on, takes all of the rest of its value with it.
 const OVERLAP: usize = 16 << 10;
 

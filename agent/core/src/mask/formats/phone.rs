@@ -26,8 +26,16 @@ fn international(text: &[u8], start: usize) -> Option<Range<usize>> {
     let end = dialled_end(text, start);
     let at = start - 1..end;
     let digits = digits(&text[start..end]);
-    (text[start] != b'0' && INTERNATIONAL.contains(&digits) && stands_alone(text, &at))
-        .then_some(at)
+    // `+90.000000` is a coordinate.
+    let is_decimal = text[start..end]
+        .iter()
+        .filter(|byte| !byte.is_ascii_digit())
+        .eq(b".");
+    (!is_decimal
+        && text[start] != b'0'
+        && INTERNATIONAL.contains(&digits)
+        && stands_alone(text, &at))
+    .then_some(at)
 }
 
 fn any(text: &[u8], start: usize) -> Option<Range<usize>> {
@@ -168,6 +176,7 @@ mod tests {
                 "4155552671",
                 "1.0.0+20130313144700",
                 "+1234",
+                "+90.000000",
                 "+",
                 "0.1234567890",
                 "0",

@@ -82,6 +82,9 @@ pub(super) fn gitlab(text: &[u8], anchor: Range<usize>, _: Context) -> Seen {
 
 /// `xoxb-` and its relatives; `xoxe.xoxp-`.
 pub(super) fn slack(text: &[u8], anchor: Range<usize>, _: Context) -> Seen {
+    if before(text, anchor.start).is_some_and(|byte| byte.is_ascii_alphanumeric()) {
+        return Seen::Nothing;
+    }
     after_any(text, &anchor, with_dots, 10)
 }
 
