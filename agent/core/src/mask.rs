@@ -329,6 +329,15 @@ impl MaskSet {
         self.base.detectors.len() == 1 && self.injected.is_empty()
     }
 
+    /// Whether [`Builtin::Minted`], if it is in the set, sees what it looks for in such a body: it goes by fields' names, which text and
+    /// protobuf do not have. An answer that mints something and comes in such a form (`alt=proto`, `callback=`) has to be withheld.
+    #[must_use]
+    pub fn sees_minted(&self, form: &Form) -> bool {
+        let mut detectors = self.base.detectors.iter();
+        let mints = detectors.any(|detector| detector.builtin == Some(Builtin::Minted));
+        !mints || !matches!(form, Form::Text | Form::Protobuf | Form::Grpc)
+    }
+
     /// The same set, which also masks these texts wherever they are, also percent-encoded or in base64: values that Holdpoint injected.
     #[must_use]
     pub fn and_literals(

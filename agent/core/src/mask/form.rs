@@ -65,11 +65,7 @@ impl Form {
 
     fn of_kind(kind: &str, parameters: &str) -> Self {
         match kind {
-            "application/json"
-            | "text/json"
-            | "text/x-json"
-            | "text/javascript"
-            | "application/javascript" => Self::Json,
+            "application/json" | "text/json" | "text/x-json" => Self::Json,
             "application/x-ndjson"
             | "application/ndjson"
             | "application/jsonl"
@@ -81,7 +77,8 @@ impl Form {
             "application/x-protobuf"
             | "application/protobuf"
             | "application/vnd.google.protobuf" => Self::Protobuf,
-            "application/yaml"
+            "application/javascript"
+            | "application/yaml"
             | "application/x-yaml"
             | "application/sql"
             | "application/toml"

@@ -155,6 +155,14 @@ pub(super) fn is_password(normalised: &[u8]) -> bool {
     ends.iter().any(|end| normalised.ends_with(end))
 }
 
+/// Whether a value is a resource's name or an address.
+pub(super) fn is_place(value: &[u8]) -> bool {
+    let beginnings: [&[u8]; 4] = [b"projects/", b"//", b"https://", b"http://"];
+    beginnings
+        .iter()
+        .any(|beginning| value.starts_with(beginning))
+}
+
 /// Whether a value may be the secret its field's name promises: not a kind, a place or a name of a resource.
 pub(super) fn may_be_secret(normalised_name: &[u8], value: &[u8]) -> bool {
     if is_password(normalised_name) {
@@ -164,11 +172,11 @@ pub(super) fn may_be_secret(normalised_name: &[u8], value: &[u8]) -> bool {
         .iter()
         .all(|byte| byte.is_ascii_uppercase() || *byte == b'_')
         && value.contains(&b'_');
-    let is_place = [&b"projects/"[..], b"//", b"https://", b"http://"]
-        .iter()
-        .any(|beginning| value.starts_with(beginning))
-        && !value.contains(&b'?');
-    !value.is_empty() && !is_kind && !is_place && value != b"true" && value != b"false"
+    !value.is_empty()
+        && !is_kind
+        && (!is_place(value) || value.contains(&b'?'))
+        && value != b"true"
+        && value != b"false"
 }
 
 #[cfg(test)]

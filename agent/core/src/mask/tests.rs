@@ -1,4 +1,5 @@
 mod forms;
+mod hostile;
 mod json;
 mod leaks;
 mod ordinary;
@@ -187,6 +188,15 @@ fn headers_and_parameters() {
     assert_eq!(set.value("phone", "030 12345"), "[masked:phone]");
     let masked = set.value("Authorization", "[masked:secret-field]");
     assert_eq!(masked, "[masked:secret-field]", "is not masked again");
+}
+
+#[test]
+fn fields_have_names_in_some_forms_only() {
+    let minted = masks().union(["minted", "pii"]).expect("the sets");
+    assert!(minted.sees_minted(&Form::Json) && minted.sees_minted(&Form::Xml));
+    assert!(!minted.sees_minted(&Form::Text) && !minted.sees_minted(&Form::Grpc));
+    let secrets = masks().union(["secrets"]).expect("the set");
+    assert!(secrets.sees_minted(&Form::Text));
 }
 
 #[test]

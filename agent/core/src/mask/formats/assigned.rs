@@ -7,8 +7,6 @@ use super::{
     Seen, before, encoded, is_token, run_end, run_start,
 };
 
-/// The longest value, in bytes.
-const MAX_VALUE: usize = 4096;
 /// The shortest value after a word, in bytes.
 const MIN_VALUE: usize = 6;
 /// The longest name, in bytes.
@@ -23,18 +21,20 @@ pub(super) fn secret(text: &[u8], anchor: Range<usize>, context: Context) -> See
     if !names::is_secret_field(&plain) {
         return Seen::Nothing;
     }
-    let value = value_after(text, &name, context);
+    let value = value_after(text, &name, &plain, context);
     let found = value.filter(|value| {
         let value = &text[value.clone()];
-        value.len() >= MIN_VALUE
-            && !token::is_one(value)
-            && !is_reference(value)
-            && names::may_be_secret(&plain, value)
+        value.len() >= MIN_VALUE && !token::is_one(value) && names::may_be_secret(&plain, value)
     });
     found.into()
 }
 
-fn value_after(text: &[u8], name: &Range<usize>, context: Context) -> Option<Range<usize>> {
+fn value_after(
+    text: &[u8],
+    name: &Range<usize>,
+    plain: &[u8],
+    context: Context,
+) -> Option<Range<usize>> {
     // The closing quote of a quoted name, as often escaped as it likes.
     let after_name = run_end(text, name.end, 8, |byte| {
         matches!(byte, b'"' | b'\'' | b'\\')
@@ -43,10 +43,16 @@ fn value_after(text: &[u8], name: &Range<usize>, context: Context) -> Option<Ran
     let sign = *text.get(sign_at)?;
     let value = run_end(text, sign_at + 1, 4, is_blank);
     let quoted = run_end(text, value, 8, |byte| matches!(byte, b'"' | b'\'' | b'\\'));
+    // Before its end is looked for, so that it is not over and over.
+    if is_reference(&text[quoted..])
+        || (!names::is_password(plain) && names::is_place(&text[quoted..]))
+    {
+        return None;
+    }
     match sign {
         b'=' | b':' if quoted > value => {
             let quote = text[quoted - 1];
-            let rest = &text[quoted..text.len().min(quoted + MAX_VALUE)];
+            let rest = &text[quoted..];
             let end = memchr::memchr2(quote, b'\n', rest).unwrap_or(rest.len());
             // The backslashes of an escaped closing quote are not the value's.
             let escapes = rest[..end]
@@ -57,7 +63,7 @@ fn value_after(text: &[u8], name: &Range<usize>, context: Context) -> Option<Ran
             Some(quoted..quoted + end - escapes)
         }
         b'=' => Some(
-            value..run_end(text, value, MAX_VALUE, |byte| {
+            value..run_end(text, value, usize::MAX, |byte| {
                 byte > b' '
                     && !matches!(
                         byte,
@@ -66,7 +72,7 @@ fn value_after(text: &[u8], name: &Range<usize>, context: Context) -> Option<Ran
             }),
         ),
         b':' if context.prose && value > sign_at + 1 && begins_line(text, name.start) => {
-            let end = run_end(text, value, MAX_VALUE, |byte| byte > b' ');
+            let end = run_end(text, value, usize::MAX, |byte| byte > b' ');
             let line_ends = text
                 .get(end)
                 .is_none_or(|byte| matches!(byte, b'\n' | b'\r'));

@@ -39,11 +39,11 @@ fn around(text: &[u8], at: usize) -> Option<Range<usize>> {
             .rev()
             .take_while(|byte| matches!(byte, b'.' | b'-'))
             .count()];
-    let is_user = |user: &&str| local.eq_ignore_ascii_case(user.as_bytes());
+    let is_user = |user: &str| local.eq_ignore_ascii_case(user.as_bytes());
     if local.is_empty()
         || local.len() > MAX_LOCAL
         || !is_domain(domain)
-        || SERVICE_USERS.iter().any(|user| is_user(&user))
+        || SERVICE_USERS.iter().any(|user| is_user(user))
     {
         return None;
     }

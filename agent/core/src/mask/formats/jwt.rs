@@ -13,11 +13,14 @@ const MAX_PART: usize = 256 << 10;
 
 /// A JWS (RFC 7515: three parts) or JWE (RFC 7516: five) in compact form, whose header is a JSON object with `alg`.
 pub(super) fn jwt(text: &[u8], anchor: Range<usize>, _: Context) -> Seen {
-    let header_end = run_end(text, anchor.start, MAX_HEADER, is_token);
-    if &text[anchor.clone()] != b"eyJ"
-        || text.get(header_end) != Some(&b'.')
-        || !is_header(&text[anchor.start..header_end])
-    {
+    let header_end = run_end(text, anchor.start, usize::MAX, is_token);
+    if text.get(header_end) != Some(&b'.') {
+        return Seen::NothingTo(header_end);
+    }
+    if header_end - anchor.start > MAX_HEADER {
+        return Seen::NothingTo(header_end - MAX_HEADER);
+    }
+    if &text[anchor.clone()] != b"eyJ" || !is_header(&text[anchor.start..header_end]) {
         return Seen::Nothing;
     }
     let mut end = header_end;

@@ -118,12 +118,11 @@ pub(super) fn openai(text: &[u8], anchor: Range<usize>, _: Context) -> Seen {
     {
         return Seen::Nothing;
     }
-    let found = after(text, &anchor, "sk-", is_token, 32);
-    let Seen::Hit(at) = &found else { return found };
-    let sample = &text[at.start + 3..at.end.min(at.start + 256)];
+    // The beginning tells, so that what is no key is not followed to its end.
+    let sample = &text[anchor.end..run_end(text, anchor.end, 256, is_token)];
     let has = |class: fn(&u8) -> bool| sample.iter().any(class);
     if has(u8::is_ascii_digit) && has(u8::is_ascii_lowercase) && has(u8::is_ascii_uppercase) {
-        return found;
+        return after(text, &anchor, "sk-", is_token, 32);
     }
     Seen::Nothing
 }
