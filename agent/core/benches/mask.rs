@@ -101,7 +101,7 @@ fn clean(kilobytes: usize) -> Vec<u8> {
     body.into_bytes()
 }
 
-/// Full of what has to be masked: something every 50 bytes.
+/// Full of what has to be masked: something every 40 bytes.
 fn dense() -> Vec<u8> {
     let mut body = "[".to_owned();
     for number in 0.. {
