@@ -5,12 +5,14 @@
 //! read is an error, never passed.
 
 mod detector;
+mod dress;
 mod fields;
 mod find;
 mod form;
 mod formats;
 mod masker;
 pub mod names;
+mod own;
 mod source;
 mod token;
 
@@ -20,9 +22,7 @@ use std::{
     sync::{Arc, RwLock},
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
 pub use self::{
@@ -33,16 +33,16 @@ pub use self::{
     token::mask_token_in,
 };
 use self::{
+    dress::dresses,
     fields::{Fields, Hint, Whole},
     find::{Context, Finder, Hit, Literals},
+    own::OwnSet,
 };
 
 /// The built-in sets: credentials by their form or name; personal data; what token-minting methods return.
 pub const BUILT_IN: [&str; 3] = ["secrets", "pii", "minted"];
 /// What values are called that Holdpoint itself has injected.
 const INJECTED: &str = "injected";
-/// How large one compiled regular expression may be, in bytes.
-const REGEX_SIZE: usize = 1 << 20;
 /// How many unions are kept ready.
 const KEPT_UNIONS: usize = 256;
 
@@ -51,16 +51,6 @@ pub struct Masks {
     own: BTreeMap<String, OwnSet>,
     key: token::Key,
     ready: RwLock<HashMap<BTreeSet<String>, Arc<MaskSet>>>,
-}
-
-/// One `[[mask]]`, read.
-#[derive(Clone, Debug)]
-struct OwnSet {
-    mode: Mode,
-    builtins: BTreeSet<Builtin>,
-    fields: Vec<String>,
-    regexes: Vec<(Arc<str>, Regex)>,
-    literals: Vec<Zeroizing<Vec<u8>>>,
 }
 
 impl Masks {
@@ -150,81 +140,6 @@ impl Masks {
         own.into_iter()
             .for_each(|(name, set)| building.add_own(name, set));
         building.finish(&builtins, self.key.clone())
-    }
-}
-
-impl OwnSet {
-    fn read(source: &SetSource) -> Result<Self, SetProblem> {
-        let named = |name: &str| {
-            token::is_name(name.as_bytes())
-                .then(|| Arc::from(name))
-                .ok_or_else(|| SetProblem::Name {
-                    set: source.name.clone(),
-                    name: name.to_owned(),
-                })
-        };
-        named(&source.name)?;
-        if [
-            source.fields.len(),
-            source.regexes.len(),
-            source.literals.len(),
-        ]
-        .into_iter()
-        .any(|many| many > MAX_OWN)
-        {
-            return Err(SetProblem::TooMany(source.name.clone()));
-        }
-        let mut builtins = BTreeSet::new();
-        for name in &source.detectors {
-            let found: Vec<Builtin> = Builtin::ALL
-                .into_iter()
-                .filter(|builtin| builtin.name() == name || builtin.set() == name)
-                .collect();
-            if found.is_empty() {
-                return Err(SetProblem::Detector {
-                    set: source.name.clone(),
-                    detector: name.clone(),
-                });
-            }
-            builtins.extend(found);
-        }
-        for field in &source.fields {
-            let added = Fields::default().add(field, 0, false);
-            added.map_err(|_| SetProblem::Field {
-                set: source.name.clone(),
-                field: field.clone(),
-            })?;
-        }
-        let compile = |(name, pattern): (&String, &String)| {
-            let built = RegexBuilder::new(pattern)
-                .size_limit(REGEX_SIZE)
-                .dfa_size_limit(REGEX_SIZE)
-                .build();
-            let regex = built.map_err(|problem| SetProblem::Regex {
-                set: source.name.clone(),
-                name: name.clone(),
-                problem: problem.to_string(),
-            })?;
-            Ok((named(name)?, regex))
-        };
-        if source.literals.iter().any(|literal| literal.len() < 4) {
-            return Err(SetProblem::Literal(source.name.clone()));
-        }
-        Ok(Self {
-            mode: source.mode,
-            builtins,
-            fields: source.fields.clone(),
-            regexes: source
-                .regexes
-                .iter()
-                .map(compile)
-                .collect::<Result<_, _>>()?,
-            literals: source
-                .literals
-                .iter()
-                .map(|literal| Zeroizing::new(literal.clone().into_bytes()))
-                .collect(),
-        })
     }
 }
 
@@ -405,48 +320,6 @@ impl MaskSet {
         let value = normalised.as_deref().unwrap_or(value);
         token::write(*mode, name, value, &self.base.key, out);
     }
-}
-
-/// A text as it may stand in a body: itself, line by line where it has some; percent-encoded; within base64.
-fn dresses(text: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
-    /// Shorter parts are found by chance.
-    const LEAST: usize = 8;
-    let mut dresses: Vec<Zeroizing<Vec<u8>>> = Vec::new();
-    let lines: Vec<&[u8]> = text
-        .split(|byte| matches!(byte, b'\n' | b'\r'))
-        .filter(|line| line.len() >= LEAST)
-        .collect();
-    match lines.as_slice() {
-        [] => dresses.push(Zeroizing::new(text.to_vec())),
-        lines => dresses.extend(lines.iter().map(|line| Zeroizing::new(line.to_vec()))),
-    }
-    let encoded = percent_encode(text, NON_ALPHANUMERIC)
-        .to_string()
-        .into_bytes();
-    if encoded != text {
-        dresses.push(Zeroizing::new(encoded));
-    }
-    if text.len() >= LEAST {
-        for beside in 0..3 {
-            let mut padded = Zeroizing::new(vec![0; beside]);
-            padded.extend_from_slice(text);
-            let encoded = Zeroizing::new(BASE64_STANDARD.encode(&*padded).into_bytes());
-            // Only what does not depend on the bytes beside it.
-            let from = (beside * 8).div_ceil(6);
-            let to = padded.len() * 8 / 6;
-            let inside = &encoded[from..to];
-            dresses.push(Zeroizing::new(inside.to_vec()));
-            if inside.iter().any(|byte| matches!(byte, b'+' | b'/')) {
-                let url_safe = inside.iter().map(|byte| match byte {
-                    b'+' => b'-',
-                    b'/' => b'_',
-                    other => *other,
-                });
-                dresses.push(Zeroizing::new(url_safe.collect()));
-            }
-        }
-    }
-    dresses
 }
 
 #[cfg(test)]

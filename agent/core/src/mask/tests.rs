@@ -5,6 +5,9 @@ mod leaks;
 mod ordinary;
 mod random;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+
 use super::*;
 
 fn masks() -> Masks {

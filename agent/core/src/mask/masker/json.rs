@@ -2,17 +2,20 @@
 
 mod escape;
 mod frames;
+mod long;
+mod number;
 
 use zeroize::Zeroizing;
 
 use self::{
     escape::{Ends, Unescape},
     frames::Frames,
+    long::Long,
+    number::{is_number, scalar_end},
 };
 use super::{
     super::{Context, names},
     Unreadable, WINDOW, Worker,
-    stretch::{Stretches, WholeValue},
 };
 pub(super) use frames::MAX_DEPTH;
 
@@ -47,17 +50,6 @@ enum Part {
     },
     /// A number or a literal.
     Scalar,
-}
-
-/// A long string.
-struct Long {
-    unescape: Unescape,
-    into: Into,
-}
-
-enum Into {
-    Stretches(Stretches),
-    Whole(WholeValue),
 }
 
 pub(super) struct Json {
@@ -333,13 +325,7 @@ impl Json {
             whole = self.frames.rule(&worker.set);
             context = self.frames.context();
         }
-        Long {
-            unescape: Unescape::default(),
-            into: match whole {
-                Some(what) => Into::Whole(WholeValue::new(what)),
-                None => Into::Stretches(Stretches::new(context)),
-            },
-        }
+        Long::new(whole, context)
     }
 
     /// Whether a string may come, and whether it is a key.
@@ -475,77 +461,6 @@ impl Json {
     }
 }
 
-impl Long {
-    fn push(
-        &mut self,
-        raw: &[u8],
-        worker: &mut Worker,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Unreadable> {
-        let mut plain = Zeroizing::new(Vec::with_capacity(raw.len()));
-        self.unescape.push(raw, &mut plain)?;
-        match &mut self.into {
-            Into::Stretches(stretches) => {
-                stretches.push(&plain, worker, &mut |part| escape::write(part, out))
-            }
-            Into::Whole(whole) => whole.push(&plain),
-        }
-        Ok(())
-    }
-
-    fn finish(self, worker: &mut Worker, out: &mut Vec<u8>) -> Result<(), Unreadable> {
-        self.unescape.finish()?;
-        match self.into {
-            Into::Stretches(stretches) => {
-                stretches.finish(worker, &mut |part| escape::write(part, out));
-            }
-            Into::Whole(whole) => out.extend_from_slice(&whole.finish(worker)),
-        }
-        Ok(())
-    }
-}
-
 fn quoted(masked: &[u8]) -> Vec<u8> {
     [b"\"", masked, b"\""].concat()
-}
-
-/// Where a number or literal ends.
-fn scalar_end(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| {
-        matches!(
-            byte,
-            b' ' | b'\n' | b'\r' | b'\t' | b',' | b']' | b'}' | b'{' | b'[' | b'"' | b':'
-        )
-    })
-}
-
-/// RFC 8259, section 6.
-fn is_number(raw: &[u8]) -> bool {
-    let digits = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .take_while(|byte| byte.is_ascii_digit())
-            .count()
-    };
-    let raw = raw.strip_prefix(b"-").unwrap_or(raw);
-    let whole = digits(raw);
-    if whole == 0 || (whole > 1 && raw[0] == b'0') {
-        return false;
-    }
-    let mut rest = &raw[whole..];
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let length = digits(fraction);
-        if length == 0 {
-            return false;
-        }
-        rest = &fraction[length..];
-    }
-    let Some(exponent) = rest.strip_prefix(b"e").or(rest.strip_prefix(b"E")) else {
-        return rest.is_empty();
-    };
-    let exponent = exponent
-        .strip_prefix(b"+")
-        .or(exponent.strip_prefix(b"-"))
-        .unwrap_or(exponent);
-    !exponent.is_empty() && digits(exponent) == exponent.len()
 }
