@@ -67,6 +67,8 @@ enum Command {
     Policy(cli::policy::Args),
     /// Says what captured requests would be taken for, offline.
     Recognise(cli::recognise::Args),
+    /// Masks standard input, offline, as sessions' answers are masked.
+    Mask(cli::mask::Args),
     /// Looks at the host, and attacks a sandbox of its own.
     Doctor(cli::doctor::Args),
     /// Prints a completion script for a shell.
@@ -122,6 +124,7 @@ fn main() -> ExitCode {
         Command::Status(args) => told(block_on(cli::status::run(&args))),
         Command::Policy(args) => block_on(cli::policy::run(&args)).unwrap_or_else(failed),
         Command::Recognise(args) => told(cli::recognise::run(&args)),
+        Command::Mask(args) => told(cli::mask::run(&args)),
         Command::Doctor(args) => cli::doctor::run(&args).unwrap_or_else(failed),
         Command::Completions { shell } => {
             let mut command = Holdpoint::command();

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::{host, setup};
 
 /// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `connects`: of connections that are given up at once, beside a plain listener.
-/// `hooks`: of the BPF programs (under a minute). `policy`: of decisions, and of loading policies; numbers of policies may follow (1000 10000).
+/// `hooks`: of the BPF programs (under a minute). `policy`: of decisions, and of loading policies; numbers of policies may follow (1000 10000). `mask`: of masking (15 seconds).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -24,10 +24,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return setup::build_and_become("debug", &["bench-hooks"], options);
     }
     if let Some((first, sizes)) = args.to_bench.options.split_first()
-        && first == "policy"
+        && (first == "policy" || first == "mask")
     {
-        let mut bench = setup::cargo("bench --quiet -p holdpoint-core --bench policy --");
-        let status = bench.args(sizes).status()?;
+        let mut bench = setup::cargo("bench --quiet -p holdpoint-core --bench");
+        let status = bench.arg(first).arg("--").args(sizes).status()?;
         return Ok(if status.success() {
             ExitCode::SUCCESS
         } else {

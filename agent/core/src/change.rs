@@ -13,8 +13,8 @@ use self::diff::{Difference, Step, plain};
 use crate::{
     fields::{Json, camel_case, join},
     groups::Group,
+    mask::names::{MASKED, holds_a_secret, masked},
     operation::{Content, Operation},
-    secrets::{MASKED, holds_a_secret, masked},
     target::{self, LABELS},
 };
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdpoint_core::{
     change::Change,
     groups::Group,
+    mask::names::{masked, names_a_secret},
     operation::{Content, Operation},
     recognise,
-    secrets::{masked, names_a_secret},
     target::{Attributes, Target},
 };
 use http::HeaderMap;

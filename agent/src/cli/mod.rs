@@ -4,6 +4,7 @@ pub mod approvals;
 pub mod doctor;
 pub mod grants;
 pub mod login;
+pub mod mask;
 pub mod policy;
 pub mod recognise;
 pub mod review;

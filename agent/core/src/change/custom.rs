@@ -2,7 +2,7 @@
 //! `subscriptions.modifyPushConfig`. No schema says which part; names do, for most. Where they do not, nothing is told.
 
 use super::{Change, Edit, merge, shown};
-use crate::{fields::Json, operation::Operation, secrets::names_a_secret};
+use crate::{fields::Json, mask::names::names_a_secret, operation::Operation};
 
 /// Where names of parameters and fields differ, it is by one of these before them: `destinationParent`, `targetSize`.
 const PREFIXES: [&str; 3] = ["destination", "new", "target"];

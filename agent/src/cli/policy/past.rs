@@ -11,12 +11,12 @@ use holdpoint_core::{
     fields::Fields,
     groups::{Groups, classify},
     identity::Principal,
+    mask::names::MASKED,
     operation::{Action, Content, Operation, Resource, Trait},
     policy::{
         asks::{Gap, Gaps},
         explain::Verdict,
     },
-    secrets::MASKED,
 };
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,0 +1,118 @@
+//! `cargo xtask bench mask`: how fast bodies are masked, beside copying and parsing them in the same run.
+
+use std::{
+    hint::black_box,
+    time::{Duration, Instant},
+};
+
+use holdpoint_core::mask::{Form, Masker, Masks};
+
+/// What a body comes in, in bytes: hyper's usual piece.
+const PIECE: usize = 16 << 10;
+/// How long each is measured.
+const MEASURED: Duration = Duration::from_secs(1);
+
+fn main() {
+    let masks = Masks::new(&[], [1; 32]).expect("the built-in sets");
+    println!(
+        "{:34} {:>9} {:>9} {:>9} {:>9}",
+        "", "MB/s", "p50 us", "x memcpy", "x parse"
+    );
+    for (name, body) in [
+        ("clean JSON, 2 KB", clean(2)),
+        ("clean JSON, 64 KB", clean(64)),
+        ("dense JSON, 10 KB", dense()),
+    ] {
+        let copied = measure(&body, |body, out| out.extend_from_slice(black_box(body)));
+        let parsed = measure(&body, |body, _| {
+            black_box(serde_json::from_slice::<serde_json::Value>(body).expect("JSON"));
+        });
+        for sets in [&["secrets"][..], &["secrets", "pii", "minted"]] {
+            let set = masks.union(sets.iter().copied()).expect("built in");
+            let masked = measure(&body, |body, out| {
+                let mut masker = Masker::new(set.clone(), Form::Json);
+                for piece in body.chunks(PIECE) {
+                    masker.push(piece, out).expect("JSON");
+                }
+                black_box(masker.finish(out).expect("all there"));
+            });
+            println!(
+                "{:34} {:9.0} {:9.1} {:9.3} {:9.2}",
+                format!("{name}, {}", sets.join("+")),
+                body.len() as f64 / masked.as_secs_f64() / 1e6,
+                masked.as_secs_f64() * 1e6,
+                copied.as_secs_f64() / masked.as_secs_f64(),
+                parsed.as_secs_f64() / masked.as_secs_f64(),
+            );
+        }
+    }
+}
+
+/// The median time.
+fn measure(body: &[u8], mut work: impl FnMut(&[u8], &mut Vec<u8>)) -> Duration {
+    let mut out = Vec::with_capacity(2 * body.len());
+    let mut times = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < MEASURED || times.len() < 11 {
+        out.clear();
+        let before = Instant::now();
+        work(black_box(body), &mut out);
+        times.push(before.elapsed());
+        black_box(&out);
+    }
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+/// A list of instances as Compute Engine writes it, of about so many KB.
+fn clean(kilobytes: usize) -> Vec<u8> {
+    let mut body = "{\n  \"kind\": \"compute#instanceList\",\n  \"items\": [".to_owned();
+    let mut number = 1_000_000_000_000_000_000_u64;
+    while body.len() < kilobytes * 1000 {
+        number = number.wrapping_mul(6_364_136_223_846_793_005) % 8_999_999_999_999_999_999
+            + 1_000_000_000_000_000_000;
+        if body.ends_with('}') {
+            body.push(',');
+        }
+        body.push_str(&format!(
+            r#"
+    {{
+      "kind": "compute#instance",
+      "id": "{number}",
+      "creationTimestamp": "2026-03-04T05:06:07.890-08:00",
+      "name": "gke-main-pool-{number:x}",
+      "tags": {{ "items": [ "http-server", "gke-main" ], "fingerprint": "{:x}=" }},
+      "machineType": "https://www.googleapis.com/compute/v1/projects/p-{number}/zones/europe-west1-b/machineTypes/e2-standard-4",
+      "status": "RUNNING",
+      "zone": "https://www.googleapis.com/compute/v1/projects/p-{number}/zones/europe-west1-b",
+      "networkInterfaces": [ {{ "networkIP": "10.132.0.{}", "stackType": "IPV4_ONLY", "mtu": 1460 }} ],
+      "disks": [ {{ "type": "PERSISTENT", "mode": "READ_WRITE", "index": 0, "boot": true, "diskSizeGb": "100" }} ],
+      "serviceAccounts": [ {{ "email": "{}-compute@developer.gserviceaccount.com", "scopes": [ "https://www.googleapis.com/auth/cloud-platform" ] }} ],
+      "labelFingerprint": "{:x}",
+      "deletionProtection": false
+    }}"#,
+            number >> 20,
+            number % 250,
+            number >> 24,
+            number >> 28,
+        ));
+    }
+    body.push_str("\n  ]\n}\n");
+    body.into_bytes()
+}
+
+/// Full of what has to be masked: something every 40 bytes.
+fn dense() -> Vec<u8> {
+    let mut body = "[".to_owned();
+    for number in 0.. {
+        if body.len() > 10_000 {
+            break;
+        }
+        body.push_str(&format!(
+            r#"{{"user":"jane.{number}@example.com","password":"hunter{number}","note":"call +49 30 1234{:04}, key AIza{:035}","card":"4111 1111 1111 1111","url":"postgres://u:pw{number}@h/d"}},"#,
+            number, number
+        ));
+    }
+    body.push_str("{}]");
+    body.into_bytes()
+}
