@@ -3,6 +3,7 @@
 
 mod capture;
 mod keep;
+mod key;
 
 use std::fmt;
 
