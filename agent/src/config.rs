@@ -1,5 +1,7 @@
 //! The configuration file, `/etc/holdpoint/holdpoint.toml`: raw TOML becomes this once, and only here.
 
+pub mod record;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -86,6 +88,9 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// How the record is kept.
+    #[serde(default)]
+    pub record: record::Record,
     /// The container engine that works for sessions. None: containers are out of their reach.
     pub containers: Option<Containers>,
 }

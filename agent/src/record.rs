@@ -1,10 +1,22 @@
-//! The append-only account of everything that happened: a chain of JSON events in sled.
+//! The append-only account of everything that happened: a chain of JSON events, in a journal first and then in segments, which are
+//! sled databases.
 
+mod bodies;
 mod chain;
 mod event;
+mod frame;
 mod index;
+mod journal;
+mod layout;
+mod page;
 mod parts;
+mod purge;
+pub mod reading;
+mod rows;
+mod sealed;
 mod seen;
+mod segment;
+mod start;
 mod store;
 mod text;
 mod watermark;
@@ -13,6 +25,7 @@ mod writer;
 use std::{
     path::Path,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -22,25 +35,31 @@ use tokio::sync::{
     oneshot,
 };
 
+pub use bodies::{BodyId, BodyRecord, Capture, Chunk, KeptBody, Salt, Way};
 pub use chain::Link;
 pub use event::{Event, OperationId};
 pub use index::SessionSummary;
 pub use parts::{
-    DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
-    Process, VoteRecord,
+    BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
+    PrincipalRecord, Process, Purged, VoteRecord,
 };
+pub use purge::SegmentInfo;
 pub use seen::{ContentRecord, FieldsRecord, Seen};
-pub use store::StoredEvent;
+pub use store::{StoredEvent, VERSION};
 pub(crate) use text::shown_value;
 pub use text::{Pairs, Text, Texts};
 
 use crate::session::SessionId;
+use bodies::{Bodies, Limits};
 use index::Index;
 use store::Store;
 use writer::{Append, Call, Until};
 
 /// Appends that wait for the writer at most; beyond, callers wait for a place.
 const QUEUE: usize = 1024;
+
+/// Bytes of bodies that are not on disk yet at most.
+const IN_MEMORY: usize = 64 << 20;
 
 /// Why something could not be recorded. What needs the record must not happen then.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -61,23 +80,73 @@ pub struct Record {
     queue: mpsc::Sender<Call>,
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
+    bodies: Arc<Bodies>,
+    settings: Settings,
+}
+
+/// How the record is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of a body that are stored at most.
+    pub body_bytes: usize,
+    /// Whether operations are refused while bodies cannot be stored.
+    pub bodies_required: bool,
+    /// Whether reads wait until their intent is synced, too.
+    pub reads_synced: bool,
+    /// Bytes of events, and of stored bodies, after which another segment begins.
+    pub segment_bytes: u64,
+    /// Events after which another segment begins.
+    pub segment_events: u64,
+    /// Time after which another segment begins.
+    pub segment_age: Duration,
+    /// Bytes of a journal that go to a segment together.
+    pub journal_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            body_bytes: 256 << 10,
+            bodies_required: false,
+            reads_synced: false,
+            segment_bytes: 256 << 20,
+            segment_events: 100_000,
+            segment_age: Duration::from_secs(24 * 3600),
+            journal_bytes: 4 << 20,
+        }
+    }
 }
 
 impl Record {
-    /// Opens the record in this directory, making it if there is none, and verifies the chain of its events.
+    /// [`Self::open_with`] the usual settings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        Self::open_with(dir, Settings::default())
+    }
+
+    /// Opens the record in this directory, making it if there is none, and verifies the end of the chain of its events: what is
+    /// not in a complete segment.
     ///
     /// # Errors
     /// When the store cannot be opened or is damaged: an event is missing, out of order or altered.
-    pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let (store, head, index) = Store::open(dir)?;
-        let (store, index) = (Arc::new(store), Arc::new(RwLock::new(index)));
+    pub fn open_with(dir: &Path, settings: Settings) -> anyhow::Result<Self> {
+        let opened = start::open(dir)?;
+        let limits = Limits {
+            body_bytes: settings.body_bytes,
+            in_memory: IN_MEMORY,
+        };
+        let bodies = Arc::new(Bodies::open(dir, limits, opened.tally.first)?);
         let (queue, appends) = mpsc::channel(QUEUE);
-        writer::start(Arc::clone(&store), Arc::clone(&index), head, appends)
+        let (store, index) = writer::start(opened, bodies.clone(), settings, appends)
             .context("cannot start the record's writer")?;
         Ok(Self {
             queue,
             store,
             index,
+            bodies,
+            settings,
         })
     }
 
@@ -89,12 +158,17 @@ impl Record {
         self.send(event, Until::Synced).await
     }
 
-    /// Records an event; returns its number once it is written. It is synced within 50 ms.
+    /// Records an event; returns its number once it is written, so that it survives the end of the daemon. It is synced within
+    /// 50 ms. Where the configuration wants intents of reads synced, it is as [`Self::append`] for those.
     ///
     /// # Errors
     /// When it could not be written.
     pub async fn append_unsynced(&self, event: Event) -> Result<u64, RecordError> {
-        self.send(event, Until::Written).await
+        let until = match event {
+            Event::Intent { .. } if self.settings.reads_synced => Until::Synced,
+            _ => Until::Written,
+        };
+        self.send(event, until).await
     }
 
     /// Records an event that nobody waits for. It is synced within 50 ms, or reported in the log.
@@ -112,6 +186,38 @@ impl Record {
                 tracing::error!("an event is missing in the record: it is closed");
             }
         }
+    }
+
+    /// A body that is about to go by, for the record. Nothing waits for it: what cannot be stored is told of as not stored.
+    #[must_use]
+    pub fn capture(
+        &self,
+        session: &SessionId,
+        operation: &OperationId,
+        way: Way,
+        content_type: Option<&str>,
+    ) -> Capture {
+        let (session, operation) = (session.clone(), operation.clone());
+        Capture::new(self.clone(), session, operation, way, content_type)
+    }
+
+    /// A stored body, or its beginning where it was cut; none if it was purged.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn body(&self, id: &BodyId) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(self.kept_body(id).await?.map(|kept| kept.bytes))
+    }
+
+    /// The same with its salt, so that its digest can be checked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn kept_body(&self, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
+        let (bodies, id) = (self.bodies.clone(), id.clone());
+        tokio::task::spawn_blocking(move || bodies.read(&id))
+            .await
+            .context("the reader panicked")?
     }
 
     /// Returns when everything recorded before has been synced, and so is to be seen by readers; at once when the writer
@@ -160,6 +266,13 @@ impl Record {
     }
 
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
+        if self.settings.bodies_required
+            && matches!(event, Event::Intent { .. })
+            && let Some(trouble) = self.bodies.trouble()
+        {
+            let why = format!("record.bodies is \"required\", and none can be stored: {trouble}");
+            return Err(RecordError::Store(why));
+        }
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
         self.queue
@@ -190,7 +303,7 @@ impl Record {
     #[must_use]
     pub fn session(&self, id: &SessionId) -> Option<SessionSummary> {
         let index = self.index.read().expect("no panic while locked");
-        index.summary(id).cloned()
+        index.summary(id)
     }
 
     /// The synced events of a session with numbers above `after`, oldest first, `limit` at most.
@@ -234,12 +347,7 @@ impl Record {
 
     async fn read(&self, seqs: Vec<u64>) -> anyhow::Result<Vec<StoredEvent>> {
         let store = Arc::clone(&self.store);
-        let read = move || {
-            seqs.into_iter()
-                .filter_map(|seq| store.read(seq).transpose())
-                .collect()
-        };
-        tokio::task::spawn_blocking(read)
+        tokio::task::spawn_blocking(move || store.read(&seqs))
             .await
             .context("the reader panicked")?
     }
