@@ -4,6 +4,7 @@
 //! tree is, every so often ([`holdpoint_core::checkpoint`]), and keeps that, along with the links, apart from the record ([`ledger`]).
 //! [`check`] follows a record, line by line, and says which event is the first that is not as it was.
 
+pub mod bodies;
 pub mod bundle;
 pub mod check;
 pub mod evidence;
@@ -11,6 +12,7 @@ pub mod keeper;
 pub mod keys;
 pub mod ledger;
 pub mod lines;
+mod suspects;
 
 #[cfg(test)]
 mod tests;

@@ -76,7 +76,12 @@ impl Checkpoint {
     fn parse(text: &str) -> Result<Self, CheckpointError> {
         let wrong = CheckpointError::Text;
         let mut lines = text.split_terminator('\n');
-        let mut line = |problem| lines.next().filter(|it| !it.is_empty()).ok_or(wrong(problem));
+        let mut line = |problem| {
+            lines
+                .next()
+                .filter(|it| !it.is_empty())
+                .ok_or(wrong(problem))
+        };
         let origin = line("it names no log")?.to_owned();
         let size = decimal(line("it has no size")?).ok_or(wrong("its size is no number"))?;
         let root = BASE64_STANDARD

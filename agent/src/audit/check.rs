@@ -8,6 +8,8 @@ use holdpoint_core::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::suspects::Suspects;
+
 /// Hashes of all events, in order, as far as checkpoints vouch for them.
 pub type Links = Box<dyn Iterator<Item = Node>>;
 
@@ -19,6 +21,9 @@ pub struct Promise {
     /// Whether it was kept elsewhere, where whoever changed the record could not change it.
     pub elsewhere: bool,
 }
+
+/// Checkpoints that are still to come.
+pub(super) type Ahead = Peekable<vec::IntoIter<Promise>>;
 
 /// What a verifier has to know of an event.
 #[derive(Deserialize)]
@@ -32,13 +37,13 @@ struct Line {
 
 /// An event on its place.
 #[derive(Clone, Copy)]
-enum Item {
+pub(super) enum Item {
     Event { prev: Node, link: Node },
     Purged { link: Node },
 }
 
 impl Item {
-    fn link(self) -> Node {
+    pub(super) fn link(self) -> Node {
         let (Self::Event { link, .. } | Self::Purged { link }) = self;
         link
     }
@@ -85,10 +90,14 @@ pub enum Problem {
     #[error("the record ends before it, and there is a checkpoint of {0} events")]
     Truncated(u64),
     /// Two events do not fit together.
-    #[error("one of them was altered: the second does not follow from the first")]
+    #[error(
+        "one of the two was altered, or what follows is of another record: the second does not follow from the first"
+    )]
     Unchained,
     /// All events fit together, and are not those that were signed.
-    #[error("one of them, or more, was altered and what follows was made to fit: they are not what the checkpoint of {0} events was signed for")]
+    #[error(
+        "one of them, or more, was altered and what follows was made to fit: they are not what the checkpoint of {0} events was signed for"
+    )]
     Rewritten(u64),
     /// It was taken away without a word.
     #[error("only its hash is left, and no event of the record says that retention removed it")]
@@ -112,16 +121,19 @@ pub struct Verified {
 
 /// Follows a record.
 pub struct Checker {
-    checkpoints: Peekable<vec::IntoIter<Promise>>,
+    checkpoints: Ahead,
     /// The largest of them.
     promised: u64,
     links: Option<Links>,
+    /// How many events there were so far.
+    size: u64,
+    /// Of all but the last one.
     tree: Tree,
-    last: Option<Item>,
-    /// Events up to here are those of a checkpoint or of `links`.
+    /// The link of the last one. The next one tells whether it is right, so it is not in the tree yet.
+    last: Option<Node>,
+    /// Events up to here are those of `links`, or of a checkpoint.
     proved: u64,
-    /// The event before does not follow from the one before it: which of the two was altered, the next one tells.
-    torn: bool,
+    suspects: Option<Suspects>,
     agreed: usize,
     signed: u64,
     /// The largest size that a checkpoint from elsewhere agrees with.
@@ -136,14 +148,17 @@ impl Checker {
     #[must_use]
     pub fn new(mut checkpoints: Vec<Promise>, links: Option<Links>) -> Self {
         checkpoints.sort_by_key(|it| it.checkpoint.size);
+        // Nothing is promised of no events.
+        checkpoints.retain(|it| it.checkpoint.size > 0);
         Self {
             promised: checkpoints.last().map_or(0, |it| it.checkpoint.size),
             checkpoints: checkpoints.into_iter().peekable(),
             links,
+            size: 0,
             tree: Tree::default(),
             last: None,
             proved: 0,
-            torn: false,
+            suspects: None,
             agreed: 0,
             signed: 0,
             signed_elsewhere: 0,
@@ -152,82 +167,85 @@ impl Checker {
         }
     }
 
+    /// How many events there were so far.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// The next event, as it was stored, or what is left of it. Gives its hash.
     ///
     /// # Errors
-    /// When this or the one before is not as it was: nothing more can be said of what follows then.
+    /// When this or one before is not as it was: nothing more can be said of what follows then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Node, Finding> {
-        let place = self.tree.size() + 1;
+        let place = self.size + 1;
         let item = read(bytes, place);
-        if self.torn {
-            return Err(self.which_was_altered(item.ok(), place));
+        let item = match &mut self.suspects {
+            None => item.map_err(|problem| at(place, problem))?,
+            Some(suspects) => item.map_err(|_| suspects.finding())?,
+        };
+        match &mut self.suspects {
+            None => self.place(item, place)?,
+            Some(suspects) => suspects.go_on(item, &mut self.checkpoints)?,
         }
-        if let Some(expected) = self.expected() {
-            return self.compare(bytes, item, place, expected);
-        }
-        let item = item.map_err(|problem| at(place, problem))?;
-        if let Item::Event { prev, .. } = item
-            && prev != self.last_link()
-        {
-            if self.proved + 1 >= place {
-                return Err(at(place, Problem::Altered));
-            }
-            self.torn = true;
-        }
-        self.take(bytes, item)
-    }
-
-    /// Against a hash that a checkpoint vouches for: exactly.
-    fn compare(
-        &mut self,
-        bytes: &[u8],
-        item: Result<Item, Problem>,
-        place: u64,
-        expected: Node,
-    ) -> Result<Node, Finding> {
-        let item = item.map_err(|problem| at(place, problem))?;
-        if item.link() != expected {
-            return Err(at(place, Problem::Altered));
-        }
-        self.proved = place;
-        self.take(bytes, item)
-    }
-
-    fn take(&mut self, bytes: &[u8], item: Item) -> Result<Node, Finding> {
-        let link = item.link();
-        self.tree.push(link);
-        self.last = Some(item);
-        let place = self.tree.size();
+        self.size = place;
+        self.last = Some(item.link());
         match item {
             Item::Purged { .. } => extend(&mut self.purged, place),
             Item::Event { .. } => self.announced.extend(removed(bytes)),
         }
-        if !self.torn {
+        Ok(item.link())
+    }
+
+    fn place(&mut self, item: Item, place: u64) -> Result<(), Finding> {
+        let Some(expected) = self.links.as_mut().and_then(Iterator::next) else {
+            return self.follow(item, place);
+        };
+        self.accept()?;
+        if item.link() != expected {
+            return Err(at(place, Problem::Altered));
+        }
+        self.proved = place;
+        Ok(())
+    }
+
+    /// The one before is vouched for: by the next one's `prev`, or otherwise.
+    fn accept(&mut self) -> Result<(), Finding> {
+        if let Some(last) = self.last {
+            self.tree.push(last);
             self.settle()?;
         }
-        Ok(link)
+        Ok(())
+    }
+
+    /// Without anything but the chain.
+    fn follow(&mut self, item: Item, place: u64) -> Result<(), Finding> {
+        let last = self.last.unwrap_or(Node::from([0; 32]));
+        match item {
+            Item::Event { prev, .. } if prev != last => {
+                if self.proved + 1 == place {
+                    return Err(at(place, Problem::Altered));
+                }
+                let suspects = Suspects::new(&self.tree, last, prev, item.link());
+                self.suspects = Some(suspects.judged(&mut self.checkpoints)?);
+                Ok(())
+            }
+            _ => self.accept(),
+        }
     }
 
     /// Compares the tree with the checkpoints of its size.
     fn settle(&mut self) -> Result<(), Finding> {
         let size = self.tree.size();
-        let due = |it: &Promise| it.checkpoint.size <= size;
-        while let Some(Promise {
-            checkpoint,
-            elsewhere,
-        }) = self.checkpoints.next_if(due)
-        {
-            if checkpoint.size < size {
-                // Of no events.
-                continue;
-            }
-            if checkpoint.root != self.tree.root() {
-                return Err(self.rewritten(elsewhere));
+        let due = |it: &Promise| it.checkpoint.size == size;
+        while let Some(promise) = self.checkpoints.next_if(due) {
+            if promise.checkpoint.root != self.tree.root() {
+                return Err(self.rewritten(promise.elsewhere));
             }
             self.agreed += 1;
             self.signed = size;
-            self.proved = size;
-            if elsewhere {
+            self.proved = self.proved.max(size);
+            if promise.elsewhere {
                 self.signed_elsewhere = size;
             }
         }
@@ -238,7 +256,10 @@ impl Checker {
     /// checkpoints for it as well, but not those that are elsewhere.
     fn rewritten(&self, elsewhere: bool) -> Finding {
         let size = self.tree.size();
-        let good = if elsewhere { self.signed_elsewhere } else { self.signed };
+        let good = match elsewhere {
+            true => self.signed_elsewhere,
+            false => self.signed,
+        };
         match good + 1 < size {
             false => at(size, Problem::Altered),
             true => Finding {
@@ -249,64 +270,31 @@ impl Checker {
         }
     }
 
-    /// The event before does not follow from the one before it. If this one follows from it, it is as it was.
-    fn which_was_altered(&self, next: Option<Item>, place: u64) -> Finding {
-        let follows = matches!(next, Some(Item::Event { prev, .. }) if prev == self.last_link());
-        match follows {
-            true => at(place - 2, Problem::Altered),
-            false => at(place - 1, Problem::Altered),
-        }
-    }
-
-    fn expected(&mut self) -> Option<Node> {
-        self.links.as_mut()?.next()
-    }
-
-    fn last_link(&self) -> Node {
-        self.last.map_or(Node::from([0; 32]), Item::link)
-    }
-
-    /// How many events there were so far.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.tree.size()
-    }
-
     /// That was the last.
     ///
     /// # Errors
     /// When there have to be more, or one was taken away without a word.
-    pub fn finish(self) -> Result<Verified, Finding> {
-        let size = self.tree.size();
-        if self.torn {
-            return Err(Finding {
-                first_bad: size - 1,
-                up_to: Some(size),
-                problem: Problem::Unchained,
-            });
+    pub fn finish(mut self) -> Result<Verified, Finding> {
+        if let Some(suspects) = self.suspects {
+            return Err(suspects.end(&mut self.checkpoints));
         }
-        if size < self.promised {
-            return Err(at(size + 1, Problem::Truncated(self.promised)));
+        self.accept()?;
+        if self.size < self.promised {
+            return Err(at(self.size + 1, Problem::Truncated(self.promised)));
         }
-        let announced = |seq: &u64| self.announced.iter().any(|it| it.contains(seq));
-        let unannounced = |range: &RangeInclusive<u64>| {
-            // Retention goes by whole segments: one announcement covers a row, or several do, each to its end.
-            let mut seq = *range.start();
-            while seq <= *range.end() {
-                if !announced(&seq) {
-                    return Some(seq);
-                }
-                let ends = self.announced.iter().filter(|it| it.contains(&seq));
-                seq = ends.map(|it| *it.end()).max().unwrap_or(seq) + 1;
-            }
-            None
+        // What announced the beginning of a row may have been purged since, but never what announced its end.
+        let announced = |row: &&RangeInclusive<u64>| {
+            let mut announced = self.announced.iter();
+            announced.any(|it| it.contains(row.end()))
         };
-        if let Some(seq) = self.purged.iter().find_map(unannounced) {
-            return Err(at(seq, Problem::Withheld));
+        if let Some(row) = self.purged.iter().find(|row| !announced(row)) {
+            let known = self.announced.iter().filter(|it| row.contains(it.end()));
+            let after = known.map(|it| it.end() + 1).max();
+            return Err(at(after.unwrap_or(*row.start()), Problem::Withheld));
         }
         let purged = self.purged.iter().map(|it| (*it.start(), *it.end()));
         Ok(Verified {
-            events: size,
+            events: self.size,
             signed: self.signed,
             checkpoints: self.agreed,
             purged: purged.collect(),
@@ -315,12 +303,19 @@ impl Checker {
     }
 }
 
-fn at(first_bad: u64, problem: Problem) -> Finding {
+pub(super) fn at(first_bad: u64, problem: Problem) -> Finding {
     Finding {
         first_bad,
         up_to: None,
         problem,
     }
+}
+
+/// The hash of an event, or what is left of one; `None` if it is neither.
+#[must_use]
+pub fn link_of(bytes: &[u8]) -> Option<Node> {
+    let line = serde_json::from_slice(bytes).ok()?;
+    item(&line, bytes).map(Item::link)
 }
 
 /// What stands at this place.
@@ -332,13 +327,17 @@ fn read(bytes: &[u8], place: u64) -> Result<Item, Problem> {
     if line.seq < place {
         return Err(Problem::Repeated(line.seq));
     }
+    item(&line, bytes).ok_or(Problem::Unreadable)
+}
+
+fn item(line: &Line, bytes: &[u8]) -> Option<Item> {
     match (line.prev, line.purged) {
-        (_, Some(link)) => Ok(Item::Purged { link }),
-        (Some(prev), None) => Ok(Item::Event {
+        (_, Some(link)) => Some(Item::Purged { link }),
+        (Some(prev), None) => Some(Item::Event {
             prev,
             link: Node::leaf(bytes),
         }),
-        (None, None) => Err(Problem::Unreadable),
+        (None, None) => None,
     }
 }
 
@@ -354,6 +353,7 @@ fn removed(bytes: &[u8]) -> Option<RangeInclusive<u64>> {
     #[derive(Deserialize)]
     struct Purge {
         event: String,
+        what: String,
         first: u64,
         last: u64,
     }
@@ -363,5 +363,5 @@ fn removed(bytes: &[u8]) -> Option<RangeInclusive<u64>> {
         return None;
     }
     let purge: Purge = serde_json::from_slice(bytes).ok()?;
-    (purge.event == NAME).then_some(purge.first..=purge.last)
+    (purge.event == NAME && purge.what == "events").then_some(purge.first..=purge.last)
 }

@@ -63,6 +63,15 @@ impl Source {
             Self::Store(dir) => ledger_in(dir).join(ledger::LINKS),
         }
     }
+
+    /// The directory of the record in it, if it is a store.
+    #[must_use]
+    pub fn store(&self) -> Option<PathBuf> {
+        match self {
+            Self::Export(_) => None,
+            Self::Store(dir) => Some(record_in(dir)),
+        }
+    }
 }
 
 /// `FILE.checkpoints`, `FILE.links`.
@@ -75,7 +84,11 @@ pub fn beside(file: &Path, suffix: &str) -> PathBuf {
 
 fn record_in(dir: &Path) -> PathBuf {
     let inner = dir.join("record");
-    if inner.is_dir() { inner } else { dir.to_owned() }
+    if inner.is_dir() {
+        inner
+    } else {
+        dir.to_owned()
+    }
 }
 
 fn ledger_in(dir: &Path) -> PathBuf {
@@ -121,6 +134,16 @@ pub fn checkpoints(file: &Path, key: &Verifier) -> anyhow::Result<Found> {
     Ok(found)
 }
 
+/// A checkpoint says that it is signed with a key, and is not, or says what the key's log does not.
+#[derive(Debug, thiserror::Error)]
+#[error("checkpoint {number} there is forged: {error}")]
+pub struct Forged {
+    /// Which one in its file, from 1.
+    pub number: usize,
+    /// What is wrong with it.
+    pub error: CheckpointError,
+}
+
 impl Found {
     fn add(&mut self, note: String, key: &Verifier) -> anyhow::Result<()> {
         match Checkpoint::open(&note, key) {
@@ -131,7 +154,7 @@ impl Found {
             }
             Err(error) => {
                 let number = self.checkpoints.len() + self.others + 1;
-                return Err(error).with_context(|| format!("checkpoint {number} is forged"));
+                return Err(Forged { number, error }.into());
             }
         }
         Ok(())

@@ -80,7 +80,12 @@ fn new() -> anyhow::Result<Signer> {
 }
 
 fn read(file: &Path) -> anyhow::Result<Signer> {
-    let context = || format!("cannot use the key that signs checkpoints, {}", file.display());
+    let context = || {
+        format!(
+            "cannot use the key that signs checkpoints, {}",
+            file.display()
+        )
+    };
     let opened = File::open(file).with_context(context)?;
     let mode = opened.metadata().with_context(context)?.mode();
     ensure!(

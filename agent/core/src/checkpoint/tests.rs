@@ -42,7 +42,9 @@ fn a_checkpoint_is_what_the_format_says() {
     let signer = signer("ci-7.example.com/holdpoint/k3x", 7);
     let note = signed(3, &signer);
     let root = BASE64_STANDARD.encode(tree(3).root().as_bytes());
-    let text = format!("ci-7.example.com/holdpoint/k3x\n3\n{root}\n\n\u{2014} ci-7.example.com/holdpoint/k3x ");
+    let text = format!(
+        "ci-7.example.com/holdpoint/k3x\n3\n{root}\n\n\u{2014} ci-7.example.com/holdpoint/k3x "
+    );
     assert!(note.starts_with(&text), "{note}");
     let opened = Checkpoint::open(&note, signer.verifier()).expect("it is signed");
     assert_eq!((opened.size, opened.root), (3, tree(3).root()));
@@ -58,7 +60,13 @@ fn keys_are_the_same_after_a_round_trip() {
     assert_eq!(vkey.parse().as_ref(), Ok(signer.verifier()));
     let renamed = vkey.replacen("log", "lag", 1);
     assert_eq!(renamed.parse::<Verifier>(), Err(KeyError::Hash));
-    assert!(signer.secret().replacen("log", "lag", 1).parse::<Signer>().is_err());
+    assert!(
+        signer
+            .secret()
+            .replacen("log", "lag", 1)
+            .parse::<Signer>()
+            .is_err()
+    );
     assert!(!format!("{signer:?}").contains("PRIVATE"));
     for name in ["", "a b", "a+b", "a\nb", "a\u{2003}b"] {
         assert!(name.parse::<KeyName>().is_err(), "{name:?}");
@@ -70,7 +78,10 @@ fn only_the_log_s_own_key_counts() {
     let (ours, other) = (signer("log", 1), signer("log", 2));
     let note = signed(3, &other);
     let refused = Checkpoint::open(&note, ours.verifier());
-    assert!(matches!(refused, Err(CheckpointError::Note(NoteError::NotSigned(_)))));
+    assert!(matches!(
+        refused,
+        Err(CheckpointError::Note(NoteError::NotSigned(_)))
+    ));
     // Witnesses sign the same text.
     let witness = signer("witness", 3);
     let (text, _) = note.split_once("\n\n").expect("a text");
@@ -133,7 +144,12 @@ fn a_file_of_notes_is_taken_apart() {
 fn a_note_is_found_in_the_journal() {
     let signer = signer("log", 1);
     let note = signed(9, &signer);
-    let line = |note: &str| format!("Nov 20 ci-7 holdpoint[1]: INFO checkpoint size=9 note={} more=1", on_one_line(note));
+    let line = |note: &str| {
+        format!(
+            "Nov 20 ci-7 holdpoint[1]: INFO checkpoint size=9 note={} more=1",
+            on_one_line(note)
+        )
+    };
     let journal = format!("{}\nsomething else\n{}\n", line(&note), line(&note));
     assert_eq!(line(&note).lines().count(), 1);
     let found = notes(&journal);
