@@ -1,5 +1,7 @@
 //! The configuration file, `/etc/holdpoint/holdpoint.toml`: raw TOML becomes this once, and only here.
 
+pub mod record;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -76,6 +78,9 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// How the record is kept.
+    #[serde(default)]
+    pub record: record::Record,
     /// The container engine that works for sessions. None: containers are out of their reach.
     pub containers: Option<Containers>,
 }
@@ -516,6 +521,12 @@ impl Config {
     #[must_use]
     pub fn containers_socket(&self) -> PathBuf {
         self.runtime_dir.join("containers.sock")
+    }
+
+    /// The public key that checkpoints of the record are signed with, for everybody.
+    #[must_use]
+    pub fn record_key(&self) -> PathBuf {
+        self.runtime_dir.join("record.vkey")
     }
 
     /// The directory of the sled database.

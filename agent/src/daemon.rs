@@ -186,7 +186,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
     let loaded = Loaded::read(&config, config.policy.mode)?;
     let services = Services::new(&config)?;
-    let record = Record::open(&config.record_dir())?;
+    let record = Record::open_with(&config.record_dir(), config.record.settings())?;
     let checkpoints = sign(&record, &config)?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;

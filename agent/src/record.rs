@@ -1,11 +1,24 @@
-//! The append-only account of everything that happened: a chain of JSON events in sled.
+//! The append-only account of everything that happened: a chain of JSON events, in a journal first and then in segments, which are
+//! sled databases.
 
 mod bodies;
 mod chain;
 mod event;
+mod frame;
 mod index;
+mod journal;
+mod layout;
+mod leaves;
+pub mod offline;
+mod page;
 mod parts;
+mod purge;
+pub mod reading;
+mod rows;
+mod sealed;
 mod seen;
+mod segment;
+mod start;
 mod store;
 mod text;
 mod watermark;
@@ -14,6 +27,7 @@ mod writer;
 use std::{
     path::Path,
     sync::{Arc, RwLock},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -27,10 +41,12 @@ pub use bodies::{BodyId, BodyRecord, Capture, Chunk, KeptBody, Salt, Way};
 pub use chain::Link;
 pub use event::{Event, OperationId};
 pub use index::SessionSummary;
+pub use leaves::Leaves;
 pub use parts::{
     BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
     PrincipalRecord, Process, Purged, VoteRecord,
 };
+pub use purge::SegmentInfo;
 pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::{StoredEvent, VERSION};
 pub(crate) use text::shown_value;
@@ -44,6 +60,9 @@ use writer::{Append, Call, Until};
 
 /// Appends that wait for the writer at most; beyond, callers wait for a place.
 const QUEUE: usize = 1024;
+
+/// Bytes of bodies that are not on disk yet at most.
+const IN_MEMORY: usize = 64 << 20;
 
 /// Why something could not be recorded. What needs the record must not happen then.
 #[derive(Clone, Debug, thiserror::Error, Serialize, Deserialize)]
@@ -65,28 +84,76 @@ pub struct Record {
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
     bodies: Arc<Bodies>,
+    leaves: Arc<Leaves>,
+    settings: Settings,
+}
+
+/// How the record is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of a body that are stored at most.
+    pub body_bytes: usize,
+    /// Whether operations are refused while bodies cannot be stored.
+    pub bodies_required: bool,
+    /// Whether reads wait until their intent is synced, too.
+    pub reads_synced: bool,
+    /// Bytes of events, and of stored bodies, after which another segment begins.
+    pub segment_bytes: u64,
+    /// Events after which another segment begins.
+    pub segment_events: u64,
+    /// Time after which another segment begins.
+    pub segment_age: Duration,
+    /// Bytes of a journal that go to a segment together.
+    pub journal_bytes: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            body_bytes: 256 << 10,
+            bodies_required: false,
+            reads_synced: false,
+            segment_bytes: 256 << 20,
+            segment_events: 100_000,
+            segment_age: Duration::from_secs(24 * 3600),
+            journal_bytes: 4 << 20,
+        }
+    }
 }
 
 impl Record {
-    /// Opens the record in this directory, making it if there is none, and verifies the chain of its events.
+    /// [`Self::open_with`] the usual settings.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+        Self::open_with(dir, Settings::default())
+    }
+
+    /// Opens the record in this directory, making it if there is none, and verifies the end of the chain of its events: what is
+    /// not in a complete segment.
     ///
     /// # Errors
     /// When the store cannot be opened or is damaged: an event is missing, out of order or altered.
-    pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let (store, head, index) = Store::open(dir)?;
-        let (store, index) = (Arc::new(store), Arc::new(RwLock::new(index)));
-        let (queue, appends) = mpsc::channel(QUEUE);
-        writer::start(Arc::clone(&store), Arc::clone(&index), head, appends)
-            .context("cannot start the record's writer")?;
+    pub fn open_with(dir: &Path, settings: Settings) -> anyhow::Result<Self> {
+        let opened = start::open(dir)?;
         let limits = Limits {
-            body_bytes: 256 << 10,
-            in_memory: 64 << 20,
+            body_bytes: settings.body_bytes,
+            in_memory: IN_MEMORY,
         };
+        let bodies = Arc::new(Bodies::open(dir, limits, opened.tally.first)?);
+        let (queue, appends) = mpsc::channel(QUEUE);
+        let leaves = Arc::new(Leaves::after(opened.head.seq));
+        let (store, index) =
+            writer::start(opened, bodies.clone(), leaves.clone(), settings, appends)
+                .context("cannot start the record's writer")?;
         Ok(Self {
             queue,
             store,
             index,
-            bodies: Arc::new(Bodies::open(dir, limits)?),
+            bodies,
+            leaves,
+            settings,
         })
     }
 
@@ -98,12 +165,17 @@ impl Record {
         self.send(event, Until::Synced).await
     }
 
-    /// Records an event; returns its number once it is written. It is synced within 50 ms.
+    /// Records an event; returns its number once it is written, so that it survives the end of the daemon. It is synced within
+    /// 50 ms. Where the configuration wants intents of reads synced, it is as [`Self::append`] for those.
     ///
     /// # Errors
     /// When it could not be written.
     pub async fn append_unsynced(&self, event: Event) -> Result<u64, RecordError> {
-        self.send(event, Until::Written).await
+        let until = match event {
+            Event::Intent { .. } if self.settings.reads_synced => Until::Synced,
+            _ => Until::Written,
+        };
+        self.send(event, until).await
     }
 
     /// Records an event that nobody waits for. It is synced within 50 ms, or reported in the log.
@@ -201,6 +273,13 @@ impl Record {
     }
 
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
+        if self.settings.bodies_required
+            && matches!(event, Event::Intent { .. })
+            && let Some(trouble) = self.bodies.trouble()
+        {
+            let why = format!("record.bodies is \"required\", and none can be stored: {trouble}");
+            return Err(RecordError::Store(why));
+        }
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
         self.queue
@@ -231,7 +310,7 @@ impl Record {
     #[must_use]
     pub fn session(&self, id: &SessionId) -> Option<SessionSummary> {
         let index = self.index.read().expect("no panic while locked");
-        index.summary(id).cloned()
+        index.summary(id)
     }
 
     /// The synced events of a session with numbers above `after`, oldest first, `limit` at most.
@@ -273,14 +352,34 @@ impl Record {
         self.read(seqs).await
     }
 
+    /// The links of the events that are synced from now on.
+    #[must_use]
+    pub fn leaves(&self) -> Arc<Leaves> {
+        Arc::clone(&self.leaves)
+    }
+
+    /// What is stored of the events after this number, as lines of an export: `bytes` or a little more in all, and one event at least,
+    /// if there is one. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn lines(&self, after: u64, bytes: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+        let (mut lines, mut size, mut last) = (Vec::new(), 0, None);
+        for seq in after + 1.. {
+            let line = match size < bytes {
+                true => self.store.line(seq, &mut last)?,
+                false => None,
+            };
+            let Some(line) = line else { break };
+            size += line.len();
+            lines.push(line);
+        }
+        Ok(lines)
+    }
+
     async fn read(&self, seqs: Vec<u64>) -> anyhow::Result<Vec<StoredEvent>> {
         let store = Arc::clone(&self.store);
-        let read = move || {
-            seqs.into_iter()
-                .filter_map(|seq| store.read(seq).transpose())
-                .collect()
-        };
-        tokio::task::spawn_blocking(read)
+        tokio::task::spawn_blocking(move || store.read(&seqs))
             .await
             .context("the reader panicked")?
     }

@@ -21,7 +21,6 @@ pub struct Checked {
 }
 
 /// Checks the bodies that events tell of.
-#[derive(Debug)]
 pub struct Bodies {
     /// An export has none.
     store: Option<offline::Bodies>,

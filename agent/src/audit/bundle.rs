@@ -4,6 +4,7 @@
 use anyhow::{Context as _, ensure};
 use holdpoint_core::{
     checkpoint::{Checkpoint, note::Verifier},
+    digest::Digest,
     merkle::{Collector, Node, Proof, verify_consistency, verify_inclusion},
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub enum Bundle {
         hashes: Proof,
         /// The note.
         checkpoint: String,
+        /// For a `hold`: the file with all that was asked, whose digest it has.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
     },
     /// That the record only grew between two checkpoints.
     Consistency {
@@ -54,6 +58,9 @@ pub enum Proved {
         event: String,
         /// How many events there were when it was signed.
         of: u64,
+        /// What was asked, to the letter.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        request: Option<String>,
     },
     /// That the record only grew.
     Consistency {
@@ -71,6 +78,7 @@ impl Bundle {
     /// When it is not, the record is not what the checkpoint says, or cannot be read.
     pub fn of_event(
         seq: u64,
+        request: Option<String>,
         (checkpoint, note): (Checkpoint, String),
         lines: Lines,
     ) -> anyhow::Result<Self> {
@@ -90,6 +98,7 @@ impl Bundle {
             event: event.context("the event is not there")?,
             hashes,
             checkpoint: note,
+            request,
         })
     }
 
@@ -129,6 +138,7 @@ impl Bundle {
                 event,
                 hashes,
                 checkpoint,
+                request,
             } => {
                 let at = open(checkpoint)?;
                 let leaf = check::link_of(event.as_bytes()).context("there is no event in it")?;
@@ -137,10 +147,16 @@ impl Bundle {
                     verify_inclusion(index, at.size, leaf, hashes, at.root),
                     "event {seq} is not in the record that the checkpoint was signed for, or was altered"
                 );
+                let asked = request.as_ref();
+                ensure!(
+                    asked.is_none_or(|it| asks_for(event).is_some_and(|asks| asks == of_request(it))),
+                    "the request is not the one that event {seq} asked people about, or was altered"
+                );
                 Ok(Proved::Inclusion {
                     seq: *seq,
                     event: event.clone(),
                     of: at.size,
+                    request: request.clone(),
                 })
             }
             Self::Consistency { old, new, hashes } => {
@@ -156,6 +172,22 @@ impl Bundle {
             }
         }
     }
+}
+
+/// The digest that a `hold` event has of all that is asked.
+fn asks_for(event: &str) -> Option<Digest> {
+    #[derive(Deserialize)]
+    struct Hold {
+        event: String,
+        kept: Option<Digest>,
+    }
+    let hold: Hold = serde_json::from_str(event).ok()?;
+    hold.kept.filter(|_| hold.event == "hold")
+}
+
+/// As [`crate::approvals`] makes it of its file.
+fn of_request(file: &str) -> Digest {
+    Digest::of(&[file.as_bytes()])
 }
 
 /// The proof from all events up to a checkpoint, which they have to agree with; `keep` sees each.

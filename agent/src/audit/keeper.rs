@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 
 use super::{evidence, ledger::Ledger};
 use crate::{
-    config::CheckpointSettings,
+    config::record::Checkpoints as Settings,
     record::{Leaves, Link, Record},
 };
 
@@ -50,7 +50,7 @@ impl Checkpoints {
         record: &Record,
         state_dir: &Path,
         signer: Signer,
-        settings: CheckpointSettings,
+        settings: Settings,
     ) -> anyhow::Result<Self> {
         let ledger = Ledger::open(state_dir, signer.verifier())?;
         let key = signer.verifier().clone();
@@ -100,7 +100,7 @@ struct Keeper {
     tree: Tree,
     ledger: Ledger,
     signer: Signer,
-    settings: CheckpointSettings,
+    settings: Settings,
     signed_at: Instant,
     /// Whether the last attempt failed, and was told of.
     failing: bool,

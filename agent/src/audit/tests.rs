@@ -16,7 +16,7 @@ use super::{
     keys, ledger, lines,
 };
 use crate::{
-    config::CheckpointSettings,
+    config::record,
     record::{Event, Record},
     session::User,
 };
@@ -380,7 +380,7 @@ proptest! {
 }
 
 fn start(record: &Record, dir: &Path, signer: Signer) -> anyhow::Result<Checkpoints> {
-    Checkpoints::start(record, dir, signer, CheckpointSettings::default())
+    Checkpoints::start(record, dir, signer, record::Checkpoints::default())
 }
 
 fn signer(dir: &Path) -> Signer {
@@ -518,9 +518,9 @@ async fn an_older_copy_of_the_record_is_refused() {
 #[tokio::test]
 async fn checkpoints_elsewhere_are_compared_at_the_start() {
     let dir = TempDir::new().expect("a directory");
-    let settings = CheckpointSettings {
+    let settings = record::Checkpoints {
         copy_to: Some(dir.path().join("elsewhere")),
-        ..CheckpointSettings::default()
+        ..record::Checkpoints::default()
     };
     let start = |record: &Record| {
         Checkpoints::start(record, dir.path(), signer(dir.path()), settings.clone())
@@ -564,7 +564,8 @@ fn proofs_hold_with_the_key_alone() {
         (checkpoint, note)
     };
     let lines = || -> lines::Lines { Box::new(sample.lines.iter().cloned().map(Ok)) };
-    let bundle = Bundle::of_event(33, signed(90, &sample.lines), lines()).expect("it is there");
+    let bundle =
+        Bundle::of_event(33, None, signed(90, &sample.lines), lines()).expect("it is there");
     let proved = bundle.verify(signer.verifier()).expect("it holds");
     assert!(matches!(
         proved,
@@ -581,7 +582,7 @@ fn proofs_hold_with_the_key_alone() {
     let text = serde_json::to_string(&bundle).expect("JSON");
     let forged: Bundle = serde_json::from_str(&text.replace("one 32", "one 31")).expect("JSON");
     assert!(forged.verify(signer.verifier()).is_err());
-    assert!(Bundle::of_event(91, signed(90, &sample.lines), lines()).is_err());
+    assert!(Bundle::of_event(91, None, signed(90, &sample.lines), lines()).is_err());
 
     let (old, new) = (signed(40, &sample.lines), signed(EVENTS, &sample.lines));
     let bundle = Bundle::of_growth(old, new.clone(), lines()).expect("it grew");
@@ -597,4 +598,24 @@ fn proofs_hold_with_the_key_alone() {
     assert!(Bundle::of_growth(elsewhere, new, lines()).is_err());
     let stranger = Signer::new("log".parse().expect("a name"), [8; 32].into());
     assert!(bundle.verify(stranger.verifier()).is_err());
+}
+
+#[test]
+fn the_exact_request_is_proved_with_its_hold() {
+    let request = r#"{"salt":"00","request":{"body":"DELETE prod-db"}}"#;
+    let kept = holdpoint_core::digest::Digest::of(&[request.as_bytes()]);
+    let hold = json!({"seq": 1, "prev": Node::from([0; 32]), "event": "hold", "kept": kept});
+    let signer = Signer::new("log".parse().expect("a name"), [7; 32].into());
+    let prove = |request: &str| {
+        let line = hold.to_string().into_bytes();
+        let mut tree = Tree::default();
+        tree.push(Node::leaf(&line));
+        let checkpoint = Checkpoint::of(&tree, signer.verifier().name());
+        let note = checkpoint.signed(&signer);
+        let lines: lines::Lines = Box::new(std::iter::once(Ok(line)));
+        let bundle = Bundle::of_event(1, Some(request.into()), (checkpoint, note), lines);
+        bundle.expect("it is there").verify(signer.verifier())
+    };
+    assert!(prove(request).is_ok());
+    assert!(prove(&request.replace("prod", "test")).is_err());
 }

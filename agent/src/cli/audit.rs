@@ -102,6 +102,10 @@ struct Prove {
         conflicts_with = "from"
     )]
     event: Option<u64>,
+    /// For a `hold` event: the file with all that was asked, of which it has the digest (`held/ap-...` in the state directory). It goes into
+    /// the proof, which then shows exactly what people were asked about.
+    #[arg(long, value_name = "FILE", requires = "event")]
+    request: Option<PathBuf>,
     /// The older of two checkpoints, in a file: the last one there.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
@@ -174,9 +178,14 @@ fn prove(args: &Prove) -> anyhow::Result<()> {
     let to = last_checkpoint(&to, &key)?;
     let bundle = match (&args.from, args.event) {
         (Some(from), _) => Bundle::of_growth(last_checkpoint(from, &key)?, to, source.lines()?)?,
-        (None, Some(event)) => Bundle::of_event(event, to, source.lines()?)?,
+        (None, Some(event)) => {
+            let request = args.request.as_ref().map(fs::read_to_string).transpose();
+            let request = request.context("cannot read the request")?;
+            Bundle::of_event(event, request, to, source.lines()?)?
+        }
         (None, None) => anyhow::bail!("what is to be proved? Say --event N or --from FILE"),
     };
+    bundle.verify(&key)?;
     let text = serde_json::to_string_pretty(&bundle)? + "\n";
     fs::write(&args.out, text).with_context(|| format!("cannot write {}", args.out.display()))
 }

@@ -20,7 +20,7 @@ use super::{client::Client, *};
 use crate::{
     approvals::{ApprovalView, HoldAsk, RequestView, Settings, Ticket, Verdict},
     audit::{self, keeper::Checkpoints},
-    config::{CheckpointSettings, Config},
+    config::{Config, record},
     record::{Event, OperationId},
     refusals::{Refused, RefusedBy},
     session::{Session, SessionId, User},
@@ -86,7 +86,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
 
 fn checkpoints(record: &Record, dir: &Path) -> Checkpoints {
     let signer = audit::keys::make(&dir.join("key")).expect("a key");
-    Checkpoints::start(record, dir, signer, CheckpointSettings::default()).expect("starts")
+    Checkpoints::start(record, dir, signer, record::Checkpoints::default()).expect("starts")
 }
 
 fn configuration() -> Config {

@@ -69,49 +69,29 @@ pub(super) struct Head {
     pub(super) link: Link,
 }
 
-/// Follows a chain. `events` are keys and values from the event `start` on, which itself is checked too; `found` is
-/// told about every event after it, with its own head.
-///
-/// # Errors
-/// When an event is missing, out of order, unreadable or altered, or cannot be fetched.
-pub(super) fn verify<E: std::error::Error + Send + Sync + 'static>(
-    start: Head,
-    events: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), E>>,
-    mut found: impl FnMut(&StoredEvent, Head),
-) -> anyhow::Result<Head> {
-    let mut events = events;
-    if start.seq > 0 {
-        let (key, bytes) = events
-            .next()
-            .with_context(|| format!("event {} and all after it are missing", start.seq))??;
-        ensure!(
-            key == start.seq.to_be_bytes() && Link::of(&bytes) == start.link,
-            "event {} is missing or altered",
-            start.seq
-        );
-    }
-    let mut head = start;
-    for item in events {
-        let (key, bytes) =
-            item.with_context(|| format!("cannot read on after event {}", head.seq))?;
-        let seq = head.seq + 1;
-        ensure!(key == seq.to_be_bytes(), "event {seq} is missing");
+impl Head {
+    /// Goes on to the event of this number with these bytes.
+    ///
+    /// # Errors
+    /// When it is not the next one, is unreadable, or does not follow from the last one.
+    pub(super) fn follow(&mut self, found: u64, bytes: &[u8]) -> anyhow::Result<StoredEvent> {
+        let seq = self.seq + 1;
+        ensure!(found == seq, "event {seq} is missing");
         let event: StoredEvent =
-            serde_json::from_slice(&bytes).with_context(|| format!("event {seq} is unreadable"))?;
+            serde_json::from_slice(bytes).with_context(|| format!("event {seq} is unreadable"))?;
         ensure!(
             event.seq == seq,
             "event {seq} stands where event {} should be",
             event.seq
         );
         ensure!(
-            event.prev == head.link,
+            event.prev == self.link,
             "event {seq} does not follow from the one before: one of the two was altered"
         );
-        head = Head {
+        *self = Self {
             seq,
-            link: Link::of(&bytes),
+            link: Link::of(bytes),
         };
-        found(&event, head);
+        Ok(event)
     }
-    Ok(head)
 }

@@ -1,7 +1,7 @@
-//! Which events belong to which session. In memory: made anew from the events whenever the record is opened, so that
-//! it can never disagree with them.
+//! Which events belong to which session. In memory, for the segment that is not complete yet: made anew from the events
+//! whenever the record is opened. Complete segments have theirs in a file ([`super::sealed`]).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::{Event, OperationId},
     parts::{DecisionVerdict, OutcomeResult},
+    rows::Rows,
+    sealed::{self, Contents, Extent, OpenEnds},
     store::StoredEvent,
     text::{Text, Texts},
 };
@@ -52,15 +54,18 @@ pub struct SessionSummary {
 }
 
 /// Sessions and the numbers of their events, as far as they are synced.
-#[derive(Default)]
 pub(super) struct Index {
+    /// Those with events since the last segment was completed, and those that are open.
     by_session: HashMap<SessionId, Entry>,
-    /// In the order they were opened.
+    /// Those opened since then, in order.
     order: Vec<SessionId>,
     /// Operations without an outcome, and what has become of them as far as is known.
     unfinished: HashMap<OperationId, (SessionId, OutcomeResult)>,
     /// Holds and grants that are not over, by name, and the numbers of the events that say what they are.
-    standing: HashMap<String, Vec<u64>>,
+    standing: BTreeMap<String, Vec<u64>>,
+    /// When the first event since then was recorded, and the last one.
+    span: Option<(Timestamp, Timestamp)>,
+    rows: Rows,
 }
 
 struct Entry {
@@ -69,18 +74,90 @@ struct Entry {
 }
 
 impl Index {
+    /// One that goes on after these segments.
+    pub(super) fn after(rows: Rows, open_ends: OpenEnds) -> Self {
+        let summaries = open_ends.sessions.iter();
+        let by_session = summaries
+            .filter_map(|id| Some((id.clone(), Entry::of(rows.summary(id)?))))
+            .collect();
+        let unfinished = open_ends.unfinished.into_iter();
+        Self {
+            by_session,
+            order: Vec::new(),
+            unfinished: unfinished
+                .map(|(operation, session, result)| (operation, (session, result)))
+                .collect(),
+            standing: open_ends.standing,
+            span: None,
+            rows,
+        }
+    }
+
     /// Takes in the next event.
     pub(super) fn add(&mut self, stored: &StoredEvent) {
+        let (first, _) = self.span.unwrap_or((stored.time, stored.time));
+        self.span = Some((first, stored.time));
         self.open(stored);
         self.follow(&stored.event);
         self.keep_standing(stored);
-        let entry = stored
-            .event
-            .session()
-            .and_then(|id| self.by_session.get_mut(id));
-        if let Some(entry) = entry {
+        let Some(id) = stored.event.session() else {
+            return;
+        };
+        if !self.by_session.contains_key(id)
+            && let Some(summary) = self.rows.summary(id)
+        {
+            // It was closed in an earlier segment; this comes late.
+            self.by_session.insert(id.clone(), Entry::of(summary));
+        }
+        if let Some(entry) = self.by_session.get_mut(id) {
             entry.events.push(stored.seq);
             entry.summary.count(stored);
+        }
+    }
+
+    /// Gives away what it knows of the segment that is completed with the event it took in last, and keeps what is open.
+    pub(super) fn cut(&mut self, extent: impl FnOnce(Timestamp, Timestamp) -> Extent) -> Contents {
+        let (from, to) = self.span.take().unwrap_or_default();
+        let mut entries = Vec::new();
+        let opened = std::mem::take(&mut self.order);
+        let mut take = |entry: &mut Entry, opened_here: bool| {
+            let events = std::mem::take(&mut entry.events);
+            // Those that are open are carried on: what tells of them first may be purged.
+            if !events.is_empty() || entry.summary.closed_at.is_none() {
+                entries.push(sealed::Entry {
+                    summary: entry.summary.clone(),
+                    opened_here,
+                    events,
+                });
+            }
+        };
+        for id in &opened {
+            if let Some(entry) = self.by_session.get_mut(id) {
+                take(entry, true);
+            }
+        }
+        let is_new: HashSet<_> = opened.iter().collect();
+        for (id, entry) in &mut self.by_session {
+            if !is_new.contains(id) {
+                take(entry, false);
+            }
+        }
+        self.by_session
+            .retain(|_, entry| entry.summary.closed_at.is_none());
+        Contents {
+            extent: extent(from, to),
+            open_ends: OpenEnds {
+                sessions: self.by_session.keys().cloned().collect(),
+                standing: self.standing.clone(),
+                unfinished: self
+                    .unfinished
+                    .iter()
+                    .map(|(operation, (session, result))| {
+                        (operation.clone(), session.clone(), *result)
+                    })
+                    .collect(),
+            },
+            entries,
         }
     }
 
@@ -117,11 +194,7 @@ impl Index {
             observed: 0,
             refused: 0,
         };
-        let entry = Entry {
-            summary,
-            events: Vec::new(),
-        };
-        self.by_session.insert(session.clone(), entry);
+        self.by_session.insert(session.clone(), Entry::of(summary));
         self.order.push(session.clone());
     }
 
@@ -216,34 +289,81 @@ impl Index {
         keep: impl Fn(&SessionSummary) -> bool,
     ) -> Vec<SessionSummary> {
         let newest_first = self.order.iter().rev();
-        newest_first
-            .filter_map(|id| self.summary(id))
+        let mut found: Vec<_> = newest_first
+            .filter_map(|id| Some(&self.by_session.get(id)?.summary))
             .filter(|summary| keep(summary))
             .take(limit)
             .cloned()
-            .collect()
+            .collect();
+        for row in self.rows.all().iter().rev() {
+            let goes_on = row.each_newest_first(|entry| {
+                if found.len() < limit && entry.opened_here {
+                    let is_over = entry.summary.closed_at.is_some();
+                    let now = if is_over && !self.by_session.contains_key(&entry.summary.id) {
+                        Some(entry.summary)
+                    } else {
+                        self.summary(&entry.summary.id)
+                    };
+                    found.extend(now.filter(&keep));
+                }
+                found.len() < limit
+            });
+            if !goes_on {
+                return found;
+            }
+        }
+        let left = limit - found.len();
+        found.extend(self.older_than_the_record(keep).into_iter().take(left));
+        found
     }
 
-    pub(super) fn summary(&self, id: &SessionId) -> Option<&SessionSummary> {
-        self.by_session.get(id).map(|entry| &entry.summary)
+    /// Sessions that are open, and whose opening was purged, newest first.
+    fn older_than_the_record(&self, keep: impl Fn(&SessionSummary) -> bool) -> Vec<SessionSummary> {
+        let rows = self.rows.all();
+        let Some(from) = rows.iter().find_map(|row| Some(row.extent()?.from)) else {
+            return Vec::new();
+        };
+        let all = self.by_session.values().map(|entry| &entry.summary);
+        let mut older: Vec<_> = all
+            .filter(|summary| summary.opened_at < from && keep(summary))
+            .cloned()
+            .collect();
+        older.sort_by_key(|summary| std::cmp::Reverse(summary.opened_at));
+        older
+    }
+
+    /// What is known of a session.
+    pub(super) fn summary(&self, id: &SessionId) -> Option<SessionSummary> {
+        match self.by_session.get(id) {
+            Some(entry) => Some(entry.summary.clone()),
+            None => self.rows.summary(id),
+        }
     }
 
     /// The numbers of this session's events after `after`, `limit` at most.
     pub(super) fn events_of(&self, id: &SessionId, after: u64, limit: usize) -> Vec<u64> {
-        let Some(entry) = self.by_session.get(id) else {
-            return Vec::new();
-        };
-        let start = entry.events.partition_point(|seq| *seq <= after);
-        entry.events[start..].iter().take(limit).copied().collect()
+        let recent = self.by_session.get(id).map(|entry| entry.events.clone());
+        let all = self.rows.events_of(id, after).chain(recent).flatten();
+        all.filter(|seq| *seq > after).take(limit).collect()
     }
 
     /// The numbers of this session's last events, `limit` at most, oldest first.
     pub(super) fn last_events_of(&self, id: &SessionId, limit: usize) -> Vec<u64> {
-        let Some(entry) = self.by_session.get(id) else {
-            return Vec::new();
-        };
-        let start = entry.events.len().saturating_sub(limit);
-        entry.events[start..].to_vec()
+        let recent = self.by_session.get(id).map(|entry| entry.events.clone());
+        let backwards = recent
+            .into_iter()
+            .chain(self.rows.events_of_backwards(id))
+            .flat_map(|events| events.into_iter().rev());
+        let mut last: Vec<_> = backwards.take(limit).collect();
+        last.reverse();
+        last
+    }
+}
+
+impl Entry {
+    fn of(summary: SessionSummary) -> Self {
+        let events = Vec::new();
+        Self { summary, events }
     }
 }
 

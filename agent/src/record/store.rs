@@ -1,31 +1,40 @@
-//! The store: sled. Nothing else in Holdpoint touches it.
+//! The store: a row of segments, and before them what has not come to one yet, in journals on disk and in memory.
 //!
-//! Key: the event's number, 64 bits big endian, without a gap from 1. Value: a [`StoredEvent`] as JSON.
+//! The writer alone appends to the journal; a journal that is full goes to the archiver, which alone writes segments.
 
 use std::{
-    fs::File,
+    collections::VecDeque,
+    num::NonZero,
     path::{Path, PathBuf},
-    sync::RwLock,
+    sync::{Arc, Condvar, Mutex, RwLock},
+    time::Duration,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::Context as _;
 use jiff::Timestamp;
+use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    chain::{self, Head, Link},
+    chain::{Head, Link},
     event::Event,
-    index::Index,
+    frame, layout,
+    page::Page,
+    rows::{Row, Rows, Sessions},
+    sealed,
+    segment::{Frame, Segment},
     watermark::Watermark,
 };
-
-/// Memory sled may use for its cache; its default is a gigabyte.
-const CACHE_BYTES: u64 = 16 * 1024 * 1024;
-
-const KEEP: &str = "keep its directory for an investigation and start with another one";
+use crate::audit::lines;
 
 /// The version of the events' format.
 pub const VERSION: u8 = 1;
+/// Complete segments open at once.
+const OPEN_SEGMENTS: NonZero<usize> = NonZero::new(4).expect("not zero");
+/// Journals that wait for the archiver at most.
+const MOST_WAITING: usize = 8;
+/// How long the writer waits for one of them to be done with.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// An event as it lies in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,147 +52,290 @@ pub struct StoredEvent {
     pub event: Event,
 }
 
-/// An event, ready to be written.
-pub(super) struct Encoded {
-    pub(super) seq: u64,
-    pub(super) bytes: Vec<u8>,
-}
-
-/// The database. After an error sled answers nothing but that error, so it is closed, and opened again when somebody
-/// next wants to write.
+/// What is recorded, as readers and the archiver see it.
 pub(super) struct Store {
-    dir: PathBuf,
-    database: RwLock<Option<Database>>,
+    pub(super) dir: PathBuf,
+    pub(super) rows: Rows,
     watermark: Watermark,
+    recent: RwLock<Recent>,
+    /// The archiver is done with one.
+    done: Condvar,
+    waiting: Mutex<usize>,
+    /// Why the archiver gets nothing done.
+    trouble: Mutex<Option<String>>,
+    segments: Mutex<Segments>,
 }
 
-struct Database {
-    sled: sled::Db,
-    /// The file that sled writes. `flush` alone only starts the writing (sync_file_range).
-    file: File,
+/// What may not be in a segment yet.
+struct Recent {
+    full: VecDeque<Arc<Full>>,
+    current: Page,
+}
+
+/// What a full journal has.
+pub(super) struct Full {
+    pub(super) page: Page,
+    /// The number of the segment it goes to.
+    pub(super) segment: u64,
+    /// Whether that is complete with it.
+    pub(super) completes: bool,
+}
+
+struct Segments {
+    /// The one that is written.
+    current: Option<Arc<Segment>>,
+    /// Complete ones, for readers.
+    complete: LruCache<u64, Arc<Segment>>,
 }
 
 impl Store {
-    /// Opens and verifies all of it.
-    pub(super) fn open(dir: &Path) -> anyhow::Result<(Self, Head, Index)> {
-        std::fs::create_dir_all(dir)
-            .with_context(|| format!("cannot make the record's directory {}", dir.display()))?;
-        let (watermark, synced) = Watermark::open(dir)?;
-        let database = Database::open(dir)?;
-        let mut index = Index::default();
-        let mut reached = synced == Head::default();
-        let head = database.verify(Head::default(), |event, head| {
-            reached |= head == synced;
-            index.add(event);
-        })?;
-        ensure!(
-            reached,
-            "the record in {} is damaged: event {} was synced to disk and is missing or altered now; {KEEP}",
-            dir.display(),
-            synced.seq
-        );
-        let store = Self {
+    pub(super) fn new(
+        dir: &Path,
+        rows: Rows,
+        watermark: Watermark,
+        full: Vec<Full>,
+        current: Page,
+    ) -> Self {
+        Self {
             dir: dir.to_owned(),
-            database: RwLock::new(Some(database)),
+            rows,
             watermark,
-        };
-        Ok((store, head, index))
+            waiting: Mutex::new(full.len()),
+            recent: RwLock::new(Recent {
+                full: full.into_iter().map(Arc::new).collect(),
+                current,
+            }),
+            done: Condvar::new(),
+            trouble: Mutex::default(),
+            segments: Mutex::new(Segments {
+                current: None,
+                complete: LruCache::new(OPEN_SEGMENTS),
+            }),
+        }
     }
 
-    /// Closes and opens the database, and makes sure that it still has everything up to `synced`; `found` is told
-    /// about what follows.
-    pub(super) fn reopen(
-        &self,
-        synced: Head,
-        found: impl FnMut(&StoredEvent, Head),
-    ) -> anyhow::Result<Head> {
-        let mut database = self.database.write().expect("no panic while locked");
-        *database = None;
-        let reopened = Database::open(&self.dir)?;
-        let head = reopened.verify(synced, found)?;
-        *database = Some(reopened);
-        Ok(head)
+    /// Everything up to `head` is on disk.
+    pub(super) fn synced(&self, head: Head) -> std::io::Result<()> {
+        self.watermark.set(head)
     }
 
-    /// Writes events; they may or may not survive a crash until [`Self::sync`].
-    pub(super) fn write(&self, events: Vec<Encoded>) -> anyhow::Result<()> {
-        self.with(|database| database.write(events))
+    /// Puts at the end of the current page what has been written to its journal.
+    pub(super) fn extend(&self, events: &Page) {
+        let mut recent = self.recent.write().expect("no panic while locked");
+        recent.current.extend(events);
     }
 
-    /// Brings to disk what was written; `head` is the last of it.
-    pub(super) fn sync(&self, head: Head) -> anyhow::Result<()> {
-        self.with(Database::sync)?;
-        Ok(self.watermark.set(head)?)
+    /// The current page.
+    pub(super) fn current<T>(&self, look: impl FnOnce(&Page) -> T) -> T {
+        let recent = self.recent.read().expect("no panic while locked");
+        look(&recent.current)
     }
 
-    /// One event, if there is one of this number.
-    pub(super) fn read(&self, seq: u64) -> anyhow::Result<Option<StoredEvent>> {
-        self.with(|database| {
-            let value = database.sled.get(seq.to_be_bytes())?;
-            Ok(value
-                .map(|bytes| serde_json::from_slice(&bytes))
-                .transpose()?)
-        })
+    /// Gives the current page to the archiver and begins another one.
+    pub(super) fn turn_over(&self, segment: u64, completes: bool) {
+        let mut recent = self.recent.write().expect("no panic while locked");
+        let next = Page::new(recent.current.next());
+        let page = std::mem::replace(&mut recent.current, next);
+        recent.full.push_back(Arc::new(Full {
+            page,
+            segment,
+            completes,
+        }));
+        *self.waiting.lock().expect("no panic while locked") += 1;
     }
 
-    fn with<T>(&self, work: impl FnOnce(&Database) -> anyhow::Result<T>) -> anyhow::Result<T> {
-        let database = self.database.read().expect("no panic while locked");
-        work(
-            database
-                .as_ref()
-                .context("the store is closed after an error")?,
+    /// Waits until there is room for another full page.
+    ///
+    /// # Errors
+    /// When the archiver gets nothing done.
+    pub(super) fn wait_for_room(&self) -> anyhow::Result<()> {
+        let waiting = self.waiting.lock().expect("no panic while locked");
+        let is_full = |waiting: &mut usize| *waiting >= MOST_WAITING && self.trouble().is_none();
+        let (waiting, _) = self
+            .done
+            .wait_timeout_while(waiting, PATIENCE, is_full)
+            .expect("no panic while locked");
+        if *waiting < MOST_WAITING {
+            return Ok(());
+        }
+        let trouble = self.trouble();
+        anyhow::bail!(
+            "the segments of the record do not keep up: {}",
+            trouble.as_deref().unwrap_or("the disk is too slow")
         )
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().expect("no panic while locked").clone()
+    }
+
+    /// One full page goes to its segment. Whether there was one.
+    ///
+    /// # Errors
+    /// When the store does not take it; then it stays where it is.
+    pub(super) fn archive_next(&self) -> anyhow::Result<bool> {
+        let next = {
+            let recent = self.recent.read().expect("no panic while locked");
+            recent.full.front().cloned()
+        };
+        let Some(full) = next else {
+            return Ok(false);
+        };
+        self.archive(&full).inspect_err(|error| {
+            // sled answers nothing but the error from now on.
+            self.segments.lock().expect("no panic while locked").current = None;
+            let mut trouble = self.trouble.lock().expect("no panic while locked");
+            *trouble = Some(format!("{error:#}"));
+        })?;
+        let mut recent = self.recent.write().expect("no panic while locked");
+        recent.full.pop_front();
+        drop(recent);
+        *self.trouble.lock().expect("no panic while locked") = None;
+        *self.waiting.lock().expect("no panic while locked") -= 1;
+        self.done.notify_all();
+        Ok(true)
+    }
+
+    fn archive(&self, full: &Full) -> anyhow::Result<()> {
+        let segment = self.writable(full.segment)?;
+        segment.write(frame::pack(&full.page)?)?;
+        if full.completes {
+            self.seal(full.segment)?;
+            let mut segments = self.segments.lock().expect("no panic while locked");
+            segments.complete.put(full.segment, segment);
+            segments.current = None;
+        }
+        if !full.page.is_empty() {
+            remove(&layout::journal(&self.dir, full.page.first()))?;
+        }
+        Ok(())
+    }
+
+    fn writable(&self, first: u64) -> anyhow::Result<Arc<Segment>> {
+        let mut segments = self.segments.lock().expect("no panic while locked");
+        match &segments.current {
+            Some(segment) if segment.first() == first => Ok(segment.clone()),
+            _ => {
+                segments.current = None;
+                let segment = Arc::new(Segment::open(&self.dir, first)?);
+                segments.current = Some(segment.clone());
+                Ok(segment)
+            }
+        }
+    }
+
+    /// Writes the index of a complete segment, which so far is in memory.
+    fn seal(&self, first: u64) -> anyhow::Result<()> {
+        let row = self.rows.beginning_at(first);
+        let row = row.context("a segment without a place in the row is complete")?;
+        let Sessions::Memory(contents) = &row.sessions else {
+            return Ok(());
+        };
+        sealed::write(&self.dir, contents)?;
+        let (extent, _, table) = sealed::open(&self.dir, first)?;
+        self.rows.replace(Row {
+            sessions: Sessions::File { table, extent },
+            ..*row
+        });
+        Ok(())
+    }
+
+    /// Events of these numbers, as far as they are there.
+    ///
+    /// # Errors
+    /// When one is unreadable.
+    pub(super) fn read(&self, seqs: &[u64]) -> anyhow::Result<Vec<StoredEvent>> {
+        let mut last = None;
+        let mut events = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            if let Some(bytes) = self.bytes_of(*seq, &mut last)? {
+                let event = serde_json::from_slice(&bytes)
+                    .with_context(|| format!("event {seq} is unreadable"))?;
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    /// The bytes of an event; `last` is the frame that was read last.
+    fn bytes_of(&self, seq: u64, last: &mut Option<Frame>) -> anyhow::Result<Option<Vec<u8>>> {
+        let in_last = last.as_ref().and_then(|frame| frame.event(seq));
+        if let Some(bytes) = in_last {
+            return Ok(Some(bytes.to_vec()));
+        }
+        if let Some(bytes) = self.recent_event(seq) {
+            return Ok(Some(bytes));
+        }
+        let Some(segment) = self.segment_of(seq)? else {
+            return Ok(None);
+        };
+        *last = segment.frame_of(seq)?;
+        let bytes = last.as_ref().and_then(|frame| frame.event(seq));
+        Ok(bytes.map(<[u8]>::to_vec))
+    }
+
+    /// What is stored of an event; of one that was purged, what is left.
+    pub(super) fn line(
+        &self,
+        seq: u64,
+        last: &mut Option<Frame>,
+    ) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.rows.containing(seq) {
+            Some(row) if row.is_purged() => {
+                let link = layout::link(&self.dir, row.first, seq)?;
+                Ok(Some(lines::purged(seq, (*link.as_bytes()).into())))
+            }
+            _ => self.bytes_of(seq, last),
+        }
+    }
+
+    fn recent_event(&self, seq: u64) -> Option<Vec<u8>> {
+        let recent = self.recent.read().expect("no panic while locked");
+        let full = recent.full.iter().map(|full| &full.page);
+        let mut pages = full.chain([&recent.current]);
+        pages.find_map(|page| page.event(seq)).map(<[u8]>::to_vec)
+    }
+
+    fn segment_of(&self, seq: u64) -> anyhow::Result<Option<Arc<Segment>>> {
+        match self.rows.containing(seq) {
+            Some(row) if row.is_purged() => Ok(None),
+            Some(row) => self.readable(row.first).map(Some),
+            None => {
+                let segments = self.segments.lock().expect("no panic while locked");
+                Ok(segments.current.clone())
+            }
+        }
+    }
+
+    /// A complete segment.
+    pub(super) fn readable(&self, first: u64) -> anyhow::Result<Arc<Segment>> {
+        let mut segments = self.segments.lock().expect("no panic while locked");
+        if let Some(current) = &segments.current
+            && current.first() == first
+        {
+            return Ok(current.clone());
+        }
+        if let Some(segment) = segments.complete.get(&first) {
+            return Ok(segment.clone());
+        }
+        let segment = Arc::new(Segment::open(&self.dir, first)?);
+        segments.complete.put(first, segment.clone());
+        Ok(segment)
+    }
+
+    /// Lets go of a complete segment.
+    pub(super) fn close(&self, first: u64) {
+        let mut segments = self.segments.lock().expect("no panic while locked");
+        segments.complete.pop(&first);
     }
 }
 
-impl Database {
-    fn open(dir: &Path) -> anyhow::Result<Self> {
-        let sled = sled::Config::new()
-            .path(dir)
-            .mode(sled::Mode::HighThroughput)
-            .cache_capacity(CACHE_BYTES)
-            .open()
-            .map_err(|error| match error {
-                sled::Error::Corruption { .. } => anyhow!("the record is damaged; {KEEP}"),
-                other => anyhow!(
-                    "cannot open the record in {}: {other}; is another daemon running?",
-                    dir.display()
-                ),
-            })?;
-        let file = File::open(dir.join("db")).context("cannot open the record's file `db`")?;
-        File::open(dir)
-            .and_then(|dir| dir.sync_all())
-            .context("cannot sync the record's directory")?;
-        Ok(Self { sled, file })
-    }
-
-    fn write(&self, mut events: Vec<Encoded>) -> anyhow::Result<()> {
-        if events.len() == 1 {
-            // A plain insert costs a quarter of a batch of one.
-            if let Some(event) = events.pop() {
-                self.sled.insert(event.seq.to_be_bytes(), event.bytes)?;
-            }
-            return Ok(());
+/// Removes a file, synced. Done before is done.
+fn remove(path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
         }
-        let mut batch = sled::Batch::default();
-        for event in events {
-            batch.insert(&event.seq.to_be_bytes(), event.bytes);
-        }
-        Ok(self.sled.apply_batch(batch)?)
-    }
-
-    fn sync(&self) -> anyhow::Result<()> {
-        self.sled.flush()?;
-        Ok(self.file.sync_data()?)
-    }
-
-    /// Follows the chain from `start` to its end.
-    fn verify(&self, start: Head, found: impl FnMut(&StoredEvent, Head)) -> anyhow::Result<Head> {
-        let events = self.sled.range(start.seq.to_be_bytes()..).map(|item| {
-            let (key, value) = item?;
-            Ok::<_, sled::Error>((key.to_vec(), value.to_vec()))
-        });
-        chain::verify(start, events, found)
-            .with_context(|| format!("the record is damaged; {KEEP}"))
+        _ => Ok(layout::sync_dir(path.parent().unwrap_or(Path::new("/")))?),
     }
 }

@@ -14,7 +14,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use super::{chain::Head, *};
+use super::{chain::Head, layout::Layout, *};
 use crate::session::User;
 
 fn event(text: &str) -> Event {
@@ -50,7 +50,7 @@ pub(super) fn opened(session: &SessionId) -> Event {
     }
 }
 
-fn denied(session: &SessionId) -> Event {
+pub(super) fn denied(session: &SessionId) -> Event {
     let mut operation = Operation::on_host(Action::NET_CONNECT, "example.com", Some(443));
     operation.query = vec![("upload_id".into(), "secret".into())];
     let denial = holdpoint_core::policy::Decision::Deny(Denial {
@@ -65,32 +65,54 @@ fn denied(session: &SessionId) -> Event {
     }
 }
 
-fn all(dir: &Path) -> Vec<StoredEvent> {
-    let (store, head) = closed_store(dir);
-    let read = |seq| store.read(seq).expect("reads").expect("is there");
-    (1..=head.seq).map(read).collect()
+/// Everything goes to segments soon, and segments are small.
+fn tiny() -> Settings {
+    Settings {
+        journal_bytes: 2000,
+        segment_events: 20,
+        ..Settings::default()
+    }
 }
 
-/// The store itself, once the thread of a dropped record has let go of it.
-fn closed_store(dir: &Path) -> (Store, Head) {
+/// What is in the files, without a daemon.
+fn all(dir: &Path) -> Vec<StoredEvent> {
+    drop(closed_store(dir));
+    let events = reading::events(dir).expect("reads");
+    let mut head = Head::default();
+    let follow = |event: anyhow::Result<(u64, Vec<u8>)>| {
+        let (seq, bytes) = event.expect("reads");
+        head.follow(seq, &bytes).expect("follows")
+    };
+    events.map(follow).collect()
+}
+
+/// The store itself, once the threads of a dropped record have let go of it.
+fn closed_store(dir: &Path) -> start::Opened {
     for _ in 0..500 {
-        if let Ok((store, head, _)) = Store::open(dir) {
-            return (store, head);
+        if let Ok(opened) = start::open(dir) {
+            return opened;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    panic!("the store stays locked");
+    panic!(
+        "the store stays locked: {:#}",
+        start::open(dir).err().expect("an error")
+    );
 }
 
-/// Opens a record, retrying while the last writer's thread still holds the lock.
+/// Opens a record, retrying while the last one's threads still hold the lock.
 fn reopen(dir: &Path) -> Record {
+    reopen_with(dir, Settings::default())
+}
+
+fn reopen_with(dir: &Path, settings: Settings) -> Record {
     for _ in 0..500 {
-        match Record::open(dir) {
+        match Record::open_with(dir, settings) {
             Ok(record) => return record,
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
     }
-    Record::open(dir).expect("opens")
+    Record::open_with(dir, settings).expect("opens")
 }
 
 #[tokio::test]
@@ -171,9 +193,18 @@ async fn many_appenders_make_one_chain() {
     assert_eq!(all(dir.path()).len(), 3200);
 }
 
-/// Changes one stored event behind the record's back.
 #[tokio::test]
 async fn operations_that_a_killed_daemon_left_get_an_outcome() {
+    for segment_events in [100_000, 3, 1] {
+        leave_operations(Settings {
+            segment_events,
+            ..Settings::default()
+        })
+        .await;
+    }
+}
+
+async fn leave_operations(settings: Settings) {
     let dir = tempfile::tempdir().expect("a directory");
     let session = SessionId::random();
     let asked = |verdict: DecisionVerdict| {
@@ -219,7 +250,7 @@ async fn operations_that_a_killed_daemon_left_get_an_outcome() {
         operation: used.0.clone(),
     };
     let end = outcome(&finished.0, OutcomeResult::Completed);
-    let record = reopen(dir.path());
+    let record = reopen_with(dir.path(), settings);
     for event in [
         opened(&session),
         allowed.1,
@@ -234,7 +265,7 @@ async fn operations_that_a_killed_daemon_left_get_an_outcome() {
     }
     drop(record);
 
-    let record = reopen(dir.path());
+    let record = reopen_with(dir.path(), settings);
     assert_eq!(record.finish_leftovers().await.expect("recorded"), 4);
     assert_eq!(record.finish_leftovers().await.expect("recorded"), 0);
     drop(record);
@@ -250,80 +281,140 @@ async fn operations_that_a_killed_daemon_left_get_an_outcome() {
     assert_eq!(found, expected);
 }
 
-fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
-    for _ in 0..500 {
-        if let Ok(db) = sled::open(dir) {
-            change(&db);
-            db.flush().expect("flushed");
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the store stays locked");
-}
-
-async fn tampered(change: impl FnOnce(&sled::Db)) -> String {
+/// Where a change was not to be noticed.
+async fn tampered(settings: Settings, change: impl FnOnce(&Path)) -> String {
     let dir = TempDir::new().expect("a directory");
-    let record = Record::open(dir.path()).expect("opens");
+    let record = Record::open_with(dir.path(), settings).expect("opens");
     for text in ["a", "b", "c"] {
         record.append(event(text)).await.expect("recorded");
     }
     drop(record);
-    tamper(dir.path(), change);
+    drop(closed_store(dir.path()));
+    change(dir.path());
     let Err(error) = Record::open(dir.path()) else {
         panic!("a damaged record was opened");
     };
     format!("{error:#}")
 }
 
+/// Changes a segment behind the record's back. Every event has a frame of its own.
+async fn tampered_segment(change: impl FnOnce(&sled::Db)) -> String {
+    let settings = Settings {
+        journal_bytes: 1,
+        ..Settings::default()
+    };
+    let change = |dir: &Path| {
+        let db = sled::open(layout::segment(dir, 1)).expect("opens");
+        change(&db);
+        db.flush().expect("flushed");
+    };
+    tampered(settings, change).await
+}
+
+fn edited(value: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let events = frame::unpack(value).expect("a frame");
+    let [event] = events.as_slice() else {
+        panic!("one event in a frame")
+    };
+    let text = String::from_utf8(event.clone()).expect("JSON");
+    let text = text.replace(from, to);
+    let length = u32::try_from(text.len()).expect("short");
+    let raw = [&length.to_le_bytes(), text.as_bytes()].concat();
+    let compressed = zstd::bulk::compress(&raw, 1).expect("compresses");
+    [&[1], compressed.as_slice()].concat()
+}
+
 #[tokio::test]
-async fn a_damaged_record_is_not_opened() {
-    let key = 2_u64.to_be_bytes();
-    let removed = tampered(|db| drop(db.remove(key).expect("removed"))).await;
-    assert!(removed.contains("event 2 is missing"), "{removed}");
-    let torn = tampered(|db| drop(db.insert(key, "{\"seq\":2").expect("written"))).await;
-    assert!(torn.contains("event 2 is unreadable"), "{torn}");
-    let edited = tampered(|db| {
+async fn a_damaged_segment_is_not_opened() {
+    let key = 1_u64.to_be_bytes();
+    let removed = tampered_segment(|db| drop(db.remove(key).expect("removed"))).await;
+    assert!(removed.contains("event 1 is missing"), "{removed}");
+    let torn = tampered_segment(|db| drop(db.insert(key, "{").expect("written"))).await;
+    assert!(
+        torn.contains("the frame of event 1 is unreadable"),
+        "{torn}"
+    );
+    let changed = tampered_segment(|db| {
         let old = db.get(key).expect("read").expect("there");
-        let text = String::from_utf8(old.to_vec()).expect("JSON");
-        db.insert(key, text.replace("\"b\"", "\"x\"").as_bytes())
-            .expect("written");
+        let new = edited(&old, "\"a\"", "\"x\"");
+        db.insert(key, new).expect("written");
     });
-    let edited = edited.await;
-    assert!(edited.contains("event 3 does not follow"), "{edited}");
+    let changed = changed.await;
+    assert!(changed.contains("event 2 does not follow"), "{changed}");
+}
+
+#[tokio::test]
+async fn a_damaged_journal_is_not_opened() {
+    for (from, to) in [("\"b\"", "\"x\""), ("\"c\"", "\"x\"")] {
+        let change = |dir: &Path| {
+            let path = layout::journal(dir, 1);
+            let bytes = std::fs::read(&path).expect("read");
+            let at = bytes
+                .windows(from.len())
+                .rposition(|window| window == from.as_bytes());
+            let mut bytes = bytes;
+            let at = at.expect("there");
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+            std::fs::write(path, bytes).expect("written");
+        };
+        let error = tampered(Settings::default(), change).await;
+        assert!(error.contains("event 3 was synced to disk"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_record_of_before_there_were_segments_is_refused() {
+    let change = |dir: &Path| std::fs::write(dir.join("db"), "").expect("written");
+    let error = tampered(Settings::default(), change).await;
+    assert!(error.contains("older version"), "{error}");
 }
 
 fn filled(dir: &Path, events: usize) {
     let runtime = tokio::runtime::Builder::new_current_thread().build();
     runtime.expect("a runtime").block_on(async {
-        let record = Record::open(dir).expect("opens");
+        let record = Record::open_with(dir, one_segment()).expect("opens");
         for at in 0..events {
-            record
-                .append(event(&format!("{at}")))
-                .await
-                .expect("recorded");
+            let event = event(&format!("{at}"));
+            record.append(event).await.expect("recorded");
         }
     });
     drop(closed_store(dir));
 }
 
+/// Segments are never complete, and get events soon.
+fn one_segment() -> Settings {
+    Settings {
+        journal_bytes: 2000,
+        ..Settings::default()
+    }
+}
+
 #[test]
 fn an_emptied_or_foreign_store_is_not_taken_for_a_new_one() {
-    for contents in ["", "garbage"] {
+    let segment = |dir: &Path| layout::segment(dir, 1).join("db");
+    let synced = |dir: &Path| dir.join("synced");
+    let last_journal = |dir: &Path| {
+        let layout = Layout::read(dir).expect("reads");
+        layout::journal(dir, *layout.journals.last().expect("one"))
+    };
+    type File = fn(&Path) -> std::path::PathBuf;
+    let files: [File; 3] = [segment, synced, last_journal];
+    for (file, contents) in files
+        .into_iter()
+        .flat_map(|file| [Some(""), Some("garbage"), None].map(|it| (file, it)))
+    {
         let dir = TempDir::new().expect("a directory");
-        filled(dir.path(), 3);
-        std::fs::write(dir.path().join("db"), contents).expect("written");
+        filled(dir.path(), 100);
+        let path = file(dir.path());
+        match contents {
+            Some(contents) => std::fs::write(&path, contents).expect("written"),
+            None => std::fs::remove_file(&path).expect("removed"),
+        }
         let Err(error) = Record::open(dir.path()) else {
-            panic!("a damaged record was opened");
-        };
-        assert!(format!("{error:#}").contains("is damaged"), "{error:#}");
-    }
-    for file in ["db", "synced"] {
-        let dir = TempDir::new().expect("a directory");
-        filled(dir.path(), 3);
-        std::fs::remove_file(dir.path().join(file)).expect("removed");
-        let Err(error) = Record::open(dir.path()) else {
-            panic!("a record without its {file} was opened");
+            panic!(
+                "a record with {contents:?} for {} was opened",
+                path.display()
+            );
         };
         let error = format!("{error:#}");
         let said = error.contains("is damaged") || error.contains("missing or damaged");
@@ -336,33 +427,46 @@ fn a_flipped_bit_is_noticed_or_harmless() {
     let dir = TempDir::new().expect("a directory");
     filled(dir.path(), 200);
     let before = all(dir.path());
-    let intact = std::fs::read(dir.path().join("db")).expect("read");
-    let used = intact
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .expect("not empty");
     let mut noticed = 0;
-    for step in 0..60 {
-        let copy = TempDir::new().expect("a directory");
-        for name in ["conf", "synced"] {
-            std::fs::copy(dir.path().join(name), copy.path().join(name)).expect("copied");
-        }
-        let mut bytes = intact.clone();
-        bytes[used * step / 60] ^= 1 << (step % 8);
-        std::fs::write(copy.path().join("db"), bytes).expect("written");
-        let path = copy.path().to_owned();
-        match std::thread::spawn(move || all_if_opened(&path)).join() {
-            Ok(Some(after)) => assert_eq!(after, before),
-            Ok(None) | Err(_) => noticed += 1,
+    for file in ["journal", "segment"] {
+        for step in 0..40 {
+            let copy = TempDir::new().expect("a directory");
+            copy_all(dir.path(), copy.path());
+            let layout = Layout::read(copy.path()).expect("reads");
+            let path = match file {
+                "journal" => layout::journal(copy.path(), *layout.journals.last().expect("one")),
+                _ => layout::segment(copy.path(), 1).join("db"),
+            };
+            let mut bytes = std::fs::read(&path).expect("read");
+            let used = bytes.iter().rposition(|byte| *byte != 0);
+            bytes[used.expect("not empty") * step / 40] ^= 1 << (step % 8);
+            std::fs::write(&path, bytes).expect("written");
+            let path = copy.path().to_owned();
+            match std::thread::spawn(move || all_if_opened(&path)).join() {
+                Ok(Some(after)) => assert_eq!(after, before),
+                Ok(None) | Err(_) => noticed += 1,
+            }
         }
     }
-    assert!(noticed > 10, "only {noticed} of 60 flips mattered");
+    assert!(noticed > 40, "only {noticed} of 80 flips mattered");
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in std::fs::read_dir(from).expect("reads") {
+        let entry = entry.expect("reads");
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            std::fs::create_dir(&to).expect("made");
+            copy_all(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).expect("copied");
+        }
+    }
 }
 
 fn all_if_opened(dir: &Path) -> Option<Vec<StoredEvent>> {
-    let (store, head, _) = Store::open(dir).ok()?;
-    let read = |seq| store.read(seq).expect("reads").expect("is there");
-    Some((1..=head.seq).map(read).collect())
+    drop(start::open(dir).ok()?);
+    Some(all(dir))
 }
 
 const CHILD_DIR: &str = "HOLDPOINT_TEST_RECORD_DIR";
@@ -387,13 +491,18 @@ fn child_dir() -> std::path::PathBuf {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "the child of kill_9_loses_nothing_acknowledged"]
 async fn child_that_appends() {
-    let record = Record::open(&child_dir()).expect("opens");
+    let record = Record::open_with(&child_dir(), tiny()).expect("opens");
     for who in 0..4 {
         let record = record.clone();
         tokio::spawn(async move {
             for at in 0.. {
                 let text = format!("{who}/{at}");
-                let seq = record.append(event(&text)).await.expect("recorded");
+                let recorded = match who % 2 {
+                    0 => record.append(event(&text)).await,
+                    // Reads, which are not synced: they outlive the process all the same.
+                    _ => record.append_unsynced(event(&text)).await,
+                };
+                let seq = recorded.expect("recorded");
                 let mut out = std::io::stdout().lock();
                 writeln!(out, "ack {seq} {text}").expect("a reader");
             }
@@ -440,21 +549,30 @@ fn limit_file_size(bytes: u64) {
     setrlimit(Resource::RLIMIT_FSIZE, bytes.min(hard), hard).expect("limited");
 }
 
+/// Whether segments do not fit, or the journal.
+const CHILD_SETTINGS: &str = "HOLDPOINT_TEST_RECORD_SEGMENTS";
+
 #[tokio::test]
 #[ignore = "the child of a_full_disk_denies_and_space_lets_it_go_on"]
 async fn child_that_runs_out_of_space() {
     // SAFETY: no handler is installed, the signal is ignored: write(2) then fails with EFBIG instead.
     unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.expect("ignored");
     let dir = child_dir();
-    let record = Record::open(&dir).expect("opens");
+    let settings = match std::env::var_os(CHILD_SETTINGS) {
+        Some(_) => Settings {
+            journal_bytes: 32 << 10,
+            ..Settings::default()
+        },
+        None => Settings::default(),
+    };
+    let record = Record::open_with(&dir, settings).expect("opens");
     let mut acknowledged = Vec::new();
     for at in 0..20 {
         let text = format!("before/{at}");
         let seq = record.append(event(&text)).await.expect("recorded");
         acknowledged.push((seq, text));
     }
-    let size = std::fs::metadata(dir.join("db")).expect("a file").len();
-    limit_file_size(size + 100_000);
+    limit_file_size(100_000);
     let filler = "x".repeat(2000);
     let mut failures = 0;
     while failures < 5 {
@@ -465,6 +583,7 @@ async fn child_that_runs_out_of_space() {
         }
         assert!(acknowledged.len() < 2000, "the disk never fills");
     }
+    record.note(event("noted"));
     limit_file_size(u64::MAX);
     let again = (0..50).map(|at| format!("after/{at}"));
     let mut recovered = 0;
@@ -487,18 +606,163 @@ async fn child_that_runs_out_of_space() {
         let at = usize::try_from(seq).expect("small") - 1;
         assert_eq!(stored[at].event, event(&text));
     }
+    let noted = |stored: &StoredEvent| stored.event == event("noted");
+    assert!(
+        stored.iter().any(noted),
+        "what nobody waited for is missing"
+    );
     println!("went on");
 }
 
 #[test]
 fn a_full_disk_denies_and_space_lets_it_go_on() {
+    for segments in [false, true] {
+        let dir = TempDir::new().expect("a directory");
+        let mut child = child("child_that_runs_out_of_space", dir.path());
+        if segments {
+            child.env(CHILD_SETTINGS, "1");
+        }
+        let output = child.output().expect("runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && text.contains("went on"),
+            "{text}"
+        );
+    }
+}
+
+/// A record of many small segments with 12 sessions of 40 events each, some open.
+async fn rotated(dir: &Path) -> (Record, Vec<SessionId>) {
+    let record = Record::open_with(dir, tiny()).expect("opens");
+    let sessions: Vec<_> = (0..12).map(|_| SessionId::random()).collect();
+    for session in &sessions {
+        record.append(opened(session)).await.expect("recorded");
+    }
+    for _ in 0..38 {
+        for session in &sessions {
+            let unsynced = record.append_unsynced(denied(session));
+            unsynced.await.expect("recorded");
+        }
+    }
+    for (place, session) in sessions.iter().enumerate() {
+        let last = match place % 3 {
+            0 => denied(session),
+            _ => Event::SessionClosed {
+                session: session.clone(),
+                reason: "over".into(),
+            },
+        };
+        record.append(last).await.expect("recorded");
+    }
+    (record, sessions)
+}
+
+/// What readers are told, in one text.
+async fn told(record: &Record, sessions: &[SessionId]) -> String {
+    record.settled().await;
+    let mut told = format!("{:?}", record.sessions(5, |_| true));
+    told += &format!("{:?}", record.sessions(99, |it| it.closed_at.is_none()));
+    for session in sessions {
+        let summary = record.session(session).expect("known");
+        let all = record.events_of(session, 0, 999).await.expect("reads");
+        assert_eq!(all.len(), 40);
+        let last = record.last_events_of(session, 7).await.expect("reads");
+        assert_eq!(last, all[33..]);
+        let some = record.events_of(session, all[9].seq, 20).await;
+        assert_eq!(some.expect("reads"), all[10..30]);
+        told += &format!("{summary:?}{all:?}");
+    }
+    told
+}
+
+#[tokio::test]
+async fn segments_rotate_and_readers_do_not_notice() {
     let dir = TempDir::new().expect("a directory");
-    let output = child("child_that_runs_out_of_space", dir.path())
-        .output()
-        .expect("runs");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success() && text.contains("went on"),
-        "{text}"
-    );
+    let (record, sessions) = rotated(dir.path()).await;
+    let before = told(&record, &sessions).await;
+    let newest_first: Vec<_> = record.sessions(99, |_| true);
+    let ids: Vec<_> = newest_first.iter().rev().map(|it| it.id.clone()).collect();
+    assert_eq!(ids, sessions);
+    assert!(newest_first.iter().all(|it| it.operations >= 38));
+    assert!(record.segments().len() > 10);
+    drop(record);
+    assert_eq!(all(dir.path()).len(), 480);
+    let record = reopen_with(dir.path(), tiny());
+    assert_eq!(told(&record, &sessions).await, before);
+    drop(record);
+    drop(closed_store(dir.path()));
+    // An index is made anew when it is gone or damaged.
+    let layout = Layout::read(dir.path()).expect("reads");
+    let indexes: Vec<_> = layout.indexes.into_iter().collect();
+    assert!(indexes.len() > 10, "{indexes:?}");
+    std::fs::remove_file(layout::index(dir.path(), indexes[3])).expect("removed");
+    std::fs::write(layout::index(dir.path(), indexes[5]), "garbage").expect("written");
+    let last = indexes.last().expect("some");
+    std::fs::write(layout::index(dir.path(), *last), "").expect("written");
+    let record = reopen_with(dir.path(), tiny());
+    assert_eq!(told(&record, &sessions).await, before);
+}
+
+#[tokio::test]
+async fn a_purged_segment_leaves_its_hashes() {
+    let dir = TempDir::new().expect("a directory");
+    let (record, sessions) = rotated(dir.path()).await;
+    record.complete_segment().await.expect("complete");
+    // The archiver is on it.
+    for _ in 0..500 {
+        if !dir.path().join(format!("{:020}", 481)).exists()
+            && Layout::read(dir.path()).expect("reads").journals.len() == 1
+        {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let before: Vec<_> = reading::events(dir.path())
+        .expect("reads")
+        .map(|event| event.expect("reads"))
+        .collect();
+    let segments = record.segments();
+    let (first, second) = (&segments[0], &segments[1]);
+    let refused = record.purge(second.first, "too old").await;
+    assert!(refused.expect_err("refused").to_string().contains("oldest"));
+    record.purge(first.first, "too old").await.expect("purged");
+    assert!(record.purge(first.first, "again").await.is_err());
+    let check = async |record: &Record| {
+        let session = record.session(&sessions[0]).expect("it is open");
+        assert_eq!(session.operations, 39);
+        let left = record.events_of(&session.id, 0, 999).await.expect("reads");
+        assert!(left.len() < 40 && left.iter().all(|event| event.seq > first.last));
+        let open = record.sessions(99, |it| it.closed_at.is_none());
+        assert_eq!(open.len(), 4);
+        assert_eq!(record.segments()[0].span, None);
+    };
+    check(&record).await;
+    drop(record);
+    let record = reopen_with(dir.path(), tiny());
+    check(&record).await;
+    drop(record);
+    drop(closed_store(dir.path()));
+    let mut places = reading::places(dir.path()).expect("reads");
+    for (seq, bytes) in &before {
+        let place = places.next().expect("more").expect("reads");
+        let expected = if *seq <= first.last {
+            reading::Place::Purged(*seq, Link::of(bytes))
+        } else {
+            reading::Place::Event(*seq, bytes.clone())
+        };
+        assert_eq!(place, expected);
+    }
+    let last = places.last().expect("more").expect("reads");
+    let reading::Place::Event(_, bytes) = last else {
+        panic!("an event")
+    };
+    let last: StoredEvent = serde_json::from_slice(&bytes).expect("an event");
+    assert!(matches!(
+        last.event,
+        Event::RecordPurged {
+            what: Purged::Events,
+            first: 1,
+            ..
+        }
+    ));
 }

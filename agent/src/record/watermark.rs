@@ -1,5 +1,5 @@
-//! How far the record was synced, in a file of its own beside the database. sled opens a damaged file without a word
-//! and with what it could make of it, an empty store if need be: this is how the loss is noticed.
+//! How far the record was synced, in a file of its own. sled opens a damaged file without a word and with what it could make
+//! of it, an empty store if need be, and a journal may be cut: this is how the loss is noticed.
 
 use std::{
     fs::{File, OpenOptions},
@@ -25,10 +25,10 @@ struct Mark {
 pub(super) struct Watermark(File);
 
 impl Watermark {
-    /// The file in this directory and what it says; made, saying nothing, with a new record.
-    pub(super) fn open(dir: &Path) -> anyhow::Result<(Self, Head)> {
+    /// The file in this directory and what it says; made, saying nothing, with a new record. For as long as it is open, nobody else
+    /// opens it.
+    pub(super) fn open(dir: &Path, may_be_new: bool) -> anyhow::Result<(Self, Head)> {
         let path = dir.join("synced");
-        let may_be_new = !dir.join("db").exists();
         let context = || {
             format!(
                 "cannot tell from {} how far the record goes: it is missing or damaged",
@@ -42,6 +42,12 @@ impl Watermark {
             .truncate(false)
             .open(&path)
             .with_context(context)?;
+        file.try_lock().with_context(|| {
+            format!(
+                "the record in {} is in use: is another daemon running?",
+                dir.display()
+            )
+        })?;
         let mark = Self(file);
         if may_be_new && mark.0.metadata().with_context(context)?.len() == 0 {
             mark.set(Head::default()).with_context(context)?;

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, RwLock},
+    sync::{Arc, RwLock, mpsc as threads},
     thread,
     time::Duration,
 };
@@ -15,20 +15,29 @@ use tokio::{
 };
 
 use super::{
-    RecordError,
+    RecordError, Settings,
+    bodies::Bodies,
     chain::{Head, Link},
     event::Event,
     index::Index,
-    store::{Encoded, Store, StoredEvent, VERSION},
+    journal::Journal,
+    leaves::Leaves,
+    page::Page,
+    rows::{Row, Sessions},
+    sealed::Extent,
+    start::{Opened, Tally},
+    store::{Store, StoredEvent, VERSION},
 };
 use crate::metrics::metrics;
 
 /// Events in one commit at most.
 const GROUP: usize = 512;
+/// Events that nobody waits for and that wait for a disk that can be written at most.
+const MOST_NOTES: usize = 64 * GROUP;
 /// How long what was written may stay unsynced.
 const SYNC_WITHIN: Duration = Duration::from_millis(50);
-/// Between two attempts to open a store that failed.
-const REOPEN_EVERY: Duration = Duration::from_secs(1);
+/// Between two attempts to go on after a failure.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What an appender waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,6 +53,8 @@ pub(super) enum Call {
     Note(Box<Event>),
     /// To sync what is written, and to say when that is done.
     Sync(oneshot::Sender<()>),
+    /// To complete the segment.
+    Complete(oneshot::Sender<Result<u64, RecordError>>),
 }
 
 /// An event on its way to the store.
@@ -56,17 +67,23 @@ pub(super) struct Append {
 struct Writer {
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
+    bodies: Arc<Bodies>,
+    /// Whoever signs what is in the record.
+    leaves: Arc<Leaves>,
+    settings: Settings,
+    journal: Journal,
+    /// The segment that is not complete.
+    tally: Tally,
     /// The last event written.
     head: Head,
-    /// The last event synced: nothing up to here may ever be missing.
-    synced: Head,
     /// What nobody waits for, not written yet.
     notes: Vec<Event>,
-    /// What lies between the two.
-    unsynced: Vec<StoredEvent>,
+    /// What is written and not synced.
+    unsynced: Vec<(StoredEvent, Link)>,
     sync_by: Option<Instant>,
-    /// When the store failed last, and has not been opened again.
+    /// When writing failed last, and has not succeeded since.
     failed: Option<Failure>,
+    archiver: threads::Sender<()>,
 }
 
 struct Failure {
@@ -74,31 +91,69 @@ struct Failure {
     message: String,
 }
 
-/// Starts the thread. It ends, having synced, when the last sender of `calls` is gone.
+/// Starts the thread, and the archiver's. They end, having synced, when the last sender of `calls` is gone.
 pub(super) fn start(
-    store: Arc<Store>,
-    index: Arc<RwLock<Index>>,
-    head: Head,
+    opened: Opened,
+    bodies: Arc<Bodies>,
+    leaves: Arc<Leaves>,
+    settings: Settings,
     calls: mpsc::Receiver<Call>,
-) -> io::Result<()> {
+) -> io::Result<(Arc<Store>, Arc<RwLock<Index>>)> {
     // A runtime of its own, for its timer: `recv_many` with a deadline.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()?;
+    let (store, index) = (Arc::new(opened.store), Arc::new(RwLock::new(opened.index)));
+    let (archiver, full) = threads::channel();
+    let archived = store.clone();
+    thread::Builder::new()
+        .name("archive".into())
+        .spawn(move || archive(&archived, &full))?;
     let writer = Writer {
-        store,
-        index,
-        head,
-        synced: head,
+        store: store.clone(),
+        index: index.clone(),
+        bodies,
+        leaves,
+        settings,
+        journal: opened.journal,
+        tally: opened.tally,
+        head: opened.head,
         notes: Vec::new(),
         unsynced: Vec::new(),
         sync_by: None,
         failed: None,
+        archiver,
     };
     thread::Builder::new()
         .name("record".into())
         .spawn(move || runtime.block_on(writer.run(calls)))?;
-    Ok(())
+    Ok((store, index))
+}
+
+/// Brings full journals into segments, until the writer is gone. What is left then stays in its journal.
+fn archive(store: &Store, full: &threads::Receiver<()>) {
+    let mut fails = false;
+    loop {
+        match store.archive_next() {
+            Ok(true) => fails = false,
+            Ok(false) => {
+                if full.recv().is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                if !fails {
+                    tracing::error!("the segments of the record cannot be written: {error:#}");
+                    metrics().record_failed();
+                }
+                fails = true;
+                if let Err(threads::RecvTimeoutError::Disconnected) = full.recv_timeout(RETRY_EVERY)
+                {
+                    return;
+                }
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -113,18 +168,20 @@ impl Writer {
             match received {
                 None => self.sync_or_fail(),
                 Some(0) => return self.sync_or_fail(),
-                Some(_) => self.serve(std::mem::take(&mut group)),
+                Some(_) => self.serve(&mut group),
             }
         }
     }
 
-    fn serve(&mut self, group: Vec<Call>) {
-        let (mut appends, mut syncs) = (Vec::with_capacity(group.len()), Vec::new());
-        for call in group {
+    fn serve(&mut self, group: &mut Vec<Call>) {
+        let (mut appends, mut syncs, mut completes) =
+            (Vec::with_capacity(group.len()), Vec::new(), Vec::new());
+        for call in group.drain(..) {
             match call {
                 Call::Append(append) => appends.push(*append),
                 Call::Note(event) => self.notes.push(*event),
                 Call::Sync(done) => syncs.push(done),
+                Call::Complete(done) => completes.push(done),
             }
         }
         if !appends.is_empty() {
@@ -138,6 +195,9 @@ impl Writer {
         }
         for done in syncs {
             let _ = done.send(());
+        }
+        for done in completes {
+            answer(done, self.complete());
         }
     }
 
@@ -179,13 +239,11 @@ impl Writer {
     /// Writes the notes, then these. Returns the number of the first of these.
     fn write(&mut self, events: Vec<Event>) -> anyhow::Result<u64> {
         self.recover()?;
+        self.turn_over_if_full()?;
         let notes = std::mem::take(&mut self.notes);
-        let first = self.head.seq + 1 + notes.len() as u64;
-        let mut head = self.head;
-        let count = notes.len() + events.len();
-        let mut encoded = Vec::with_capacity(count);
-        let mut stored = Vec::with_capacity(count);
-        let time = Timestamp::now();
+        let (count, time, mut head) = (notes.len(), Timestamp::now(), self.head);
+        let mut page = Page::new(head.seq + 1);
+        let mut stored = Vec::with_capacity(count + events.len());
         for event in notes.into_iter().chain(events) {
             let event = StoredEvent {
                 v: VERSION,
@@ -194,20 +252,24 @@ impl Writer {
                 prev: head.link,
                 event,
             };
-            let bytes = serde_json::to_vec(&event).context("cannot encode the event")?;
-            head = Head {
-                seq: event.seq,
-                link: Link::of(&bytes),
-            };
-            encoded.push(Encoded {
-                seq: event.seq,
-                bytes,
-            });
-            stored.push(event);
+            head = page.push(&event).context("an event cannot be encoded")?;
+            stored.push((event, head.link));
         }
-        self.store.write(encoded)?;
-        metrics().record_written(count);
+        let first = self.head.seq + 1 + count as u64;
+        if let Err(error) = self.journal.append(&page) {
+            // Nobody waits for the notes, so nobody would write them again.
+            let notes = stored
+                .into_iter()
+                .take(count)
+                .map(|(stored, _)| stored.event);
+            self.notes.extend(notes);
+            return Err(error).context("cannot write the journal");
+        }
+        metrics().record_written(stored.len());
+        self.store.extend(&page);
         self.head = head;
+        self.tally.since.get_or_insert(time);
+        self.tally.bytes += page.bytes().len() as u64;
         self.unsynced.append(&mut stored);
         Ok(first)
     }
@@ -219,18 +281,29 @@ impl Writer {
         {
             return Err(self.fail(&error));
         }
+        self.recover()
+            .and_then(|()| self.sync_written())
+            .map_err(|error| self.fail(&error))
+    }
+
+    fn sync_written(&mut self) -> anyhow::Result<()> {
         if self.unsynced.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
-        if let Err(error) = self.store.sync(self.head) {
-            return Err(self.fail(&error));
-        }
+        self.journal.sync().context("cannot sync the journal")?;
         metrics().record_synced(started.elapsed());
-        self.synced = self.head;
+        self.take_as_synced()
+    }
+
+    fn take_as_synced(&mut self) -> anyhow::Result<()> {
+        self.store
+            .synced(self.head)
+            .context("cannot note how far the record is synced")?;
         let mut index = self.index.write().expect("no panic while locked");
-        for event in self.unsynced.drain(..) {
+        for (event, link) in self.unsynced.drain(..) {
             index.add(&event);
+            self.leaves.synced(event.seq, link);
         }
         Ok(())
     }
@@ -240,22 +313,93 @@ impl Writer {
         let _ = self.sync();
     }
 
-    /// Opens a store again that had failed.
+    /// Begins another journal when this one has enough, and another segment likewise.
+    fn turn_over_if_full(&mut self) -> anyhow::Result<()> {
+        let length = self.store.current(|page| page.bytes().len());
+        let completes = self.segment_is_full();
+        if completes || length >= self.settings.journal_bytes {
+            self.turn_over(completes)?;
+        }
+        Ok(())
+    }
+
+    fn segment_is_full(&self) -> bool {
+        let events = self.head.seq + 1 - self.tally.first;
+        let bytes = self.tally.bytes + self.bodies.segment_bytes();
+        let age = self
+            .tally
+            .since
+            .map(|since| Timestamp::now().duration_since(since).unsigned_abs());
+        events >= self.settings.segment_events
+            || (events > 0 && bytes >= self.settings.segment_bytes)
+            || age.is_some_and(|age| age >= self.settings.segment_age)
+    }
+
+    fn turn_over(&mut self, completes: bool) -> anyhow::Result<()> {
+        self.store.wait_for_room()?;
+        self.sync_written()?;
+        if !self.store.current(Page::is_empty) {
+            let next = Page::new(self.head.seq + 1);
+            self.journal =
+                Journal::create(&self.store.dir, &next).context("cannot begin another journal")?;
+        }
+        if completes {
+            self.complete_segment();
+        }
+        self.store.turn_over(self.tally.first, completes);
+        if completes {
+            self.tally = Tally::after(self.head);
+            self.bodies.begin_segment(self.tally.first);
+        }
+        // Without an archiver there is no room left some day, and that is said then.
+        let _ = self.archiver.send(());
+        Ok(())
+    }
+
+    /// From now on what is known of the segment's sessions is with it.
+    fn complete_segment(&self) {
+        let Tally { first, prev, .. } = self.tally;
+        let Head { seq: last, link } = self.head;
+        let mut index = self.index.write().expect("no panic while locked");
+        let contents = index.cut(|from, to| Extent {
+            first,
+            from,
+            prev,
+            last,
+            to,
+            link,
+        });
+        self.store.rows.push(Row {
+            first,
+            last,
+            link,
+            sessions: Sessions::Memory(contents),
+        });
+    }
+
+    /// Completes the segment, if there is anything in it. Returns the number of the first event that is in none.
+    fn complete(&mut self) -> Result<u64, RecordError> {
+        self.sync()?;
+        if self.head.seq >= self.tally.first {
+            self.turn_over(true).map_err(|error| self.fail(&error))?;
+        }
+        Ok(self.tally.first)
+    }
+
+    /// Goes on after a failure: with another journal, which has what this one should have.
     fn recover(&mut self) -> anyhow::Result<()> {
         let Some(failure) = &self.failed else {
             return Ok(());
         };
-        if failure.at.elapsed() < REOPEN_EVERY {
+        if failure.at.elapsed() < RETRY_EVERY {
             anyhow::bail!("{}", failure.message);
         }
-        let mut index = self.index.write().expect("no panic while locked");
-        self.head = self
-            .store
-            .reopen(self.synced, |event, _| index.add(event))?;
-        // What was found after `synced` had been read from the file, not synced to it.
-        self.store.sync(self.head)?;
-        self.synced = self.head;
+        let journal = &mut self.journal;
+        self.store
+            .current(|page| journal.rewrite(page))
+            .context("cannot begin another journal")?;
         self.failed = None;
+        self.take_as_synced()?;
         tracing::info!(seq = self.head.seq, "the record can be written again");
         Ok(())
     }
@@ -269,15 +413,21 @@ impl Writer {
                 "the record cannot be written: nothing is let through"
             );
         }
-        let recent = matches!(&self.failed, Some(failure) if failure.at.elapsed() < REOPEN_EVERY);
+        let recent = matches!(&self.failed, Some(failure) if failure.at.elapsed() < RETRY_EVERY);
         if !recent {
             self.failed = Some(Failure {
                 at: Instant::now(),
                 message: message.clone(),
             });
         }
-        self.unsynced.clear();
-        self.sync_by = None;
+        if self.notes.len() > MOST_NOTES {
+            tracing::error!(
+                events = self.notes.len(),
+                "events are missing in the record: it could not be written for too long"
+            );
+            self.notes.clear();
+        }
+        self.sync_by = Some(Instant::now() + RETRY_EVERY);
         RecordError::Store(message)
     }
 }

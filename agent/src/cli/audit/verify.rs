@@ -200,10 +200,25 @@ impl Report {
                     safe(problem)
                 )
             }
-            Self::Proved(Proved::Inclusion { seq, event, of }) => format!(
-                "Proved: event {seq} was in the record when {of} events were signed for.\n{}\n",
-                safe(event)
-            ),
+            Self::Proved(Proved::Inclusion {
+                seq,
+                event,
+                of,
+                request,
+            }) => {
+                let mut text = format!(
+                    "Proved: event {seq} was in the record when {of} events were signed for.\n{}\n",
+                    safe(event)
+                );
+                if let Some(request) = request {
+                    let _ = writeln!(
+                        text,
+                        "This is what people were asked about:\n{}",
+                        safe(request)
+                    );
+                }
+                text
+            }
             Self::Proved(Proved::Consistency { old, new }) => format!(
                 "Proved: the record only grew from {old} to {new} events; none of the first {old} was changed in between.\n"
             ),

@@ -11,7 +11,7 @@ use std::{
 use holdpoint_core::digest::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{BodyId, BodyRecord, Chunk, Salt, Way, keep::Body};
+use super::{BodyId, BodyRecord, Chunk, Salt, Way, keep::Job};
 use crate::{
     record::{
         Record,
@@ -45,7 +45,8 @@ pub struct Capture {
     hash: Sha256,
     bytes: u64,
     chunks: Vec<Chunk>,
-    beginning: Beginning,
+    /// None: there was no room for it.
+    beginning: Option<Body>,
     complete: bool,
 }
 
@@ -60,7 +61,7 @@ impl Capture {
         let mut salt = [0; 16];
         getrandom::fill(&mut salt).expect("the kernel gives random bytes");
         Self {
-            beginning: Beginning::new(record.bodies.memory()),
+            beginning: Some(Body::new(record.bodies.memory().clone())),
             record,
             session,
             operation,
@@ -83,8 +84,18 @@ impl Capture {
         self.hash.update(masked);
         self.bytes += masked.len() as u64;
         self.note_chunk(masked.len());
-        self.beginning
-            .push(masked, self.record.bodies.limits().body_bytes);
+        self.keep(masked);
+    }
+
+    fn keep(&mut self, piece: &[u8]) {
+        let limit = self.record.bodies.limits().body_bytes;
+        let Some(beginning) = &mut self.beginning else {
+            return;
+        };
+        let room = limit.saturating_sub(beginning.bytes().len());
+        if !beginning.extend(&piece[..piece.len().min(room)]) {
+            self.beginning = None;
+        }
     }
 
     /// It has come to its end.
@@ -110,28 +121,34 @@ impl Capture {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        let beginning = std::mem::replace(&mut self.beginning, Beginning::none());
+        let stored = self
+            .beginning
+            .take()
+            .filter(|body| !body.bytes().is_empty());
+        let kept = stored.as_ref().map_or(0, |body| body.bytes().len());
         let body = BodyRecord {
             way: self.way,
             content_type: self.content_type.take(),
             bytes: self.bytes,
             sha256: Digest::from_bytes(self.hash.clone().finalize().into()),
             kept: None,
-            cut: (beginning.len() as u64) < self.bytes,
+            cut: (kept as u64) < self.bytes,
             complete: self.complete,
             chunks: std::mem::take(&mut self.chunks),
         };
-        let event = Told {
+        let told = Told {
             record: self.record.clone(),
             session: self.session.clone(),
             operation: self.operation.clone(),
             body,
         };
-        match beginning.take() {
-            Some(stored) if !stored.bytes().is_empty() => {
-                self.record.bodies.store(event, self.salt, stored);
-            }
-            _ => event.tell(None),
+        match stored {
+            Some(body) => self.record.bodies.store(Job {
+                told,
+                salt: self.salt,
+                body,
+            }),
+            None => told.tell(None),
         }
     }
 }
@@ -158,32 +175,35 @@ impl Told {
     }
 }
 
-/// The beginning of a body, in memory, unless there was no room for it.
-struct Beginning(Option<Body>);
+/// The beginning of a body in memory, and its share of what bodies may take up.
+pub(super) struct Body {
+    bytes: Vec<u8>,
+    memory: Arc<Memory>,
+}
 
-impl Beginning {
-    fn new(memory: &Arc<Memory>) -> Self {
-        Self(Some(Body::new(memory.clone())))
+impl Body {
+    fn new(memory: Arc<Memory>) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, memory }
     }
 
-    fn none() -> Self {
-        Self(None)
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
-    fn push(&mut self, piece: &[u8], limit: usize) {
-        let Some(body) = &mut self.0 else { return };
-        let room = limit.saturating_sub(body.bytes().len());
-        if !body.extend(&piece[..piece.len().min(room)]) {
-            self.0 = None;
+    /// Whether there was room.
+    fn extend(&mut self, more: &[u8]) -> bool {
+        let has_room = self.memory.take(more.len());
+        if has_room {
+            self.bytes.extend_from_slice(more);
         }
+        has_room
     }
+}
 
-    fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |body| body.bytes().len())
-    }
-
-    fn take(self) -> Option<Body> {
-        self.0
+impl Drop for Body {
+    fn drop(&mut self) {
+        self.memory.give_back(self.bytes.len());
     }
 }
 

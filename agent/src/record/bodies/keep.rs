@@ -1,23 +1,34 @@
-//! Stored bodies: a sled database beside each segment.
+//! Stored bodies: a sled database beside each segment, and the thread that writes it.
 //!
-//! Tree `bodies`: a body's random name; its salt and the key of its content. Tree `contents`: that key, a keyed digest, so
-//! that equal contents are stored once, and the number of the piece; the piece, compressed.
+//! Tree `bodies`: a body's random name; its salt, the key of its content and the content's length. Tree `contents`: that key, a
+//! keyed digest, so that equal contents are stored once in a segment, and the number of the piece; the piece, compressed.
 
 use std::{
-    fs::File,
+    num::NonZero,
     path::{Path, PathBuf},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
 use hmac::{Hmac, Mac as _};
+use lru::LruCache;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::{
     BodyId, KeptBody, Salt,
-    capture::{Limits, Memory, Told},
+    capture::{Body, Limits, Memory, Told},
+    key::host_key,
+};
+use crate::record::{
+    layout,
+    segment::{Synced, TempCopy, open_sled},
 };
 
 /// Bytes of a compressed content in one value: sled wants values to be smaller than 128 KB.
@@ -25,83 +36,70 @@ const PIECE: usize = 64 * 1024;
 /// The fastest level of zstd.
 const LEVEL: i32 = 1;
 /// Bodies that wait to be stored at most.
-const QUEUE: usize = 1024;
-/// Memory sled may use for its cache.
-const CACHE_BYTES: u64 = 4 * 1024 * 1024;
+const QUEUE: usize = 4096;
+/// Bodies that are brought to disk together at most, and how long the first of them waits for others.
+const GROUP: usize = 256;
+const GATHER: Duration = Duration::from_millis(50);
+/// Between two attempts to store bodies again after a failure.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Databases of complete segments open at once.
+const OPEN_DATABASES: NonZero<usize> = NonZero::new(4).expect("not zero");
+/// Bytes of a body that is read at most, whatever its entry says.
+const LONGEST: u64 = 1 << 30;
 
-/// A body in memory, and its share of what bodies may take up.
-pub(super) struct Body {
-    bytes: Vec<u8>,
-    memory: Arc<Memory>,
-}
-
-impl Body {
-    pub(super) fn new(memory: Arc<Memory>) -> Self {
-        let bytes = Vec::new();
-        Self { bytes, memory }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Whether there was room.
-    pub(super) fn extend(&mut self, more: &[u8]) -> bool {
-        let has_room = self.memory.take(more.len());
-        if has_room {
-            self.bytes.extend_from_slice(more);
-        }
-        has_room
-    }
-}
-
-impl Drop for Body {
-    fn drop(&mut self) {
-        self.memory.give_back(self.bytes.len());
-    }
-}
-
-struct Job {
-    told: Told,
-    salt: Salt,
-    body: Body,
+pub(super) struct Job {
+    pub(super) told: Told,
+    pub(super) salt: Salt,
+    pub(super) body: Body,
 }
 
 /// The stored bodies of a record.
 pub(in crate::record) struct Bodies {
-    dir: PathBuf,
     limits: Limits,
     memory: Arc<Memory>,
     jobs: mpsc::SyncSender<Job>,
-    database: Arc<Database>,
+    shared: Arc<Shared>,
 }
 
-struct Database {
-    sled: sled::Db,
-    bodies: sled::Tree,
-    contents: sled::Tree,
-    file: File,
-    segment: u64,
+/// What readers and the thread that writes share.
+struct Shared {
+    dir: PathBuf,
     key: Zeroizing<[u8; 32]>,
+    /// The segment that bodies go to.
+    segment: AtomicU64,
+    /// Bytes of its database.
+    bytes: AtomicU64,
+    /// Why no bodies can be stored.
+    trouble: Mutex<Option<String>>,
+    databases: Mutex<LruCache<u64, Arc<Database>>>,
 }
 
 impl Bodies {
-    /// Opens those of the record in this directory.
-    pub(in crate::record) fn open(dir: &Path, limits: Limits) -> anyhow::Result<Self> {
-        let key = host_key(&dir.join("bodies.key"))?;
-        let database = Arc::new(Database::open(dir, 1, key)?);
-        let (jobs, waiting) = mpsc::sync_channel::<Job>(QUEUE);
-        let keeper = database.clone();
+    /// Those of the record in this directory, of which the segment is written that begins at this event.
+    pub(in crate::record) fn open(
+        dir: &Path,
+        limits: Limits,
+        segment: u64,
+    ) -> anyhow::Result<Self> {
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            key: host_key(&dir.join("bodies.key"))?,
+            segment: AtomicU64::new(segment),
+            bytes: AtomicU64::new(0),
+            trouble: Mutex::default(),
+            databases: Mutex::new(LruCache::new(OPEN_DATABASES)),
+        });
+        let (jobs, waiting) = mpsc::sync_channel(QUEUE);
+        let keeper = shared.clone();
         thread::Builder::new()
             .name("bodies".into())
-            .spawn(move || waiting.iter().for_each(|job| keeper.keep(job)))
+            .spawn(move || keeper.run(&waiting))
             .context("cannot start the thread that stores bodies")?;
         Ok(Self {
-            dir: dir.to_owned(),
             memory: Arc::new(Memory::new(limits.in_memory)),
             limits,
             jobs,
-            database,
+            shared,
         })
     }
 
@@ -113,87 +111,240 @@ impl Bodies {
         &self.memory
     }
 
+    /// Bodies go to this segment from now on.
+    pub(in crate::record) fn begin_segment(&self, first: u64) {
+        self.shared.segment.store(first, Ordering::Relaxed);
+        self.shared.bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Bytes on disk of what goes with the segment that is written.
+    pub(in crate::record) fn segment_bytes(&self) -> u64 {
+        self.shared.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why no bodies can be stored at the moment, if so.
+    pub(in crate::record) fn trouble(&self) -> Option<String> {
+        let trouble = self.shared.trouble.lock();
+        trouble.expect("no panic while locked").clone()
+    }
+
     /// Stores it, unless too many wait already, and tells the record.
-    pub(super) fn store(&self, told: Told, salt: Salt, body: Body) {
+    pub(super) fn store(&self, job: Job) {
         use mpsc::TrySendError::{Disconnected, Full};
-        if let Err(Full(job) | Disconnected(job)) = self.jobs.try_send(Job { told, salt, body }) {
+        if let Err(Full(job) | Disconnected(job)) = self.jobs.try_send(job) {
             job.told.tell(None);
         }
     }
 
     /// A stored body; none if it was purged.
+    ///
+    /// # Errors
+    /// When it cannot be read.
     pub(in crate::record) fn read(&self, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
-        ensure!(
-            id.segment == self.database.segment,
-            "there is no segment {} in {}",
-            id.segment,
-            self.dir.display()
-        );
-        self.database.read(&id.name)
+        self.shared.read(id)
+    }
+
+    /// Lets go of the bodies of a complete segment.
+    pub(in crate::record) fn close(&self, first: u64) {
+        let databases = self.shared.databases.lock();
+        databases.expect("no panic while locked").pop(&first);
     }
 }
 
+impl Shared {
+    fn run(&self, jobs: &mpsc::Receiver<Job>) {
+        loop {
+            match jobs.recv_timeout(RETRY_EVERY) {
+                Ok(first) => self.keep_group(gather(first, jobs)),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.try_again(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn keep_group(&self, group: Vec<Job>) {
+        let kept = self.write_group(&group);
+        self.note(&kept);
+        match kept {
+            Ok(ids) => {
+                for (job, id) in group.into_iter().zip(ids) {
+                    job.told.tell(Some(id));
+                }
+            }
+            Err(_) => group.into_iter().for_each(|job| job.told.tell(None)),
+        }
+    }
+
+    /// After a failure nobody may bring bodies any more, so this finds out whether they could be stored.
+    fn try_again(&self) {
+        if self
+            .trouble
+            .lock()
+            .expect("no panic while locked")
+            .is_some()
+        {
+            self.note(&self.write_group(&[]));
+        }
+    }
+
+    fn note<T>(&self, result: &anyhow::Result<T>) {
+        let mut trouble = self.trouble.lock().expect("no panic while locked");
+        match result {
+            Ok(_) if trouble.is_some() => tracing::info!("bodies can be stored again"),
+            Err(error) if trouble.is_none() => {
+                tracing::error!("bodies are missing in the record: {error:#}");
+            }
+            _ => {}
+        }
+        *trouble = result.as_ref().err().map(|error| format!("{error:#}"));
+    }
+
+    fn write_group(&self, group: &[Job]) -> anyhow::Result<Vec<BodyId>> {
+        let segment = self.segment.load(Ordering::Relaxed);
+        let database = self.database(segment)?;
+        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        let mut write = || {
+            let ids = group.iter().map(|job| {
+                let name =
+                    database.write(&self.key, &mut compressor, job.salt, job.body.bytes())?;
+                Ok(BodyId { segment, name })
+            });
+            let ids = ids.collect::<anyhow::Result<_>>()?;
+            database.synced.sync(&database.sled)?;
+            Ok(ids)
+        };
+        let ids = write().inspect_err(|_| {
+            // sled answers nothing but the error from now on.
+            self.databases
+                .lock()
+                .expect("no panic while locked")
+                .pop(&segment);
+        });
+        self.bytes.store(database.synced.size(), Ordering::Relaxed);
+        ids
+    }
+
+    fn database(&self, segment: u64) -> anyhow::Result<Arc<Database>> {
+        let mut databases = self.databases.lock().expect("no panic while locked");
+        if let Some(database) = databases.get(&segment) {
+            return Ok(database.clone());
+        }
+        let database = Arc::new(Database::open(&layout::bodies(&self.dir, segment))?);
+        databases.put(segment, database.clone());
+        Ok(database)
+    }
+
+    fn read(&self, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
+        // Opening would make it.
+        if !layout::bodies(&self.dir, id.segment).exists() {
+            return Ok(None);
+        }
+        self.database(id.segment)?.read(&id.name)
+    }
+}
+
+/// The bodies of a record that no daemon has open, a segment at a time.
+#[derive(Default)]
+pub(in crate::record) struct Offline(Option<(u64, Database, TempCopy)>);
+
+impl Offline {
+    /// A stored body; none if it was purged.
+    pub(in crate::record) fn read(
+        &mut self,
+        dir: &Path,
+        id: &BodyId,
+    ) -> anyhow::Result<Option<KeptBody>> {
+        let from = layout::bodies(dir, id.segment);
+        if !from.exists() {
+            return Ok(None);
+        }
+        let database = match self.0.take() {
+            Some(open) if open.0 == id.segment => self.0.insert(open),
+            _ => {
+                let copy = TempCopy::of(&from)?;
+                let database = Database::open(copy.path())?;
+                self.0.insert((id.segment, database, copy))
+            }
+        };
+        database.1.read(&id.name)
+    }
+}
+
+fn gather(first: Job, jobs: &mpsc::Receiver<Job>) -> Vec<Job> {
+    let deadline = Instant::now() + GATHER;
+    let mut group = vec![first];
+    while group.len() < GROUP
+        && let Ok(job) = jobs.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    {
+        group.push(job);
+    }
+    group
+}
+
+struct Database {
+    sled: sled::Db,
+    bodies: sled::Tree,
+    contents: sled::Tree,
+    synced: Synced,
+}
+
 impl Database {
-    fn open(dir: &Path, segment: u64, key: Zeroizing<[u8; 32]>) -> anyhow::Result<Self> {
-        let dir = dir.join(format!("{segment:020}.bodies"));
-        let sled = sled::Config::new()
-            .path(&dir)
-            .mode(sled::Mode::HighThroughput)
-            .cache_capacity(CACHE_BYTES)
-            .open()
-            .with_context(|| format!("cannot open the stored bodies in {}", dir.display()))?;
+    fn open(path: &Path) -> anyhow::Result<Self> {
+        let sled = open_sled(path)?;
         Ok(Self {
             bodies: sled.open_tree("bodies")?,
             contents: sled.open_tree("contents")?,
-            file: File::open(dir.join("db"))?,
+            synced: Synced::new(path)?,
             sled,
-            segment,
-            key,
         })
     }
 
-    fn keep(&self, Job { told, salt, body }: Job) {
-        let kept = self.write(salt, body.bytes());
-        drop(body);
-        if let Err(error) = &kept {
-            tracing::error!("a body is not stored: {error:#}");
-        }
-        told.tell(kept.ok());
-    }
-
-    fn write(&self, salt: Salt, content: &[u8]) -> anyhow::Result<BodyId> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&*self.key).expect("a key of any length");
+    fn write(
+        &self,
+        key: &[u8; 32],
+        compressor: &mut zstd::bulk::Compressor<'_>,
+        salt: Salt,
+        content: &[u8],
+    ) -> anyhow::Result<[u8; 12]> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
         mac.update(content);
         let key: [u8; 32] = mac.finalize().into_bytes().into();
-        if self.contents.scan_prefix(key).next().is_none() {
-            let compressed = zstd::bulk::compress(content, LEVEL)?;
-            for (number, piece) in (0_u32..).zip(compressed.chunks(PIECE)) {
+        if !self.contents.contains_key(piece_key(&key, 0))? {
+            let compressed = compressor.compress(content)?;
+            // The first piece last: it says that all are there.
+            for (number, piece) in (0_u32..)
+                .zip(compressed.chunks(PIECE))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+            {
                 self.contents.insert(piece_key(&key, number), piece)?;
             }
         }
         let mut name = [0; 12];
         getrandom::fill(&mut name).expect("the kernel gives random bytes");
-        self.bodies.insert(name, [&salt.0[..], &key].concat())?;
-        self.sled.flush()?;
-        self.file.sync_data()?;
-        Ok(BodyId {
-            segment: self.segment,
-            name,
-        })
+        let length = (content.len() as u64).to_le_bytes();
+        self.bodies
+            .insert(name, [&salt.0[..], &key, &length].concat())?;
+        Ok(name)
     }
 
     fn read(&self, name: &[u8; 12]) -> anyhow::Result<Option<KeptBody>> {
+        const DAMAGED: &str = "a stored body is damaged";
         let Some(entry) = self.bodies.get(name)? else {
             return Ok(None);
         };
-        let (salt, key) = entry
-            .split_first_chunk()
-            .context("a stored body's entry is cut")?;
+        let (salt, rest) = entry.split_first_chunk().context(DAMAGED)?;
+        let (key, length) = rest.split_first_chunk::<32>().context(DAMAGED)?;
+        let length = u64::from_le_bytes(length.try_into().context(DAMAGED)?);
+        ensure!(length <= LONGEST, DAMAGED);
         let mut compressed = Vec::new();
         for piece in self.contents.scan_prefix(key) {
             compressed.extend_from_slice(&piece?.1);
         }
-        let bytes = zstd::stream::decode_all(&*compressed).context("a stored body is damaged")?;
+        let bytes =
+            zstd::bulk::decompress(&compressed, usize::try_from(length)?).context(DAMAGED)?;
+        ensure!(bytes.len() as u64 == length, DAMAGED);
         let salt = Salt(*salt);
         Ok(Some(KeptBody { salt, bytes }))
     }
@@ -204,31 +355,4 @@ fn piece_key(content: &[u8; 32], number: u32) -> [u8; 36] {
     key[..32].copy_from_slice(content);
     key[32..].copy_from_slice(&number.to_be_bytes());
     key
-}
-
-/// The key of this host's digests of contents, made once.
-fn host_key(path: &Path) -> anyhow::Result<Zeroizing<[u8; 32]>> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    let context = || format!("cannot read or make the key {}", path.display());
-    let mut key = Zeroizing::new([0; 32]);
-    match std::fs::read(path) {
-        Ok(bytes) => {
-            let bytes = Zeroizing::new(bytes);
-            ensure!(bytes.len() == 32, "the key {} is damaged", path.display());
-            key.copy_from_slice(&bytes);
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            getrandom::fill(&mut *key).expect("the kernel gives random bytes");
-            let mut file = File::options()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path)
-                .with_context(context)?;
-            file.write_all(&*key).with_context(context)?;
-            file.sync_all().with_context(context)?;
-        }
-        Err(error) => return Err(error).with_context(context),
-    }
-    Ok(key)
 }

@@ -1,0 +1,112 @@
+//! `[record]`: how the record is kept.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+use crate::record::Settings;
+
+/// How the record is kept.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Record {
+    /// When an operation that only reads may go on.
+    pub reads: Reads,
+    /// What becomes of operations while bodies cannot be stored.
+    pub bodies: Bodies,
+    /// Bytes of a body that are stored at most.
+    pub body_bytes: usize,
+    /// Bytes of events, and of stored bodies, after which another segment begins.
+    pub segment_bytes: u64,
+    /// Hours after which another segment begins.
+    pub segment_hours: u32,
+    /// How often it is signed, and where to.
+    pub checkpoints: Checkpoints,
+}
+
+/// How often the record is signed, with what, and where that goes besides the state directory and the journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoints {
+    /// After this many events.
+    pub every_events: u64,
+    /// After this many seconds, if there is anything new.
+    pub every_seconds: u64,
+    /// The key that signs. `${CREDENTIALS_DIRECTORY}` at its start stands for systemd's. The host makes one of its own when absent.
+    pub key_file: Option<PathBuf>,
+    /// A file, on another mount for example, that checkpoints are added to.
+    pub copy_to: Option<PathBuf>,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self {
+            every_events: 10_000,
+            every_seconds: 300,
+            key_file: None,
+            copy_to: None,
+        }
+    }
+}
+
+impl Checkpoints {
+    /// The configured key.
+    ///
+    /// # Errors
+    /// When it is one of systemd's credentials, and there are none.
+    pub fn key_file(&self) -> anyhow::Result<Option<PathBuf>> {
+        let file = self.key_file.as_deref();
+        file.map(super::in_credentials_directory).transpose()
+    }
+}
+
+/// When an operation that only reads may go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reads {
+    /// When its intent is written, so that it survives the end of the daemon; it is synced within 50 ms, along with others.
+    #[default]
+    Batched,
+    /// When its intent is synced to disk, as of those that may change something.
+    Synced,
+}
+
+/// What becomes of operations while bodies cannot be stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Bodies {
+    /// They go on, and the record says of their bodies that they are not stored.
+    #[default]
+    BestEffort,
+    /// They are refused.
+    Required,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        let usual = Settings::default();
+        Self {
+            reads: Reads::default(),
+            bodies: Bodies::default(),
+            body_bytes: usual.body_bytes,
+            segment_bytes: usual.segment_bytes,
+            segment_hours: 24,
+            checkpoints: Checkpoints::default(),
+        }
+    }
+}
+
+impl Record {
+    /// For the record itself.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        Settings {
+            body_bytes: self.body_bytes,
+            bodies_required: self.bodies == Bodies::Required,
+            reads_synced: self.reads == Reads::Synced,
+            segment_bytes: self.segment_bytes,
+            segment_age: Duration::from_secs(u64::from(self.segment_hours.max(1)) * 3600),
+            ..Settings::default()
+        }
+    }
+}
