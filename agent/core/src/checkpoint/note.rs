@@ -199,7 +199,7 @@ impl fmt::Debug for Signer {
 fn encoded(key: &[u8; 32]) -> Zeroizing<String> {
     let mut typed = Zeroizing::new([TYPE; 33]);
     typed[1..].copy_from_slice(key);
-    Zeroizing::new(BASE64_STANDARD.encode(&*typed))
+    Zeroizing::new(BASE64_STANDARD.encode(typed.as_slice()))
 }
 
 /// `NAME+HASH+KEY` taken apart.

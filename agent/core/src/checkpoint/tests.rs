@@ -1,10 +1,12 @@
 use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
     note::{KeyError, Notes, on_one_line},
     *,
 };
+use crate::merkle::Collector;
 
 /// The key and the note of Go's documentation of `golang.org/x/mod/sumdb/note` (its example and its tests use them).
 const PETER: &str = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
@@ -48,6 +50,43 @@ fn a_checkpoint_is_what_the_format_says() {
     assert!(note.starts_with(&text), "{note}");
     let opened = Checkpoint::open(&note, signer.verifier()).expect("it is signed");
     assert_eq!((opened.size, opened.root), (3, tree(3).root()));
+}
+
+/// Keys, tree, note and proofs as Go makes them (`golang.org/x/mod/sumdb/note` and `tlog` of Go 1.19): seed of 32 times 7, 200 leaves of the bytes 0
+/// to 199, proofs of record 77 and of the tree of 77, each as the SHA-256 of its hashes.
+#[test]
+fn it_is_all_as_go_makes_it() {
+    let signer = signer("ci-7.example.com/holdpoint/k3x", 7);
+    assert_eq!(
+        signer.verifier().to_string(),
+        "ci-7.example.com/holdpoint/k3x+554c4c9c+AepKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs"
+    );
+    assert_eq!(
+        *signer.secret(),
+        "PRIVATE+KEY+ci-7.example.com/holdpoint/k3x+554c4c9c+AQcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH"
+    );
+    let note = "ci-7.example.com/holdpoint/k3x\n200\n4vB6nPZQJrooLLKG1nO1ZHh6ZHhVda0aqnRGjaAtYWE=\n\n\u{2014} \
+        ci-7.example.com/holdpoint/k3x VUxMnN7BZPXeURh+R2Ld8Aza6I+N4dCnDaz+/lxhDVksmhfansnjGZ6aI/q0NE9q/65HRMvWstKewAzT9RXAzFusrgE=\n";
+    assert_eq!(signed(200, &signer), note);
+
+    let proof_hash = |mut collector: Collector| {
+        (0..200).for_each(|it: u8| collector.push(Node::leaf(&[it])));
+        let proof = collector.finish().expect("all leaves passed");
+        let hash = proof.iter().fold(Sha256::new(), |hash, node| {
+            hash.chain_update(node.as_bytes())
+        });
+        hex::encode(hash.finalize())
+    };
+    let record = Collector::inclusion(77, 200).expect("there is one");
+    assert_eq!(
+        proof_hash(record),
+        "335b6a927e022a568dcc3e30cb59c45ce971a38655702acd847bfe75b1d3f893"
+    );
+    let tree = Collector::consistency(77, 200).expect("there is one");
+    assert_eq!(
+        proof_hash(tree),
+        "5eb922945158750f230936cac4bf356b82b13db0618f52943bcaf1aceda4630d"
+    );
 }
 
 #[test]
