@@ -619,3 +619,64 @@ fn the_exact_request_is_proved_with_its_hold() {
     assert!(prove(request).is_ok());
     assert!(prove(&request.replace("prod", "test")).is_err());
 }
+
+fn copy_dir(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to)
+        .status();
+    assert!(copied.expect("cp is there").success());
+}
+
+#[tokio::test]
+async fn a_store_that_was_changed_on_disk_is_found() {
+    let dir = TempDir::new().expect("a directory");
+    let settings = crate::record::Settings {
+        segment_events: 40,
+        journal_bytes: 4096,
+        ..crate::record::Settings::default()
+    };
+    let record = Record::open_with(&dir.path().join("record"), settings).expect("opens");
+    let checkpoints = start(&record, dir.path(), signer(dir.path())).expect("starts");
+    for _ in 0..12 {
+        append(&record, 10).await;
+        record.settled().await;
+    }
+    checkpoints.now().await.expect("signed");
+    drop((checkpoints, record));
+    // The writer and the archiver let go of it.
+    drop(open(dir.path()));
+    let good = verified(dir.path()).expect("nothing is wrong");
+    assert_eq!((good.events, good.signed), (120, 120));
+
+    let mut changed = 0;
+    for entry in fs::read_dir(dir.path().join("record")).expect("there") {
+        let name = entry
+            .expect("there")
+            .file_name()
+            .into_string()
+            .expect("plain");
+        let is_evidence = name.len() == 20 || name.ends_with(".journal");
+        if !is_evidence {
+            continue;
+        }
+        let copy = TempDir::new().expect("a directory");
+        let copied = copy.path().join("state");
+        copy_dir(dir.path(), &copied);
+        let victim = copied.join("record").join(&name);
+        if victim.is_dir() {
+            fs::remove_dir_all(&victim).expect("removed");
+        } else {
+            let mut bytes = fs::read(&victim).expect("there");
+            let Some(middle) = bytes.len().checked_div(2).filter(|it| *it > 0) else {
+                continue;
+            };
+            bytes[middle] ^= 1;
+            fs::write(&victim, bytes).expect("written");
+        }
+        assert!(verified(&copied).is_err(), "{name}");
+        changed += 1;
+    }
+    assert!(changed >= 3, "{changed}");
+}
