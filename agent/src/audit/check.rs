@@ -87,7 +87,7 @@ pub enum Problem {
     #[error("event {0} stands in its place: one was repeated or moved")]
     Repeated(u64),
     /// The record ends before it.
-    #[error("the record ends before it, and there is a checkpoint of {0} events")]
+    #[error("the record ends too early: there is a checkpoint of {0} events")]
     Truncated(u64),
     /// Two events do not fit together.
     #[error(
@@ -280,7 +280,13 @@ impl Checker {
         }
         self.accept()?;
         if self.size < self.promised {
-            return Err(at(self.size + 1, Problem::Truncated(self.promised)));
+            // What nobody vouches for may have been made to fit.
+            let next = self.size + 1;
+            return Err(Finding {
+                first_bad: self.proved + 1,
+                up_to: (self.proved < self.size).then_some(next),
+                problem: Problem::Truncated(self.promised),
+            });
         }
         // What announced the beginning of a row may have been purged since, but never what announced its end.
         let announced = |row: &&RangeInclusive<u64>| {
