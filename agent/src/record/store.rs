@@ -301,8 +301,9 @@ impl Store {
             Some(row) if row.is_purged() => Ok(None),
             Some(row) => self.readable(row.first).map(Some),
             None => {
-                let segments = self.segments.lock().expect("no panic while locked");
-                Ok(segments.current.clone())
+                let first = self.rows.head().seq + 1;
+                let exists = layout::segment(&self.dir, first).exists();
+                exists.then(|| self.writable(first)).transpose()
             }
         }
     }
