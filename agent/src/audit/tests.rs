@@ -318,8 +318,8 @@ fn what_was_removed_by_retention_is_verified_by_its_hashes() {
         checkpoints: vec![Checkpoint::of(&tree, &name)],
     };
     // Nobody knows any more who removed what is before.
-    for at in 0..30 {
-        lines[at] = lines::purged(at as u64 + 1, Node::leaf(&lines[at]));
+    for (seq, line) in (1..=30).zip(&mut lines) {
+        *line = lines::purged(seq, Node::leaf(line));
     }
     let verified = checked(&lines, &signed, false).expect("nothing is wrong");
     assert_eq!(verified.purged, [(1, 30)]);
