@@ -541,6 +541,12 @@ impl Config {
         self.runtime_dir.join("containers.sock")
     }
 
+    /// The public key that checkpoints of the record are signed with, for everybody.
+    #[must_use]
+    pub fn record_key(&self) -> PathBuf {
+        self.runtime_dir.join("record.vkey")
+    }
+
     /// The directory of the sled database.
     #[must_use]
     pub fn record_dir(&self) -> PathBuf {

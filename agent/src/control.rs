@@ -3,6 +3,7 @@
 
 mod answers;
 mod api;
+mod audit;
 mod caller;
 pub mod client;
 mod error;
@@ -35,8 +36,8 @@ pub use error::ErrorText;
 pub use logins::Logins;
 
 use crate::{
-    approvals::Approvals, config::Reviewers, metrics::Scrape, record::Record, refusals::Refusals,
-    session::Sessions,
+    approvals::Approvals, audit::keeper::Checkpoints, config::Reviewers, metrics::Scrape,
+    record::Record, refusals::Refusals, session::Sessions,
 };
 use membership::AgentsCgroup;
 
@@ -52,6 +53,8 @@ const CONNECTIONS_OF_A_USER: usize = 16;
 pub struct ControlState {
     /// The record.
     pub record: Record,
+    /// What signs the record.
+    pub checkpoints: Checkpoints,
     /// The held operations.
     pub approvals: Approvals,
     /// The live sessions.

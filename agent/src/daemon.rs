@@ -30,6 +30,7 @@ use crate::{
     allowance::Memory,
     alone::Alone,
     approvals::{self, Approvals},
+    audit::{self, keeper::Checkpoints},
     binding::Sandbox,
     config::{self, Config, SessionLimits},
     connection,
@@ -65,6 +66,8 @@ pub struct House {
     pub kernel: Kernel,
     /// The account of everything.
     pub record: Record,
+    /// What signs it.
+    pub checkpoints: Checkpoints,
     /// The judge.
     pub gate: Gate,
     /// Held operations.
@@ -188,6 +191,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let loaded = Loaded::read(&config, config.policy.mode)?;
     let services = Services::new(&config)?;
     let record = Record::open_with(&config.record_dir(), config.record.settings())?;
+    let checkpoints = sign(&record, &config)?;
     let cgroup2_root = kernel::cgroup2_root()?;
     let agents = AgentsCgroup::create(&cgroup2_root, &config.agents_cgroup)?;
     let lost = record.finish_leftovers().await?;
@@ -285,6 +289,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         containers: config.containers.as_ref().map(Containers::new),
         sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
+        checkpoints,
         record,
     });
 
@@ -318,6 +323,10 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         })
         .await?;
     house.record.append(loaded.event).await?;
+    // Also what a daemon that was killed could not sign any more.
+    if let Err(error) = house.checkpoints.now().await {
+        tracing::error!("the record is not signed: {error:#}");
+    }
     announce(config.policy.mode);
     let mut sessions = JoinSet::new();
     for session in adopted {
@@ -351,10 +360,23 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             reason: (&reason).into(),
         })
         .await?;
+    if let Err(error) = house.checkpoints.now().await {
+        tracing::error!("the end of the record is not signed: {error:#}");
+    }
     match end {
         End::Told(_) => Ok(()),
         End::Lost(_) => anyhow::bail!(reason),
     }
+}
+
+/// Has the record signed from here on, and the key shown to everybody.
+fn sign(record: &Record, config: &Config) -> anyhow::Result<Checkpoints> {
+    let signer = audit::keys::open(config)?;
+    let file = config.record_key();
+    fs::write(&file, format!("{}\n", signer.verifier()))
+        .with_context(|| format!("cannot write {}", file.display()))?;
+    let settings = config.record.checkpoints.clone();
+    Checkpoints::start(record, &config.state_dir, signer, settings)
 }
 
 /// Says that this daemon runs, for as long as it does: a frozen one's listeners would keep every client waiting. On a thread of its own,
@@ -583,6 +605,7 @@ fn control_state(house: &Arc<House>, config: &Config, logins: Arc<Logins>) -> Co
     };
     ControlState {
         record: house.record.clone(),
+        checkpoints: house.checkpoints.clone(),
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
         refusals: house.refusals.clone(),

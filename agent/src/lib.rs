@@ -7,6 +7,7 @@ pub mod adoption;
 pub mod allowance;
 pub mod alone;
 pub mod approvals;
+pub mod audit;
 pub mod binding;
 pub mod body;
 pub mod cli;

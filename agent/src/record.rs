@@ -8,6 +8,8 @@ mod frame;
 mod index;
 mod journal;
 mod layout;
+mod leaves;
+pub mod offline;
 mod page;
 mod parts;
 mod purge;
@@ -39,6 +41,7 @@ pub use bodies::{BodyId, BodyRecord, Capture, Chunk, KeptBody, Salt, Way};
 pub use chain::Link;
 pub use event::{Event, OperationId};
 pub use index::SessionSummary;
+pub use leaves::Leaves;
 pub use parts::{
     BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
     PrincipalRecord, Process, Purged, VoteRecord,
@@ -81,6 +84,7 @@ pub struct Record {
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
     bodies: Arc<Bodies>,
+    leaves: Arc<Leaves>,
     settings: Settings,
 }
 
@@ -139,13 +143,16 @@ impl Record {
         };
         let bodies = Arc::new(Bodies::open(dir, limits, opened.tally.first)?);
         let (queue, appends) = mpsc::channel(QUEUE);
-        let (store, index) = writer::start(opened, bodies.clone(), settings, appends)
-            .context("cannot start the record's writer")?;
+        let leaves = Arc::new(Leaves::after(opened.head.seq));
+        let (store, index) =
+            writer::start(opened, bodies.clone(), leaves.clone(), settings, appends)
+                .context("cannot start the record's writer")?;
         Ok(Self {
             queue,
             store,
             index,
             bodies,
+            leaves,
             settings,
         })
     }
@@ -343,6 +350,31 @@ impl Record {
             index.last_events_of(id, limit)
         };
         self.read(seqs).await
+    }
+
+    /// The links of the events that are synced from now on.
+    #[must_use]
+    pub fn leaves(&self) -> Arc<Leaves> {
+        Arc::clone(&self.leaves)
+    }
+
+    /// What is stored of the events after this number, as lines of an export: `bytes` or a little more in all, and one event at least,
+    /// if there is one. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn lines(&self, after: u64, bytes: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+        let (mut lines, mut size, mut last) = (Vec::new(), 0, None);
+        for seq in after + 1.. {
+            let line = match size < bytes {
+                true => self.store.line(seq, &mut last)?,
+                false => None,
+            };
+            let Some(line) = line else { break };
+            size += line.len();
+            lines.push(line);
+        }
+        Ok(lines)
     }
 
     async fn read(&self, seqs: Vec<u64>) -> anyhow::Result<Vec<StoredEvent>> {

@@ -24,7 +24,7 @@ use super::{
     clock::Clock,
     grants::Grants,
     held::{Held, Waiter},
-    kept::{Kept, Question},
+    kept::{self, Kept, Question},
     restore::Restored,
     view::ApprovalView,
 };
@@ -250,6 +250,7 @@ impl Desk {
         let (id, operation) = (ApprovalId::random(), ask.operation);
         let clock = Clock::not_before(Timestamp::MIN);
         let question = Question {
+            salt: kept::salt(),
             session: (*ask.session).clone(),
             digest: ask.digest,
             project: ask.project,

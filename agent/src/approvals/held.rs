@@ -73,6 +73,7 @@ impl Held {
             rules,
             opened_at,
             request,
+            ..
         } = question;
         let requester = Requester {
             uid: session.user.uid,

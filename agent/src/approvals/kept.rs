@@ -21,6 +21,9 @@ use crate::session::Session;
 /// Everything about a held operation but what people said.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Question {
+    /// Random: the digest is on record for longer than this file, and nothing short shall be guessed from it.
+    #[serde(default)]
+    pub(super) salt: String,
     pub(super) session: Session,
     pub(super) digest: Digest,
     pub(super) project: Option<String>,
@@ -28,6 +31,16 @@ pub(super) struct Question {
     pub(super) opened_at: Timestamp,
     /// What the reviewer sees.
     pub(super) request: RequestView,
+}
+
+/// 128 random bits.
+///
+/// # Panics
+/// When the kernel gives no random bytes.
+pub(super) fn salt() -> String {
+    let mut salt = [0; 16];
+    getrandom::fill(&mut salt).expect("the kernel gives random bytes");
+    hex::encode(salt)
 }
 
 /// The directory of the files, root's alone.

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod approvals;
+pub mod audit;
 pub mod doctor;
 pub mod grants;
 pub mod login;

@@ -1,13 +1,13 @@
 //! `[record]`: how the record is kept.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use serde::Deserialize;
 
 use crate::record::Settings;
 
 /// How the record is kept.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Record {
     /// When an operation that only reads may go on.
@@ -20,6 +20,44 @@ pub struct Record {
     pub segment_bytes: u64,
     /// Hours after which another segment begins.
     pub segment_hours: u32,
+    /// How often it is signed, and where to.
+    pub checkpoints: Checkpoints,
+}
+
+/// How often the record is signed, with what, and where that goes besides the state directory and the journal.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Checkpoints {
+    /// After this many events.
+    pub every_events: u64,
+    /// After this many seconds, if there is anything new.
+    pub every_seconds: u64,
+    /// The key that signs. `${CREDENTIALS_DIRECTORY}` at its start stands for systemd's. The host makes one of its own when absent.
+    pub key_file: Option<PathBuf>,
+    /// A file, on another mount for example, that checkpoints are added to.
+    pub copy_to: Option<PathBuf>,
+}
+
+impl Default for Checkpoints {
+    fn default() -> Self {
+        Self {
+            every_events: 10_000,
+            every_seconds: 300,
+            key_file: None,
+            copy_to: None,
+        }
+    }
+}
+
+impl Checkpoints {
+    /// The configured key.
+    ///
+    /// # Errors
+    /// When it is one of systemd's credentials, and there are none.
+    pub fn key_file(&self) -> anyhow::Result<Option<PathBuf>> {
+        let file = self.key_file.as_deref();
+        file.map(super::in_credentials_directory).transpose()
+    }
 }
 
 /// When an operation that only reads may go on.
@@ -53,6 +91,7 @@ impl Default for Record {
             body_bytes: usual.body_bytes,
             segment_bytes: usual.segment_bytes,
             segment_hours: 24,
+            checkpoints: Checkpoints::default(),
         }
     }
 }

@@ -12,7 +12,7 @@ use http::{Method, StatusCode, Uri, header};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ControlState, answers,
+    ControlState, answers, audit,
     caller::{Caller, Stranger},
     error::ApiError,
 };
@@ -46,6 +46,8 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/grants/{id}/revoke", post(answers::revoke))
         .route("/v1/login", post(answers::log_in))
         .route("/v1/logout", post(answers::log_out))
+        .route("/v1/record/checkpoint", post(audit::checkpoint))
+        .route("/v1/record/events", get(audit::events))
         .route("/v1/sessions", get(sessions))
         .route("/v1/sessions/{id}", get(session))
         .route("/v1/status", get(status))
@@ -296,7 +298,7 @@ fn is_own(state: &ControlState, caller: &Caller, refused: &Refused) -> bool {
         .is_some_and(|summary| caller.sees(&summary.user))
 }
 
-fn query<T>(
+pub(super) fn query<T>(
     query: Result<Query<T>, axum::extract::rejection::QueryRejection>,
 ) -> Result<T, ApiError> {
     query

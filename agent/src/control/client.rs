@@ -67,6 +67,14 @@ impl Client {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
+    /// `GET path`, as it comes.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or its own error.
+    pub async fn read_bytes(&self, path: &str) -> anyhow::Result<Bytes> {
+        self.call_bytes(Method::GET, path, Bytes::new()).await
+    }
+
     /// `POST path` with a JSON body.
     ///
     /// # Errors
@@ -85,6 +93,12 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<T> {
+        let answer = self.call_bytes(method, path, body).await?;
+        serde_json::from_slice(&answer)
+            .context("the daemon's answer is not understood: is it of the same version?")
+    }
+
+    async fn call_bytes(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
             format!(
                 "cannot reach the daemon at {}: is it running (`systemctl status holdpoint`)?",
@@ -102,8 +116,7 @@ impl Client {
             .await
             .context("the daemon closed the connection without an answer")?;
         if status.is_success() {
-            return serde_json::from_slice(&answer)
-                .context("the daemon's answer is not understood: is it of the same version?");
+            return Ok(answer);
         }
         let error: ErrorBody = serde_json::from_slice(&answer)
             .with_context(|| format!("the daemon answered {status}"))?;

@@ -19,7 +19,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::{client::Client, *};
 use crate::{
     approvals::{ApprovalView, HoldAsk, RequestView, Settings, Ticket, Verdict},
-    config::Config,
+    audit::{self, keeper::Checkpoints},
+    config::{Config, record},
     record::{Event, OperationId},
     refusals::{Refused, RefusedBy},
     session::{Session, SessionId, User},
@@ -57,7 +58,9 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
     };
     let approvals = Approvals::open(record.clone(), settings).await;
     let (approvals, sessions) = (approvals.expect("opens"), Arc::<Sessions>::default());
+    let checkpoints = checkpoints(&record, dir.path());
     let state = ControlState {
+        checkpoints,
         approvals: approvals.clone(),
         record,
         sessions: sessions.clone(),
@@ -80,6 +83,11 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         socket,
         _dir: dir,
     }
+}
+
+fn checkpoints(record: &Record, dir: &Path) -> Checkpoints {
+    let signer = audit::keys::make(&dir.join("key")).expect("a key");
+    Checkpoints::start(record, dir, signer, record::Checkpoints::default()).expect("starts")
 }
 
 fn configuration() -> Config {

@@ -14,7 +14,7 @@ use super::text::Text;
 
 pub use capture::Capture;
 pub(super) use capture::Limits;
-pub(super) use keep::Bodies;
+pub(super) use keep::{Bodies, Offline};
 
 /// Which way a body goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,10 +4,13 @@ use std::{
     collections::BTreeSet,
     fs::File,
     io::{self, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, ensure};
+
+use super::chain::Link;
 
 /// The numbers there are of each kind of file.
 #[derive(Debug, Default)]
@@ -81,6 +84,16 @@ pub(super) fn index(dir: &Path, first: u64) -> PathBuf {
 
 pub(super) fn links(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:020}.links"))
+}
+
+/// The hash that was left of one event of a segment that is gone.
+pub(super) fn link(dir: &Path, first: u64, seq: u64) -> anyhow::Result<Link> {
+    let path = links(dir, first);
+    let mut link = [0; 32];
+    File::open(&path)
+        .and_then(|file| file.read_exact_at(&mut link, (seq - first) * 32))
+        .with_context(|| format!("cannot read the hash of event {seq} in {}", path.display()))?;
+    Ok(Link::from_bytes(link))
 }
 
 pub(super) fn journal(dir: &Path, first: u64) -> PathBuf {

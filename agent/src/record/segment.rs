@@ -161,7 +161,27 @@ pub(super) struct Copy {
     _dir: TempCopy,
 }
 
-struct TempCopy(PathBuf);
+/// A directory, copied to the one for temporary files.
+pub(super) struct TempCopy(PathBuf);
+
+impl TempCopy {
+    pub(super) fn of(from: &Path) -> anyhow::Result<Self> {
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).expect("the kernel gives random bytes");
+        let to = std::env::temp_dir().join(format!("holdpoint-{}", hex::encode(name)));
+        let context = || format!("cannot copy {} to {}", from.display(), to.display());
+        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
+            .create(&to)
+            .with_context(context)?;
+        let copy = Self(to.clone());
+        copy_dir(from, &to).with_context(context)?;
+        Ok(copy)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
 
 impl Drop for TempCopy {
     fn drop(&mut self) {
@@ -172,17 +192,8 @@ impl Drop for TempCopy {
 impl Copy {
     /// Copies the segment of this number; file systems that can share blocks (XFS, Btrfs) do (copy_file_range).
     pub(super) fn of(dir: &Path, first: u64) -> anyhow::Result<Self> {
-        let from = layout::segment(dir, first);
-        let mut name = [0; 8];
-        getrandom::fill(&mut name).expect("the kernel gives random bytes");
-        let to = std::env::temp_dir().join(format!("holdpoint-{}", hex::encode(name)));
-        let context = || format!("cannot copy {} to {}", from.display(), to.display());
-        std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700)
-            .create(&to)
-            .with_context(context)?;
-        let dir = TempCopy(to.clone());
-        copy_dir(&from, &to).with_context(context)?;
-        let segment = Segment::at(&to, first)?;
+        let dir = TempCopy::of(&layout::segment(dir, first))?;
+        let segment = Segment::at(dir.path(), first)?;
         Ok(Self { segment, _dir: dir })
     }
 }

@@ -25,6 +25,7 @@ use super::{
     segment::{Frame, Segment},
     watermark::Watermark,
 };
+use crate::audit::lines;
 
 /// The version of the events' format.
 pub const VERSION: u8 = 1;
@@ -271,6 +272,21 @@ impl Store {
         *last = segment.frame_of(seq)?;
         let bytes = last.as_ref().and_then(|frame| frame.event(seq));
         Ok(bytes.map(<[u8]>::to_vec))
+    }
+
+    /// What is stored of an event; of one that was purged, what is left.
+    pub(super) fn line(
+        &self,
+        seq: u64,
+        last: &mut Option<Frame>,
+    ) -> anyhow::Result<Option<Vec<u8>>> {
+        match self.rows.containing(seq) {
+            Some(row) if row.is_purged() => {
+                let link = layout::link(&self.dir, row.first, seq)?;
+                Ok(Some(lines::purged(seq, (*link.as_bytes()).into())))
+            }
+            _ => self.bytes_of(seq, last),
+        }
     }
 
     fn recent_event(&self, seq: u64) -> Option<Vec<u8>> {

@@ -17,10 +17,11 @@ use tokio::{
 use super::{
     RecordError, Settings,
     bodies::Bodies,
-    chain::Head,
+    chain::{Head, Link},
     event::Event,
     index::Index,
     journal::Journal,
+    leaves::Leaves,
     page::Page,
     rows::{Row, Sessions},
     sealed::Extent,
@@ -67,6 +68,8 @@ struct Writer {
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
     bodies: Arc<Bodies>,
+    /// Whoever signs what is in the record.
+    leaves: Arc<Leaves>,
     settings: Settings,
     journal: Journal,
     /// The segment that is not complete.
@@ -76,7 +79,7 @@ struct Writer {
     /// What nobody waits for, not written yet.
     notes: Vec<Event>,
     /// What is written and not synced.
-    unsynced: Vec<StoredEvent>,
+    unsynced: Vec<(StoredEvent, Link)>,
     sync_by: Option<Instant>,
     /// When writing failed last, and has not succeeded since.
     failed: Option<Failure>,
@@ -92,6 +95,7 @@ struct Failure {
 pub(super) fn start(
     opened: Opened,
     bodies: Arc<Bodies>,
+    leaves: Arc<Leaves>,
     settings: Settings,
     calls: mpsc::Receiver<Call>,
 ) -> io::Result<(Arc<Store>, Arc<RwLock<Index>>)> {
@@ -109,6 +113,7 @@ pub(super) fn start(
         store: store.clone(),
         index: index.clone(),
         bodies,
+        leaves,
         settings,
         journal: opened.journal,
         tally: opened.tally,
@@ -248,12 +253,15 @@ impl Writer {
                 event,
             };
             head = page.push(&event).context("an event cannot be encoded")?;
-            stored.push(event);
+            stored.push((event, head.link));
         }
         let first = self.head.seq + 1 + count as u64;
         if let Err(error) = self.journal.append(&page) {
             // Nobody waits for the notes, so nobody would write them again.
-            let notes = stored.into_iter().take(count).map(|stored| stored.event);
+            let notes = stored
+                .into_iter()
+                .take(count)
+                .map(|(stored, _)| stored.event);
             self.notes.extend(notes);
             return Err(error).context("cannot write the journal");
         }
@@ -293,8 +301,9 @@ impl Writer {
             .synced(self.head)
             .context("cannot note how far the record is synced")?;
         let mut index = self.index.write().expect("no panic while locked");
-        for event in self.unsynced.drain(..) {
+        for (event, link) in self.unsynced.drain(..) {
             index.add(&event);
+            self.leaves.synced(event.seq, link);
         }
         Ok(())
     }

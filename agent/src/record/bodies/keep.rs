@@ -28,7 +28,7 @@ use super::{
 };
 use crate::record::{
     layout,
-    segment::{Synced, open_sled},
+    segment::{Synced, TempCopy, open_sled},
 };
 
 /// Bytes of a compressed content in one value: sled wants values to be smaller than 128 KB.
@@ -240,6 +240,33 @@ impl Shared {
             return Ok(None);
         }
         self.database(id.segment)?.read(&id.name)
+    }
+}
+
+/// The bodies of a record that no daemon has open, a segment at a time.
+#[derive(Default)]
+pub(in crate::record) struct Offline(Option<(u64, Database, TempCopy)>);
+
+impl Offline {
+    /// A stored body; none if it was purged.
+    pub(in crate::record) fn read(
+        &mut self,
+        dir: &Path,
+        id: &BodyId,
+    ) -> anyhow::Result<Option<KeptBody>> {
+        let from = layout::bodies(dir, id.segment);
+        if !from.exists() {
+            return Ok(None);
+        }
+        let database = match self.0.take() {
+            Some(open) if open.0 == id.segment => self.0.insert(open),
+            _ => {
+                let copy = TempCopy::of(&from)?;
+                let database = Database::open(copy.path())?;
+                self.0.insert((id.segment, database, copy))
+            }
+        };
+        database.1.read(&id.name)
     }
 }
 
