@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use holdpoint_core::{catalog::Catalog, digest::Digest, operation::Action, policy::Policies};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -322,6 +323,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             version: env!("CARGO_PKG_VERSION").into(),
         })
         .await?;
+    house.record.append(configuration_loaded(&config)?).await?;
     house.record.append(loaded.event).await?;
     // Also what a daemon that was killed could not sign any more.
     if let Err(error) = house.checkpoints.now().await {
@@ -488,6 +490,16 @@ async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
     }
 }
 
+/// Which configuration this is.
+fn configuration_loaded(config: &Config) -> anyhow::Result<Event> {
+    let bytes = fs::read(&config.file)
+        .with_context(|| format!("cannot read the configuration {}", config.file.display()))?;
+    Ok(Event::ConfigurationLoaded {
+        file: config.file.to_string_lossy().into(),
+        sha256: Digest::from_bytes(Sha256::digest(bytes).into()),
+    })
+}
+
 /// Policies that were read, and what the record is told of them.
 struct Loaded {
     in_force: InForce,
@@ -502,7 +514,11 @@ impl Loaded {
             digest,
             mode,
         };
-        let in_force = InForce { policies, mode };
+        let in_force = InForce {
+            policies,
+            digest,
+            mode,
+        };
         Ok(Self { in_force, event })
     }
 }

@@ -236,7 +236,7 @@ impl Gate {
         operations: &[Operation],
     ) -> bool {
         let known = self.look_up(session, asking, operations).await;
-        let InForce { policies, mode } = &*self.in_force();
+        let InForce { policies, mode, .. } = &*self.in_force();
         let now = Some(Timestamp::now());
         // Not by `rule`, which denies what is not complete yet.
         let is_held = |operation: &Cow<'_, Operation>| {
@@ -364,6 +364,7 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Outcome, Refusal> {
         let mut outcome = Outcome::new(self.record.clone(), asker.session.id.clone());
+        let in_force = self.in_force.load().digest;
         let last_to_sync = judged.iter().rposition(Judged::must_be_on_disk);
         for (
             place,
@@ -378,7 +379,7 @@ impl Gate {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
                 operation: OperationRecord::new(id.clone(), operation),
-                decision: ruling.record(),
+                decision: ruling.record(in_force),
             };
             let written = if Some(place) == last_to_sync {
                 self.record.append(event).await

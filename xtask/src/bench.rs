@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use crate::{host, setup};
 
 /// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `connects`: of connections that are given up at once, beside a plain listener.
-/// `hooks`: of the BPF programs (under a minute). `policy`: of decisions, and of loading policies; numbers of policies may follow (1000 10000). `mask`: of masking (15 seconds).
+/// `hooks`: of the BPF programs (under a minute). `policy`: of decisions, and of loading policies; numbers of policies may follow (1000 10000).
+/// `mask`: of masking (15 seconds). `record`: of the record; how many events, and a directory on the disk to be measured, may follow
+/// (10000000 /var/tmp).
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -24,10 +26,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return setup::build_and_become("debug", &["bench-hooks"], options);
     }
     if let Some((first, sizes)) = args.to_bench.options.split_first()
-        && (first == "policy" || first == "mask")
+        && let Some(bench) = match first.to_str() {
+            Some("policy") => Some("bench --quiet -p holdpoint-core --bench policy --"),
+            Some("mask") => Some("bench --quiet -p holdpoint-core --bench mask --"),
+            Some("record") => Some("bench --quiet -p holdpoint --bench record --"),
+            _ => None,
+        }
     {
-        let mut bench = setup::cargo("bench --quiet -p holdpoint-core --bench");
-        let status = bench.arg(first).arg("--").args(sizes).status()?;
+        let status = setup::cargo(bench).args(sizes).status()?;
         return Ok(if status.success() {
             ExitCode::SUCCESS
         } else {

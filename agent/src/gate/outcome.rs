@@ -78,6 +78,12 @@ impl Outcome {
     /// From now on bytes may have left.
     pub fn sending(&mut self) {
         self.result = OutcomeResult::Unknown;
+        for operation in &self.operations {
+            self.record.note(Event::Forwarded {
+                session: self.session.clone(),
+                operation: operation.clone(),
+            });
+        }
     }
 
     /// It is certain that no byte has left.

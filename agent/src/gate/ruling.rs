@@ -1,6 +1,9 @@
 //! What policy said of an operation, and whether it counts.
 
-use holdpoint_core::policy::{Decision, Denial, Hold, Policies, Terms};
+use holdpoint_core::{
+    digest::Digest,
+    policy::{Decision, Denial, Hold, Policies, Terms},
+};
 use tokio::sync::watch;
 
 use crate::{config::Mode, record::DecisionRecord};
@@ -9,6 +12,8 @@ use crate::{config::Mode, record::DecisionRecord};
 pub struct InForce {
     /// The policies.
     pub policies: Policies,
+    /// The SHA-256 of their files, as the record was told when they were loaded.
+    pub digest: Digest,
     /// Whether they are enforced.
     pub mode: Mode,
 }
@@ -52,8 +57,9 @@ impl Ruling {
         self.mode == Mode::Observe && !matches!(self.decision, Decision::Allow(_))
     }
 
-    pub(super) fn record(&self) -> DecisionRecord {
+    pub(super) fn record(&self, in_force: Digest) -> DecisionRecord {
         DecisionRecord {
+            in_force: Some(in_force),
             observed: self.is_observed(),
             ..DecisionRecord::from(&self.decision)
         }
