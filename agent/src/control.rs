@@ -8,6 +8,7 @@ pub mod client;
 mod error;
 mod logins;
 mod membership;
+mod reading;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,9 +29,10 @@ use hyper_util::{
 use tokio::net::{UnixListener, UnixStream};
 
 pub use answers::{GrantList, LoggedIn, SetAnswer, SetAnswers};
-pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
+pub use api::{ApprovalList, SessionDetail, SessionView};
 pub use error::ErrorText;
 pub use logins::Logins;
+pub use reading::SessionList;
 
 use crate::{
     approvals::Approvals, config::Reviewers, metrics::Scrape, record::Record, refusals::Refusals,

@@ -3,7 +3,11 @@
 mod chain;
 mod event;
 mod index;
+mod needle;
 mod parts;
+mod pattern;
+mod reading;
+mod search;
 mod seen;
 mod store;
 mod text;
@@ -29,6 +33,10 @@ pub use parts::{
     DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
     Process, VoteRecord,
 };
+pub use needle::{NoSums, Needle, SecretSums};
+pub use pattern::Pattern;
+pub use reading::RawEvent;
+pub use search::{Asked, Cursor, Found, Search};
 pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::StoredEvent;
 pub(crate) use text::shown_value;

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{
     event::{Event, OperationId},
@@ -61,6 +62,8 @@ pub(super) struct Index {
     unfinished: HashMap<OperationId, (SessionId, OutcomeResult)>,
     /// Holds and grants that are not over, by name, and the numbers of the events that say what they are.
     standing: HashMap<String, Vec<u64>>,
+    /// The number of the last event.
+    last: watch::Sender<u64>,
 }
 
 struct Entry {
@@ -82,6 +85,18 @@ impl Index {
             entry.events.push(stored.seq);
             entry.summary.count(stored);
         }
+        self.last.send_replace(stored.seq);
+    }
+
+    /// The number of the last event, as it grows.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// The numbers of all events after `after`, `limit` at most.
+    pub(super) fn after(&self, after: u64, limit: usize) -> Vec<u64> {
+        let last = *self.last.borrow();
+        (after.saturating_add(1)..=last).take(limit).collect()
     }
 
     /// A session that is opened gets an entry.
@@ -222,6 +237,21 @@ impl Index {
             .take(limit)
             .cloned()
             .collect()
+    }
+
+    /// Sessions that were opened before the event `before`, newest first, with the numbers of the events that opened them.
+    pub(super) fn opened_before(
+        &self,
+        before: u64,
+    ) -> impl Iterator<Item = (&SessionSummary, u64)> {
+        let opening = |id| {
+            let entry = self.by_session.get(id)?;
+            Some((&entry.summary, entry.events.first().copied()?))
+        };
+        let end = self
+            .order
+            .partition_point(|id| opening(id).is_some_and(|(_, opened)| opened < before));
+        self.order[..end].iter().rev().filter_map(opening)
     }
 
     pub(super) fn summary(&self, id: &SessionId) -> Option<&SessionSummary> {

@@ -113,11 +113,17 @@ impl Store {
 
     /// One event, if there is one of this number.
     pub(super) fn read(&self, seq: u64) -> anyhow::Result<Option<StoredEvent>> {
+        let bytes = self.bytes(seq)?;
+        Ok(bytes
+            .map(|bytes| serde_json::from_slice(&bytes))
+            .transpose()?)
+    }
+
+    /// One event's bytes, if there is one of this number.
+    pub(super) fn bytes(&self, seq: u64) -> anyhow::Result<Option<Vec<u8>>> {
         self.with(|database| {
             let value = database.sled.get(seq.to_be_bytes())?;
-            Ok(value
-                .map(|bytes| serde_json::from_slice(&bytes))
-                .transpose()?)
+            Ok(value.map(|bytes| bytes.to_vec()))
         })
     }
 
