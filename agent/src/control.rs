@@ -32,7 +32,7 @@ pub use answers::{GrantList, LoggedIn, SetAnswer, SetAnswers};
 pub use api::{ApprovalList, SessionDetail, SessionView};
 pub use error::ErrorText;
 pub use logins::Logins;
-pub use reading::SessionList;
+pub use reading::{LastEvent, SessionList};
 
 use crate::{
     approvals::Approvals, config::Reviewers, metrics::Scrape, record::Record, refusals::Refusals,

@@ -60,6 +60,8 @@ enum Command {
     Session(cli::session::Args),
     /// Lists and shows what happened.
     Sessions(cli::sessions::Args),
+    /// For auditors: who approved what.
+    Audit(cli::audit::Args),
     /// Shows whether the daemon runs and what it has attached.
     Status(cli::status::Args),
     /// Checks, tests and explains policies, and tries them out.
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         Command::Login(args) => told(block_on(cli::login::run(&args))),
         Command::Session(args) => told(block_on(cli::session::run(&args))),
         Command::Sessions(args) => told(block_on(cli::sessions::run(&args))),
+        Command::Audit(args) => block_on(cli::audit::run(&args)).unwrap_or_else(failed),
         Command::Status(args) => told(block_on(cli::status::run(&args))),
         Command::Policy(args) => block_on(cli::policy::run(&args)).unwrap_or_else(failed),
         Command::Recognise(args) => told(cli::recognise::run(&args)),

@@ -31,11 +31,11 @@ pub use bodies::{BodyId, BodyRecord, Capture, Chunk, KeptBody, Salt, Way};
 pub use chain::Link;
 pub use event::{Event, OperationId};
 pub use index::SessionSummary;
+pub use needle::{Needle, NoSums, SecretSums};
 pub use parts::{
     BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
     PrincipalRecord, Process, Purged, VoteRecord,
 };
-pub use needle::{NoSums, Needle, SecretSums};
 pub use pattern::Pattern;
 pub use reading::RawEvent;
 pub use search::{Asked, Cursor, Found, Search};

@@ -50,6 +50,7 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/sessions/{id}", get(session))
         .route("/v1/sessions/{id}/bodies/{seq}", get(reading::body))
         .route("/v1/events", get(reading::events))
+        .route("/v1/events/last", get(reading::last))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
         .fallback(nothing_here)

@@ -93,7 +93,9 @@ impl Client {
         match self.collected(Method::GET, &path, Bytes::new()).await {
             Ok(body) => Ok(Ok(body.into())),
             Err(error) => match error.downcast::<DaemonSays>() {
-                Ok(DaemonSays { status, message }) if status == StatusCode::GONE => Ok(Err(message)),
+                Ok(DaemonSays { status, message }) if status == StatusCode::GONE => {
+                    Ok(Err(message))
+                }
                 Ok(other) => Err(other.into()),
                 Err(error) => Err(error),
             },

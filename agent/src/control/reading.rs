@@ -154,6 +154,19 @@ pub(super) async fn events(
     Ok((ndjson, Body::new(Batches(batches))).into_response())
 }
 
+/// The answer of `GET /v1/events/last`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LastEvent {
+    /// The number of the last event; 0 in an empty record.
+    pub seq: u64,
+}
+
+pub(super) async fn last(State(state): State<ControlState>) -> Json<LastEvent> {
+    state.record.settled().await;
+    let seq = *state.record.news().borrow();
+    Json(LastEvent { seq })
+}
+
 /// Sends batch after batch until there is nothing more to come, time is up, or nobody listens.
 async fn send(
     state: ControlState,
@@ -244,7 +257,8 @@ pub(super) async fn body(
         return Err(missing());
     };
     let Some(kept) = body.kept else {
-        let message = "this body was not kept: policy did not ask for it, or it could not be masked";
+        let message =
+            "this body was not kept: policy did not ask for it, or it could not be masked";
         return Err(ApiError::new(StatusCode::GONE, "not_kept", message));
     };
     match state.record.body(&kept).await.map_err(unreadable)? {

@@ -7,7 +7,11 @@ use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Value, json};
 
-use super::{CANNOT_WRITE, Form, Whole, source::Kept, story::{BodyStory, Story}};
+use super::{
+    CANNOT_WRITE, Form, Whole,
+    source::Kept,
+    story::{BodyStory, Story},
+};
 use crate::record::Pairs;
 
 pub(super) struct Har {
@@ -17,8 +21,11 @@ pub(super) struct Har {
 impl Har {
     pub(super) fn begin(out: &mut impl Write) -> anyhow::Result<Self> {
         let creator = json!({"name": "Holdpoint", "version": env!("CARGO_PKG_VERSION")});
-        write!(out, r#"{{"log":{{"version":"1.2","creator":{creator},"entries":["#)
-            .context(CANNOT_WRITE)?;
+        write!(
+            out,
+            r#"{{"log":{{"version":"1.2","creator":{creator},"entries":["#
+        )
+        .context(CANNOT_WRITE)?;
         Ok(Self { first: true })
     }
 }
@@ -30,7 +37,11 @@ impl<W: Write> Form<W> for Har {
         if whole.story.operation.method.as_str().is_empty() {
             return Ok(());
         }
-        let comma = if std::mem::take(&mut self.first) { "\n" } else { ",\n" };
+        let comma = if std::mem::take(&mut self.first) {
+            "\n"
+        } else {
+            ",\n"
+        };
         write!(out, "{comma}{}", entry(whole)).context(CANNOT_WRITE)
     }
 
@@ -166,7 +177,9 @@ fn response(whole: &Whole<'_>) -> Value {
 }
 
 fn size(body: Option<&BodyStory>) -> i64 {
-    body.map_or(-1, |body| i64::try_from(body.record.bytes).unwrap_or(i64::MAX))
+    body.map_or(-1, |body| {
+        i64::try_from(body.record.bytes).unwrap_or(i64::MAX)
+    })
 }
 
 fn kind(body: &BodyStory) -> &str {

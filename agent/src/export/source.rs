@@ -89,7 +89,10 @@ impl Source for Live {
         if let Some(known) = self.sessions.get(id) {
             return Ok(Arc::clone(known));
         }
-        let detail: SessionDetail = self.client.read(&format!("/v1/sessions/{id}?last=1")).await?;
+        let detail: SessionDetail = self
+            .client
+            .read(&format!("/v1/sessions/{id}?last=1"))
+            .await?;
         let summary = Arc::new(detail.session.summary);
         if self.sessions.len() == MOST_SESSIONS {
             self.sessions.clear();

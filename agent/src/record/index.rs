@@ -244,14 +244,18 @@ impl Index {
         &self,
         before: u64,
     ) -> impl Iterator<Item = (&SessionSummary, u64)> {
-        let opening = |id| {
-            let entry = self.by_session.get(id)?;
-            Some((&entry.summary, entry.events.first().copied()?))
-        };
         let end = self
             .order
-            .partition_point(|id| opening(id).is_some_and(|(_, opened)| opened < before));
-        self.order[..end].iter().rev().filter_map(opening)
+            .partition_point(|id| self.opening(id).is_some_and(|(_, seq)| seq < before));
+        self.order[..end]
+            .iter()
+            .rev()
+            .filter_map(|id| self.opening(id))
+    }
+
+    fn opening(&self, id: &SessionId) -> Option<(&SessionSummary, u64)> {
+        let entry = self.by_session.get(id)?;
+        Some((&entry.summary, entry.events.first().copied()?))
     }
 
     pub(super) fn summary(&self, id: &SessionId) -> Option<&SessionSummary> {

@@ -10,7 +10,10 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 use super::{Client, DaemonSays};
-use crate::record::{RawEvent, StoredEvent};
+use crate::{
+    control::LastEvent,
+    record::{RawEvent, StoredEvent},
+};
 
 /// Bytes of an event at most.
 const LONGEST: usize = 1024 * 1024;
@@ -69,6 +72,15 @@ impl Events {
 }
 
 impl Client {
+    /// The number of the last event there is.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached.
+    pub async fn newest(&self) -> anyhow::Result<u64> {
+        let last: LastEvent = self.read("/v1/events/last").await?;
+        Ok(last.seq)
+    }
+
     /// Starts to read. Needs a tokio runtime.
     #[must_use]
     pub fn events(&self, which: Which) -> Events {
