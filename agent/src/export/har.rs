@@ -87,15 +87,32 @@ fn entry(whole: &Whole<'_>) -> Value {
     })
 }
 
+/// What no path has (RFC 3986, section 3.3). What is encoded already stays.
+const NOT_IN_A_PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
 /// The address that was asked for.
 pub(super) fn url(story: &Story) -> String {
     let operation = &story.operation;
     let port = operation.port.map(|port| format!(":{port}"));
+    let path = percent_encoding::utf8_percent_encode(operation.path.as_str(), NOT_IN_A_PATH);
     let mut url = format!(
-        "https://{}{}{}",
+        "https://{}{}{path}",
         operation.host,
-        port.unwrap_or_default(),
-        operation.path
+        port.unwrap_or_default()
     );
     let encode = |text: &str| {
         percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()

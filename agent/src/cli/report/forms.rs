@@ -160,7 +160,7 @@ fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-fn block(question: &Question) -> String {
+pub(super) fn block(question: &Question) -> String {
     let operation = &question.request;
     let mut text = format!(
         "{}  {} {}\n",
@@ -178,7 +178,7 @@ fn block(question: &Question) -> String {
     text
 }
 
-fn markdown(question: &Question) -> String {
+pub(super) fn markdown(question: &Question) -> String {
     let operation = &question.request;
     let mut text = format!(
         "\n## {}: {}\n\n",

@@ -7,10 +7,13 @@ for (const it of all) it.words = JSON.stringify(it).toLowerCase();
 const operations = all.filter((it) => it.verdict);
 const $ = (id) => document.getElementById(id);
 
+/// What is invisible or changes the direction of what stands around it is spelled out.
+const TRICKY = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
+const plain = (text) => text.replace(TRICKY, (it) => `\\u{${it.charCodeAt(0).toString(16)}}`);
 const maker = (space) => (name, attributes, ...children) => {
   const node = document.createElementNS(space, name);
   for (const [key, value] of Object.entries(attributes || {})) if (value != null) node.setAttribute(key, value);
-  for (const child of children.flat(2)) if (child) node.append(child);
+  for (const child of children.flat(2)) if (child) node.append(typeof child === "string" ? plain(child) : child);
   return node;
 };
 const make = maker("http://www.w3.org/1999/xhtml"), svg = maker("http://www.w3.org/2000/svg");
@@ -61,7 +64,7 @@ const last = (it) => Math.max(it.t, it.end || 0, it.hold && it.hold.over ? it.ho
   $("title").textContent = sessions.size === 1 ? `Session ${[...sessions.keys()][0]}` : `${sessions.size} sessions`;
   document.title = `${$("title").textContent} · Holdpoint`;
   if (sessions.size === 1 && first) {
-    $("who").append(`${first.principal} · ${first.user} · `, make("code", {}, first.command));
+    $("who").append(plain(`${first.principal} · ${first.user} · `), make("code", {}, first.command));
   }
   const of = (kind) => operations.filter((it) => it.verdict === kind).length;
   const answers = new Set(operations.flatMap((it) => people(it).map((who) => who.by)));
