@@ -58,7 +58,7 @@ enum Command {
     Login(cli::login::Args),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
-    /// Lists and shows what happened.
+    /// Lists, shows, replays, follows and exports what happened.
     Sessions(cli::sessions::Args),
     /// For auditors: who approved what.
     Audit(cli::audit::Args),

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Events after an operation's outcome that may still belong to it: its bodies are recorded on their own.
-const LINGER: u64 = 256;
+const LINGER: u64 = 2048;
 /// Operations that are followed at the same time at most. The oldest is then told as far as it is known.
 const MOST: usize = 4096;
 

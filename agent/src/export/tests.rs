@@ -21,8 +21,9 @@ use crate::{
     approvals::ApprovalId,
     control::client::{Events, Told},
     record::{
-        BodyRecord, Chunk, DecisionRecord, DecisionVerdict, Link, OperationId, OperationRecord,
-        OutcomeResult, PolicyRecord, PrincipalRecord, Text, VERSION, VoteRecord, Way,
+        BodyRecord, Chunk, DecisionRecord, DecisionVerdict, Event, Link, OperationId,
+        OperationRecord, OutcomeResult, Pairs, PolicyRecord, PrincipalRecord, Text, VERSION,
+        VoteRecord, Way,
     },
     session::{SessionId, User},
 };
@@ -104,10 +105,10 @@ fn events(words: &str) -> Vec<Event> {
             id: words.into(),
             file: "x.cedar".into(),
             line: 1,
-            sha256: None,
         }],
         reason: Some(words.into()),
         observed: false,
+        in_force: None,
     };
     let of = || (session.clone(), id.clone());
     let told = |way, kind| {

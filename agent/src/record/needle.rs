@@ -74,9 +74,12 @@ pub enum NoSums {
 
 const MODULUS: u64 = (1 << 61) - 1;
 
+/// Modulo a Mersenne prime, what is above its bits counts again from below.
 fn times(a: u64, b: u64) -> u64 {
-    let product = u128::from(a) * u128::from(b) % u128::from(MODULUS);
-    u64::try_from(product).expect("less than the modulus")
+    let product = u128::from(a) * u128::from(b);
+    let low = u64::try_from(product & u128::from(MODULUS)).expect("61 bits");
+    let high = u64::try_from(product >> 61).expect("the factors have 61 bits");
+    (low + high) % MODULUS
 }
 
 impl SecretSums {
@@ -203,6 +206,12 @@ mod tests {
             let rest = [&before[..], &secret[1..], &after].concat();
             let is_there = rest.windows(secret.len()).any(|it| it == secret);
             prop_assert_eq!(sums.are_in(&rest), is_there);
+        }
+
+        #[test]
+        fn products_are_right(a in 0..MODULUS, b in 0..MODULUS) {
+            let product = u128::from(a) * u128::from(b) % u128::from(MODULUS);
+            prop_assert_eq!(u128::from(times(a, b)), product);
         }
 
         #[test]

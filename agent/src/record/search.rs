@@ -3,6 +3,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
+use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -138,13 +139,16 @@ impl Record {
                 return Ok(Looked::SoFar(within));
             }
             let events = self.stored(Some(&summary.id), within.after, BATCH).await?;
-            let Some(last) = events.last() else {
+            if events.is_empty() {
                 return Ok(Looked::Through(false));
-            };
-            within.after = last.seq;
+            }
             for event in &events {
                 within.asked = within.asked || search.asked.is_in(event)?;
                 within.seen = within.seen || self.shows(search.seen.as_ref(), event).await?;
+                within.after = event.seq;
+                if Instant::now() >= until {
+                    break;
+                }
             }
         }
         Ok(Looked::Through(true))
@@ -167,7 +171,12 @@ impl Record {
             Some(id) => self.body(&id).await?,
             None => None,
         };
-        Ok(kept.is_some_and(|body| needle.is_in(&body)))
+        let Some(kept) = kept else {
+            return Ok(false);
+        };
+        let needle = needle.clone();
+        let looked = tokio::task::spawn_blocking(move || needle.is_in(&kept));
+        looked.await.context("the reader panicked")
     }
 }
 

@@ -60,6 +60,7 @@ impl Case {
                 policies: Vec::new(),
                 reason: Some(self.words.as_str().into()),
                 observed: false,
+                in_force: None,
             },
         };
         let hold = Event::Hold {

@@ -27,6 +27,7 @@ fn intent(session: &SessionId, operation: OperationRecord, verdict: DecisionVerd
             policies: Vec::new(),
             reason: None,
             observed: false,
+            in_force: None,
         },
     }
 }
