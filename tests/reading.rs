@@ -143,7 +143,7 @@ fn only_reviewers_read_the_whole_host() {
 fn following_goes_on_over_a_restart() {
     let world = World::start();
     let mut follower = world
-        .holdpoint(&["sessions", "follow", "--output", "json"])
+        .holdpoint(&["sessions", "follow", "--after", "0", "--output", "json"])
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");
@@ -165,7 +165,6 @@ fn following_goes_on_over_a_restart() {
             return event["seq"].as_u64().expect("a number");
         }
     };
-    std::thread::sleep(Duration::from_secs(1));
     let read = ["curl", "-sS", "--fail", INSTANCES_URL];
     let _ = world.sandbox().run(&read).succeeded();
     let first = next("session_opened");

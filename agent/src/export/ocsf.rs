@@ -207,7 +207,9 @@ fn actor(whole: &Whole<'_>) -> Value {
             "issuer": issuer,
             "created_time": session.opened_at.as_millisecond(),
         },
+        // The command that the session was opened for: one of each.
         "process": {
+            "uid": session.id.as_str(),
             "cmd_line": crate::cli::sessions::command_line(&session.command),
             "user": {"uid": session.user.uid.to_string(), "name": session.user.name},
         },

@@ -119,22 +119,6 @@ async fn who_follows_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn only_reviewers_and_root_see_what_is_not_theirs() {
-    if own_uid() == 0 {
-        // Root sees everything; the whole-product test asks as another user.
-        return;
-    }
-    let bench = bench("nobody-else", nobody()).await;
-    let other = session(own_uid() + 1);
-    bench.open(&other).await;
-    let mut all = bench.events(None, 0, false);
-    assert!(all.next().await.is_err());
-    let mut theirs = bench.events(Some(&other.id), 0, false);
-    assert!(theirs.next().await.is_err());
-    assert!(bench.client.body(other.id.as_str(), 1).await.is_err());
-}
-
-#[tokio::test]
 async fn a_body_is_read_by_the_event_that_tells_of_it() {
     let bench = bench(&own_name(), nobody()).await;
     let id = bench
