@@ -153,11 +153,11 @@ async fn sessions_are_found_by_what_happened_in_them() {
 
     assert_eq!(
         bench.found("action=sql.instances.get").await,
-        [read.clone()]
+        std::slice::from_ref(&read)
     );
     assert_eq!(
         bench.found("action=*.delete&decision=deny").await,
-        [denied.clone()]
+        std::slice::from_ref(&denied)
     );
     assert!(
         bench
@@ -165,7 +165,10 @@ async fn sessions_are_found_by_what_happened_in_them() {
             .await
             .is_empty()
     );
-    assert_eq!(bench.found("decision=deny").await, [denied.clone()]);
+    assert_eq!(
+        bench.found("decision=deny").await,
+        std::slice::from_ref(&denied)
+    );
     assert_eq!(
         bench.found("resource=instances/i&text=cheese").await,
         [read]
