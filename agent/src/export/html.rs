@@ -131,7 +131,6 @@ fn operation(whole: &Whole<'_>) -> Value {
         "session": story.session,
         "principal": session.principal,
         "user": session.user.name,
-        "command": command_line(&session.command),
         "connection": story.connection,
         "action": operation.action,
         "resource": operation.resource,

@@ -3,7 +3,8 @@
 const PAGE = 400, MARKS = 4000;
 const all = [...document.querySelectorAll("script.told")].map((it) => JSON.parse(it.textContent));
 all.sort((a, b) => a.t - b.t || a.seq - b.seq);
-for (const it of all) it.words = JSON.stringify(it).toLowerCase();
+// A session's command may name everything that it does.
+for (const it of all) it.words = JSON.stringify({ ...it, command: null }).toLowerCase();
 const operations = all.filter((it) => it.verdict);
 const $ = (id) => document.getElementById(id);
 
@@ -60,11 +61,11 @@ const last = (it) => Math.max(it.t, it.end || 0, it.hold && it.hold.over ? it.ho
 // The head.
 {
   const sessions = new Map(all.filter((it) => it.session).map((it) => [it.session, it]));
-  const first = all.find((it) => it.principal);
+  const first = all.find((it) => it.command) || all.find((it) => it.principal);
   $("title").textContent = sessions.size === 1 ? `Session ${[...sessions.keys()][0]}` : `${sessions.size} sessions`;
   document.title = `${$("title").textContent} · Holdpoint`;
   if (sessions.size === 1 && first) {
-    $("who").append(plain(`${first.principal} · ${first.user} · `), make("code", {}, first.command));
+    $("who").append(plain(`${first.principal} · ${first.user} · `), make("code", {}, first.command || ""));
   }
   const of = (kind) => operations.filter((it) => it.verdict === kind).length;
   const answers = new Set(operations.flatMap((it) => people(it).map((who) => who.by)));
