@@ -24,13 +24,16 @@ const STAGING_DB_URL: &str =
 /// A user of every host that no agent runs as.
 const BIN: u32 = 2;
 /// What an agent puts where it can, and what a terminal or a browser must not obey.
-const HOSTILE: &str = "%3C%2Fscript%3E%3Cscript%3Ewindow.hacked=1%3C%2Fscript%3E";
+const HOSTILE: &str = "</script><script>window.hacked=1</script>";
+/// The same where it has to be encoded.
+const ENCODED: &str = "%3C%2Fscript%3E%3Cscript%3Ewindow.hacked=1%3C%2Fscript%3E";
 
 /// A session with a read, an approved and a denied delete.
 fn lively() -> (World, String) {
     let world = World::start();
     let script = format!(
-        "curl -sS --fail '{INSTANCES_URL}?filter={HOSTILE}' >/dev/null\n\
+        ": '{HOSTILE}'\n\
+         curl -sS --fail '{INSTANCES_URL}?filter={ENCODED}' >/dev/null\n\
          curl -sS --fail -X DELETE {PROD_DB_URL} >/dev/null\n\
          curl -sS -X DELETE {STAGING_DB_URL} >/dev/null\n"
     );
@@ -372,7 +375,7 @@ fn a_browser_shows_the_page_and_runs_nothing_of_the_agents() {
         said.contains("Approved by root") && said.contains("Denied by root"),
         "{said}"
     );
-    assert!(said.contains("</script><script>window.hacked"), "{said}");
+    assert!(said.contains(HOSTILE), "{said}");
     assert_eq!(
         browser.eval("window.hacked === undefined && document.images.length === 0"),
         true
