@@ -43,9 +43,16 @@ fn lively() -> (World, String) {
     let hold = world.wait_for_hold("staging-db");
     world.deny(hold.id()).expect("root may deny");
     let _ = running.finish().succeeded();
-    let all = sessions(&world).expect("a list");
-    let id = session_id(&all[0]).to_owned();
-    (world, id)
+    let limit = Instant::now() + Duration::from_secs(20);
+    loop {
+        let all = sessions(&world).expect("a list");
+        if !all[0]["closed_at"].is_null() {
+            let id = session_id(&all[0]).to_owned();
+            return (world, id);
+        }
+        assert!(Instant::now() < limit, "the session does not end: {all:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }
 
 fn told(world: &World, args: &[&str]) -> String {
