@@ -9,6 +9,7 @@ pub mod client;
 mod error;
 mod logins;
 mod membership;
+mod reading;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,11 +30,12 @@ use hyper_util::{
 use tokio::net::{UnixListener, UnixStream};
 
 pub use answers::{GrantList, LoggedIn, LoggedOut, SetAnswer, SetAnswers};
-pub use api::{ApprovalList, SessionDetail, SessionList, SessionView};
+pub use api::{ApprovalList, SessionDetail, SessionView};
 pub(crate) use caller::groups_of;
 pub(crate) use error::ApiError;
 pub use error::ErrorText;
 pub use logins::Logins;
+pub use reading::{LastEvent, SessionList};
 
 use crate::{
     approvals::Approvals, audit::keeper::Checkpoints, config::Reviewers, metrics::Scrape,

@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod detach;
 pub mod dns;
 pub mod doctor;
+pub mod export;
 pub mod gate;
 pub mod guard;
 pub mod head;

@@ -59,9 +59,9 @@ enum Command {
     Logout(cli::login::LogoutArgs),
     /// Inside a session: shows whom it acts for, and binds a runner's job.
     Session(cli::session::Args),
-    /// Lists and shows what happened.
+    /// Lists, shows, replays, follows and exports what happened.
     Sessions(cli::sessions::Args),
-    /// Proves that nobody changed what happened.
+    /// For auditors: who approved what, and proof that nobody changed what happened.
     Audit(cli::audit::Args),
     /// Shows whether the daemon runs and what it has attached.
     Status(cli::status::Args),

@@ -9,13 +9,17 @@ mod index;
 mod journal;
 mod layout;
 mod leaves;
+mod needle;
 pub mod offline;
 mod page;
 mod parts;
+mod pattern;
 mod purge;
+mod raw;
 pub mod reading;
 mod rows;
 mod sealed;
+mod search;
 mod seen;
 mod segment;
 mod start;
@@ -42,11 +46,15 @@ pub use chain::Link;
 pub use event::{Event, OperationId};
 pub use index::SessionSummary;
 pub use leaves::Leaves;
+pub use needle::{Needle, NoSums, SecretSums};
 pub use parts::{
     BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
     PrincipalRecord, Process, Purged, VoteRecord,
 };
+pub use pattern::Pattern;
 pub use purge::SegmentInfo;
+pub use raw::RawEvent;
+pub use search::{Asked, Cursor, Found, Search};
 pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::{StoredEvent, VERSION};
 pub(crate) use text::shown_value;

@@ -15,7 +15,10 @@ use crate::{
         evidence::{self, Source},
         keys,
     },
-    cli::approvals::screen::{self, Output},
+    cli::{
+        approvals::screen::{self, Output},
+        report,
+    },
     config::{Config, DEFAULT_PATH},
     control::client::Connect,
 };
@@ -46,6 +49,8 @@ enum Command {
     Verify(verify::Args),
     /// Write a proof to a file of its own: that one event is in the record, or that it only grew between two checkpoints.
     Prove(Prove),
+    /// Who approved what, when, and the exact request.
+    Report(report::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -128,6 +133,7 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(args).await?,
         Command::Verify(args) => return Ok(verify::run(args)),
         Command::Prove(args) => prove(args)?,
+        Command::Report(args) => report::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

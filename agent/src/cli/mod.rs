@@ -8,6 +8,7 @@ pub mod login;
 pub mod mask;
 pub mod policy;
 pub mod recognise;
+pub mod report;
 pub mod review;
 pub mod run;
 pub mod session;

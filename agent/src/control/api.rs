@@ -15,6 +15,7 @@ use super::{
     ControlState, answers, audit,
     caller::{Caller, Stranger},
     error::ApiError,
+    reading,
 };
 use crate::{
     approvals::{ApprovalDetail, ApprovalId, ApprovalView},
@@ -29,7 +30,7 @@ const BODY_LIMIT: usize = 64 * 1024;
 /// How long an answer may wait for news: less than a connection may take in all.
 const LONGEST_WAIT: Duration = Duration::from_secs(25);
 /// Sessions and events in one answer, unless asked for fewer.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 
 pub(super) type Answered<T> = Result<Json<T>, ApiError>;
 
@@ -48,8 +49,11 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/logout", post(answers::log_out))
         .route("/v1/record/checkpoint", post(audit::checkpoint))
         .route("/v1/record/events", get(audit::events))
-        .route("/v1/sessions", get(sessions))
+        .route("/v1/sessions", get(reading::sessions))
         .route("/v1/sessions/{id}", get(session))
+        .route("/v1/sessions/{id}/bodies/{seq}", get(reading::body))
+        .route("/v1/events", get(reading::events))
+        .route("/v1/events/last", get(reading::last))
         .route("/v1/status", get(status))
         .route("/v1/metrics", get(metrics))
         .fallback(nothing_here)
@@ -87,7 +91,7 @@ pub(super) fn refusing_router(record: Record, stranger: Stranger) -> Router {
 
 async fn nothing_here(uri: Uri) -> ApiError {
     ApiError::not_found(&format!(
-        "there is nothing at {}; see /v1/approvals, /v1/grants, /v1/sessions, /v1/status, /v1/metrics",
+        "there is nothing at {}; see /v1/approvals, /v1/grants, /v1/sessions, /v1/events, /v1/status, /v1/metrics",
         uri.path()
     ))
 }
@@ -172,13 +176,6 @@ async fn approval(
         })
 }
 
-/// The answer of `GET /v1/sessions`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct SessionList {
-    /// Newest first.
-    pub sessions: Vec<SessionView>,
-}
-
 /// A session.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SessionView {
@@ -205,8 +202,6 @@ pub struct SessionDetail {
 struct Page {
     #[serde(default)]
     after: u64,
-    /// Of sessions: those that were opened at this time or before.
-    until: Option<jiff::Timestamp>,
     limit: Option<usize>,
     /// Of a session's events, only so many, from the end.
     last: Option<usize>,
@@ -218,47 +213,20 @@ impl Page {
     }
 }
 
-async fn sessions(
-    State(state): State<ControlState>,
-    Extension(caller): Extension<Caller>,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
-) -> Answered<SessionList> {
-    let page = query(page)?;
-    state.record.settled().await;
-    let summaries = state.record.sessions(page.limit(), |summary| {
-        caller.sees(&summary.user) && page.until.is_none_or(|it| summary.opened_at <= it)
-    });
-    let sessions = summaries.into_iter().map(|it| view(&state, it)).collect();
-    Ok(Json(SessionList { sessions }))
-}
-
 async fn session(
     State(state): State<ControlState>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Path(id): Path<SessionId>,
     page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Answered<SessionDetail> {
     let page = query(page)?;
-    let missing = || {
-        ApiError::not_found(
-            "there is no session of this id that you may see; `holdpoint sessions list` shows them",
-        )
-    };
-    let id: SessionId = serde_json::from_value(id.into()).map_err(|_| missing())?;
     state.record.settled().await;
-    let summary = state
-        .record
-        .session(&id)
-        .filter(|summary| caller.sees(&summary.user))
-        .ok_or_else(missing)?;
+    let summary = reading::visible(&state, &caller, &id)?;
     let events = match page.last {
         Some(last) => state.record.last_events_of(&id, last.min(PAGE)).await,
         None => state.record.events_of(&id, page.after, page.limit()).await,
     };
-    let events = events.map_err(|error| {
-        let message = format!("the record cannot be read: {error:#}");
-        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "record", message)
-    })?;
+    let events = events.map_err(reading::unreadable)?;
     let is_full = page.last.is_none() && events.len() == page.limit();
     Ok(Json(SessionDetail {
         session: view(&state, summary),
@@ -267,7 +235,7 @@ async fn session(
     }))
 }
 
-fn view(state: &ControlState, summary: SessionSummary) -> SessionView {
+pub(super) fn view(state: &ControlState, summary: SessionSummary) -> SessionView {
     let live = state.sessions.list().iter().any(|it| it.id == summary.id);
     SessionView { live, summary }
 }

@@ -1,14 +1,19 @@
 //! The command line's side of the control API.
 
+mod events;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+pub use events::{Events, Told, Which};
 
 use super::error::ErrorBody;
 use crate::config::{Config, DEFAULT_PATH};
@@ -72,7 +77,7 @@ impl Client {
     /// # Errors
     /// When the daemon cannot be reached, or its own error.
     pub async fn read_bytes(&self, path: &str) -> anyhow::Result<Bytes> {
-        self.call_bytes(Method::GET, path, Bytes::new()).await
+        self.collected(Method::GET, path, Bytes::new()).await
     }
 
     /// `POST path` with a JSON body.
@@ -87,18 +92,47 @@ impl Client {
         self.call(Method::POST, path, body.to_string().into()).await
     }
 
+    /// The body that an event of a session is about; what the daemon says when there is none, or none any more.
+    ///
+    /// # Errors
+    /// When the daemon cannot be reached, or its own error.
+    pub async fn body(&self, session: &str, seq: u64) -> anyhow::Result<Result<Vec<u8>, String>> {
+        let path = format!("/v1/sessions/{session}/bodies/{seq}");
+        match self.collected(Method::GET, &path, Bytes::new()).await {
+            Ok(body) => Ok(Ok(body.into())),
+            Err(error) => match error.downcast::<DaemonSays>() {
+                Ok(DaemonSays { status, message }) if status == StatusCode::GONE => {
+                    Ok(Err(message))
+                }
+                Ok(other) => Err(other.into()),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> anyhow::Result<T> {
-        let answer = self.call_bytes(method, path, body).await?;
+        let answer = self.collected(method, path, body).await?;
         serde_json::from_slice(&answer)
             .context("the daemon's answer is not understood: is it of the same version?")
     }
 
-    async fn call_bytes(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+    async fn collected(&self, method: Method, path: &str, body: Bytes) -> anyhow::Result<Bytes> {
+        let (answer, _connection) = self.send(method, path, body).await?;
+        all(answer).await
+    }
+
+    /// An answer that is a success, not read yet.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> anyhow::Result<(Incoming, Connection)> {
         let stream = UnixStream::connect(&self.socket).await.with_context(|| {
             format!(
                 "cannot reach the daemon at {}: is it running (`systemctl status holdpoint`)?",
@@ -112,30 +146,50 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .with_context(|| format!("`{path}` is not a path"))?;
-        let (status, answer) = exchange(stream, request)
-            .await
-            .context("the daemon closed the connection without an answer")?;
+        let (response, connection) = exchange(stream, request).await.context(NO_ANSWER)?;
+        let status = response.status();
+        let answer = response.into_body();
         if status.is_success() {
-            return Ok(answer);
+            return Ok((answer, connection));
         }
-        let error: ErrorBody = serde_json::from_slice(&answer)
+        let error: ErrorBody = serde_json::from_slice(&all(answer).await?)
             .with_context(|| format!("the daemon answered {status}"))?;
-        Err(anyhow::Error::msg(error.error.message))
+        let message = error.error.message;
+        Err(DaemonSays { status, message }.into())
+    }
+}
+
+const NO_ANSWER: &str = "the daemon closed the connection without an answer";
+
+/// The daemon's own error.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct DaemonSays {
+    status: StatusCode,
+    message: String,
+}
+
+/// Drives a connection while it is there.
+struct Connection(tokio::task::JoinHandle<hyper::Result<()>>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 async fn exchange(
     stream: UnixStream,
     request: Request<Full<Bytes>>,
-) -> anyhow::Result<(StatusCode, Bytes)> {
+) -> anyhow::Result<(Response<Incoming>, Connection)> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-    let driver = tokio::spawn(connection);
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), ANSWER_LIMIT);
-    let collected = body.collect().await.map_err(anyhow::Error::from_boxed)?;
-    drop(sender);
-    driver.abort();
-    Ok((status, collected.to_bytes()))
+    let driver = Connection(tokio::spawn(connection));
+    Ok((sender.send_request(request).await?, driver))
+}
+
+async fn all(body: Incoming) -> anyhow::Result<Bytes> {
+    let body = Limited::new(body, ANSWER_LIMIT);
+    let collected = body.collect().await.map_err(anyhow::Error::from_boxed);
+    Ok(collected.context(NO_ANSWER)?.to_bytes())
 }

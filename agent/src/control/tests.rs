@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+mod reading;
+
 use super::{client::Client, *};
 use crate::{
     approvals::{ApprovalView, HoldAsk, RequestView, Settings, Ticket, Verdict},

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::{
     event::{Event, OperationId},
@@ -66,6 +67,8 @@ pub(super) struct Index {
     /// When the first event since then was recorded, and the last one.
     span: Option<(Timestamp, Timestamp)>,
     rows: Rows,
+    /// The number of the last event.
+    last: watch::Sender<u64>,
 }
 
 struct Entry {
@@ -89,6 +92,7 @@ impl Index {
                 .collect(),
             standing: open_ends.standing,
             span: None,
+            last: watch::Sender::new(rows.head().seq),
             rows,
         }
     }
@@ -100,9 +104,13 @@ impl Index {
         self.open(stored);
         self.follow(&stored.event);
         self.keep_standing(stored);
-        let Some(id) = stored.event.session() else {
-            return;
-        };
+        if let Some(id) = stored.event.session() {
+            self.count(id, stored);
+        }
+        self.last.send_replace(stored.seq);
+    }
+
+    fn count(&mut self, id: &SessionId, stored: &StoredEvent) {
         if !self.by_session.contains_key(id)
             && let Some(summary) = self.rows.summary(id)
         {
@@ -113,6 +121,27 @@ impl Index {
             entry.events.push(stored.seq);
             entry.summary.count(stored);
         }
+    }
+
+    /// The number of the last event, as it grows.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.last.subscribe()
+    }
+
+    /// The numbers of all events after `after` that are there, `limit` at most.
+    pub(super) fn numbers_after(&self, after: u64, limit: usize) -> Vec<u64> {
+        let last = *self.last.borrow();
+        let mut numbers = Vec::new();
+        let mut next = after.saturating_add(1);
+        while next <= last && numbers.len() < limit {
+            let row = self.rows.containing(next);
+            let end = row.as_ref().map_or(last, |row| row.last);
+            if !row.is_some_and(|row| row.is_purged()) {
+                numbers.extend((next..=end).take(limit - numbers.len()));
+            }
+            next = end + 1;
+        }
+        numbers
     }
 
     /// Gives away what it knows of the segment that is completed with the event it took in last, and keeps what is open.
@@ -292,23 +321,42 @@ impl Index {
         limit: usize,
         keep: impl Fn(&SessionSummary) -> bool,
     ) -> Vec<SessionSummary> {
-        let newest_first = self.order.iter().rev();
-        let mut found: Vec<_> = newest_first
-            .filter_map(|id| Some(&self.by_session.get(id)?.summary))
-            .filter(|summary| keep(summary))
-            .take(limit)
-            .cloned()
-            .collect();
-        for row in self.rows.all().iter().rev() {
+        let found = self.opened_before(u64::MAX, limit, keep).into_iter();
+        found.map(|(summary, _)| summary).collect()
+    }
+
+    /// Sessions that `keep` wants, newest first, `limit` at most, with the numbers of the events that opened them, which are below
+    /// `before`; 0 where that event was purged.
+    pub(super) fn opened_before(
+        &self,
+        before: u64,
+        limit: usize,
+        keep: impl Fn(&SessionSummary) -> bool,
+    ) -> Vec<(SessionSummary, u64)> {
+        let mut found = Vec::new();
+        for entry in self
+            .order
+            .iter()
+            .rev()
+            .filter_map(|id| self.by_session.get(id))
+        {
+            let opened = entry.events.first().copied().unwrap_or_default();
+            if found.len() < limit && opened < before && keep(&entry.summary) {
+                found.push((entry.summary.clone(), opened));
+            }
+        }
+        for row in self
+            .rows
+            .all()
+            .iter()
+            .rev()
+            .filter(|row| row.first < before)
+        {
             let goes_on = row.each_newest_first(|entry| {
-                if found.len() < limit && entry.opened_here {
-                    let is_over = entry.summary.closed_at.is_some();
-                    let now = if is_over && !self.by_session.contains_key(&entry.summary.id) {
-                        Some(entry.summary)
-                    } else {
-                        self.summary(&entry.summary.id)
-                    };
-                    found.extend(now.filter(&keep));
+                let opened = entry.events.first().copied().unwrap_or_default();
+                if found.len() < limit && entry.opened_here && opened < before {
+                    let now = self.as_it_is(entry.summary);
+                    found.extend(now.filter(&keep).map(|summary| (summary, opened)));
                 }
                 found.len() < limit
             });
@@ -316,9 +364,19 @@ impl Index {
                 return found;
             }
         }
-        let left = limit - found.len();
-        found.extend(self.older_than_the_record(keep).into_iter().take(left));
+        if before > 0 {
+            let older = self.older_than_the_record(keep).into_iter();
+            found.extend(older.map(|summary| (summary, 0)).take(limit - found.len()));
+        }
         found
+    }
+
+    /// Of a session in a complete segment, which may have gone on.
+    fn as_it_is(&self, then: SessionSummary) -> Option<SessionSummary> {
+        match self.by_session.contains_key(&then.id) || then.closed_at.is_none() {
+            true => self.summary(&then.id),
+            false => Some(then),
+        }
     }
 
     /// Sessions that are open, and whose opening was purged, newest first.

@@ -258,7 +258,11 @@ impl Store {
     }
 
     /// The bytes of an event; `last` is the frame that was read last.
-    fn bytes_of(&self, seq: u64, last: &mut Option<Frame>) -> anyhow::Result<Option<Vec<u8>>> {
+    pub(super) fn bytes_of(
+        &self,
+        seq: u64,
+        last: &mut Option<Frame>,
+    ) -> anyhow::Result<Option<Vec<u8>>> {
         let in_last = last.as_ref().and_then(|frame| frame.event(seq));
         if let Some(bytes) = in_last {
             return Ok(Some(bytes.to_vec()));

@@ -34,14 +34,75 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Standard output, bit by bit. Once its reader has seen enough and closed the pipe, nothing more is written.
+#[derive(Debug)]
+pub struct Out {
+    to: io::BufWriter<io::Stdout>,
+    closed: bool,
+}
+
+impl Out {
+    /// Standard output.
+    #[must_use]
+    pub fn stdout() -> Self {
+        Self {
+            to: io::BufWriter::new(io::stdout()),
+            closed: false,
+        }
+    }
+
+    /// Whether nobody reads any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Writes, sooner or later.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn print(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let written = self.to.write_all(text.as_bytes());
+        self.note(written)
+    }
+
+    /// Writes what was printed.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&mut self) -> anyhow::Result<()> {
+        if self.closed {
+            return Ok(());
+        }
+        let flushed = self.to.flush();
+        self.note(flushed)
+    }
+
+    fn note(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.closed = true,
+            other => other.context("cannot write to standard output")?,
+        }
+        Ok(())
+    }
+}
+
 /// A value as JSON for programs. What a terminal might obey is escaped as JSON allows, also where it need not be.
 ///
 /// # Errors
 /// When it has no JSON form.
 pub fn json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
     let pretty = serde_json::to_string_pretty(value)?;
-    let mut text = String::with_capacity(pretty.len() + 1);
-    for character in pretty.chars() {
+    Ok(format!("{}\n", escaped(&pretty)))
+}
+
+/// JSON that means the same, and that no terminal obeys.
+pub fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for character in json.chars() {
         // Line breaks are ours: within a string they are escaped already.
         if is_tricky(character) && character != '\n' {
             for unit in character.encode_utf16(&mut [0; 2]) {
@@ -51,8 +112,7 @@ pub fn json<T: serde::Serialize>(value: &T) -> anyhow::Result<String> {
             text.push(character);
         }
     }
-    text.push('\n');
-    Ok(text)
+    text
 }
 
 /// `text` with everything spelled out that a terminal would obey, not show, or show in a place of its own choosing:

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// One line; not yet safe to print.
-pub(in crate::cli) fn described(event: &Event) -> String {
+pub(crate) fn described(event: &Event) -> String {
     match event {
         Event::DaemonStarted { version } => format!("daemon      started, version {version}"),
         Event::PoliciesLoaded { policies, mode, .. } => {

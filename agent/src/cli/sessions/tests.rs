@@ -1,8 +1,10 @@
 use jiff::Timestamp;
 
-use super::*;
+use super::{list, list::row, show::line};
 use crate::{
-    record::{Event, Link, SessionSummary},
+    cli::approvals::screen::{Keep, table},
+    control::SessionView,
+    record::{Event, Link, SessionSummary, StoredEvent},
     session::{SessionId, User},
 };
 
@@ -36,10 +38,7 @@ fn view(command: &str) -> SessionView {
 fn a_list_fits_the_screen_and_keeps_the_beginning_of_the_command() {
     let row = row(&view(&format!("gcloud sql {}", "x".repeat(200))));
     assert_eq!(&row[1..3], ["1970-01-01 00:00:00Z", "open"]);
-    let head = [
-        "ID", "OPENED", "STATE", "USER", "OPS", "HELD", "DENIED", "COMMAND",
-    ];
-    let text = table(head, &[row], Keep::Beginning);
+    let text = table(list::HEAD, &[row], Keep::Beginning);
     assert!(text.lines().all(|line| line.chars().count() <= 100));
     assert!(text.contains(" gcloud sql xx") && text.trim_end().ends_with("x…"));
 }
@@ -59,15 +58,9 @@ fn an_agent_cannot_add_lines_to_the_account() {
             reason: "malformed".into(),
         },
     };
-    let detail = SessionDetail {
-        session,
-        events: vec![event],
-        next: None,
-    };
-    let text = described(&detail);
-    let last = text.lines().last().expect("lines");
+    let last = line(&event);
     assert_eq!(
         last,
-        "00:00:00.000Z  request     GET x\\n00:00:00Z approval ap-1 approved\\u{1b}[1A refused: malformed"
+        "00:00:00.000Z  request     GET x\\n00:00:00Z approval ap-1 approved\\u{1b}[1A refused: malformed\n"
     );
 }
