@@ -8,6 +8,7 @@ pub mod approval;
 pub mod batch;
 pub mod catalog;
 pub mod change;
+pub mod contains;
 pub mod digest;
 pub mod fields;
 pub mod grant;

@@ -12,6 +12,7 @@ mod entities;
 pub mod explain;
 mod index;
 mod kept;
+mod literals;
 mod load;
 mod plain;
 mod reads;
@@ -19,7 +20,6 @@ pub mod replay;
 mod schema;
 pub mod suggest;
 pub mod suite;
-mod traits;
 mod validate;
 mod vocabulary;
 
@@ -35,6 +35,7 @@ use crate::{
     operation::{Action, Operation},
     target::Target,
 };
+use asked::CONTAINS;
 use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
 use kept::Kept;
@@ -79,6 +80,8 @@ pub struct Terms {
     pub policies: Vec<PolicyRef>,
     /// The mask sets (`@mask("set")`) of all of them.
     pub masks: BTreeSet<String>,
+    /// Whether one of them says `@mask("none")`: what the reply mints is for the agent to see.
+    pub unmasked: bool,
     /// The fullest recording (`@record`) any of them asks for.
     pub record: Recording,
 }
@@ -88,6 +91,7 @@ impl Terms {
     pub const NONE: Self = Self {
         policies: Vec::new(),
         masks: BTreeSet::new(),
+        unmasked: false,
         record: Recording::Summary,
     };
 }
@@ -282,8 +286,7 @@ impl Policies {
         })?;
         let whom = index.party(entities::resource_uids(operation));
         let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
-        let reads = slices.iter().map(|slice| slice.reads);
-        let reads = reads.fold(Reads::default(), Reads::and);
+        let reads = read_by(&slices);
         let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
         Ok(answer(&slices, &question))
     }
@@ -330,6 +333,41 @@ impl Policies {
         })
     }
 
+    /// The sets that `@mask` names, each with a policy that does: the configuration has to know them.
+    pub fn mask_sets(&self) -> impl Iterator<Item = (&str, &PolicyRef)> {
+        self.rules.iter().filter_map(|rule| match &rule.role {
+            annotations::Role::Permit {
+                mask: annotations::Mask::Set(name),
+                ..
+            } => Some((name.as_str(), &rule.reference)),
+            _ => None,
+        })
+    }
+
+    /// What `context.contains` is asked for, each with a policy that does: a detector, a set or "unread".
+    pub fn kinds_asked_for(&self) -> impl Iterator<Item = (String, &PolicyRef)> {
+        self.rules.iter().flat_map(|rule| {
+            let asked = literals::of(&rule.policy, CONTAINS);
+            asked.into_iter().map(|name| (name, &rule.reference))
+        })
+    }
+
+    /// Whether a policy that may be about this operation asks what it contains.
+    #[must_use]
+    pub fn asks_what_it_contains(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> bool {
+        self.rules.iter().any(|rule| rule.asks.contains)
+            && self
+                .put(principal, operation, now, |slices, _| {
+                    read_by(slices).has(CONTAINS)
+                })
+                .unwrap_or(true)
+    }
+
     /// What `@hold` asks, of all policies that have it.
     pub fn hold_rules(&self) -> impl Iterator<Item = HoldRule> {
         self.rules.iter().filter_map(decide::hold_rule)
@@ -341,6 +379,12 @@ impl Policies {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
         Self::of(rest.cloned())
     }
+}
+
+/// What any of the policies looks at.
+fn read_by(slices: &[&Slice]) -> Reads {
+    let reads = slices.iter().map(|slice| slice.reads);
+    reads.fold(Reads::default(), Reads::and)
 }
 
 #[cfg(test)]

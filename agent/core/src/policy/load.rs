@@ -8,7 +8,7 @@ use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
     asked::Asks,
-    traits, validate,
+    literals, validate,
     vocabulary::KnownActions,
 };
 use crate::operation::Trait;
@@ -168,7 +168,7 @@ fn unknown_traits(rules: &[Rule], sources: &[Source]) -> Vec<Problem> {
     let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
     let of_rule = |rule: &Rule| {
-        traits::unknown(&rule.policy)
+        literals::unknown_traits(&rule.policy)
             .into_iter()
             .map(|name| {
                 let message = format!("there is no trait {name:?}; there are {known}");
