@@ -288,6 +288,7 @@ pub async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<(
         cgroup_id: session.cgroup_id,
         service: session.standing.service().map(|it| (&it.name).into()),
         within: session.standing.within().cloned(),
+        binary: None,
     };
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());

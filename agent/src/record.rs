@@ -1,5 +1,6 @@
 //! The append-only account of everything that happened: a chain of JSON events in sled.
 
+mod bodies;
 mod chain;
 mod event;
 mod index;
@@ -22,19 +23,21 @@ use tokio::sync::{
     oneshot,
 };
 
+pub use bodies::{BodyId, BodyRecord, Capture, Chunk, KeptBody, Salt, Way};
 pub use chain::Link;
 pub use event::{Event, OperationId};
 pub use index::SessionSummary;
 pub use parts::{
-    DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord, PrincipalRecord,
-    Process, VoteRecord,
+    BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
+    PrincipalRecord, Process, Purged, VoteRecord,
 };
 pub use seen::{ContentRecord, FieldsRecord, Seen};
-pub use store::StoredEvent;
+pub use store::{StoredEvent, VERSION};
 pub(crate) use text::shown_value;
 pub use text::{Pairs, Text, Texts};
 
 use crate::session::SessionId;
+use bodies::{Bodies, Limits};
 use index::Index;
 use store::Store;
 use writer::{Append, Call, Until};
@@ -61,6 +64,7 @@ pub struct Record {
     queue: mpsc::Sender<Call>,
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
+    bodies: Arc<Bodies>,
 }
 
 impl Record {
@@ -74,10 +78,15 @@ impl Record {
         let (queue, appends) = mpsc::channel(QUEUE);
         writer::start(Arc::clone(&store), Arc::clone(&index), head, appends)
             .context("cannot start the record's writer")?;
+        let limits = Limits {
+            body_bytes: 256 << 10,
+            in_memory: 64 << 20,
+        };
         Ok(Self {
             queue,
             store,
             index,
+            bodies: Arc::new(Bodies::open(dir, limits)?),
         })
     }
 
@@ -112,6 +121,38 @@ impl Record {
                 tracing::error!("an event is missing in the record: it is closed");
             }
         }
+    }
+
+    /// A body that is about to go by, for the record. Nothing waits for it: what cannot be stored is told of as not stored.
+    #[must_use]
+    pub fn capture(
+        &self,
+        session: &SessionId,
+        operation: &OperationId,
+        way: Way,
+        content_type: Option<&str>,
+    ) -> Capture {
+        let (session, operation) = (session.clone(), operation.clone());
+        Capture::new(self.clone(), session, operation, way, content_type)
+    }
+
+    /// A stored body, or its beginning where it was cut; none if it was purged.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn body(&self, id: &BodyId) -> anyhow::Result<Option<Vec<u8>>> {
+        Ok(self.kept_body(id).await?.map(|kept| kept.bytes))
+    }
+
+    /// The same with its salt, so that its digest can be checked.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn kept_body(&self, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
+        let (bodies, id) = (self.bodies.clone(), id.clone());
+        tokio::task::spawn_blocking(move || bodies.read(&id))
+            .await
+            .context("the reader panicked")?
     }
 
     /// Returns when everything recorded before has been synced, and so is to be seen by readers; at once when the writer

@@ -22,6 +22,12 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
+    /// A SHA-256 that was computed elsewhere.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {

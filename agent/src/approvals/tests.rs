@@ -157,6 +157,7 @@ impl Bench {
             cgroup_id: 1,
             service: None,
             within: None,
+            binary: None,
         };
         self.record.append(opened).await.expect("recorded");
     }

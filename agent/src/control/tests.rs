@@ -161,6 +161,7 @@ impl Bench {
             cgroup_id: session.cgroup_id,
             service: None,
             within: None,
+            binary: None,
         };
         self.state.record.append(opened).await.expect("recorded");
     }

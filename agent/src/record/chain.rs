@@ -1,4 +1,4 @@
-//! The hash chain: every event carries the SHA-256 of the bytes of the one before.
+//! The hash chain: every event carries the hash of the one before.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::StoredEvent;
 
-/// SHA-256 (FIPS 180-4) of an event's bytes; zeros where there is no event.
+/// The leaf hash (RFC 6962, section 2.1) of an event: SHA-256 of a zero byte and its bytes; zeros where there is no event.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Link([u8; 32]);
 
@@ -16,7 +16,20 @@ impl Link {
     /// Of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
+        let leaf = Sha256::new_with_prefix([0]).chain_update(bytes);
+        Self(leaf.finalize().into())
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// One that was computed before.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 }
 

@@ -7,8 +7,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    parts::{DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process, VoteRecord},
-    text::{Text, Texts},
+    bodies::BodyRecord,
+    parts::{
+        BinaryRecord, DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process,
+        Purged, VoteRecord,
+    },
+    text::{Pairs, Text, Texts},
 };
 use crate::{
     approvals::{ApprovalId, GrantId, GrantRecord},
@@ -45,7 +49,7 @@ impl fmt::Display for OperationId {
     }
 }
 
-/// One thing that happened. No bodies and no credentials: digests stand for them.
+/// One thing that happened. No bodies and no credentials: names and digests stand for them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
@@ -62,6 +66,13 @@ pub enum Event {
         digest: Digest,
         /// Whether what they say counts.
         mode: Mode,
+    },
+    /// The daemon reads its configuration.
+    ConfigurationLoaded {
+        /// The file.
+        file: Text,
+        /// The SHA-256 of its bytes.
+        sha256: Digest,
     },
     /// The daemon ends in good order.
     DaemonStopped {
@@ -91,6 +102,9 @@ pub enum Event {
         /// For a job in that sandbox: the service's own session.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within: Option<SessionId>,
+        /// The program it was opened for, where that could be read.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        binary: Option<BinaryRecord>,
     },
     /// A daemon that was started anew has taken over a session of the one before.
     SessionAdopted {
@@ -338,6 +352,46 @@ pub enum Event {
         /// When that ends.
         until: Timestamp,
     },
+    /// From now on bytes of an operation may be on their way to the upstream.
+    Forwarded {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+    },
+    /// The head of the upstream's answer has come.
+    Answered {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+        /// The HTTP status.
+        status: u16,
+        /// The headers, masked.
+        headers: Pairs,
+        /// Microseconds since it was forwarded.
+        after_us: u64,
+    },
+    /// The body of a request or of a response went by; or as much of it as there was.
+    Body {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+        /// The body.
+        body: BodyRecord,
+    },
+    /// Something was taken out of the record, as the configuration or an operator wants it. The hashes stay.
+    RecordPurged {
+        /// What.
+        what: Purged,
+        /// The number of the first event of the segment.
+        first: u64,
+        /// The number of its last event.
+        last: u64,
+        /// Why.
+        reason: Text,
+    },
     /// How an operation ended.
     Outcome {
         /// The session.
@@ -372,6 +426,8 @@ impl Event {
     pub fn session(&self) -> Option<&SessionId> {
         match self {
             Self::DaemonStarted { .. }
+            | Self::ConfigurationLoaded { .. }
+            | Self::RecordPurged { .. }
             | Self::PoliciesLoaded { .. }
             | Self::DaemonStopped { .. }
             | Self::EnforcementLost { .. }
@@ -401,6 +457,9 @@ impl Event {
             | Self::GrantMade { session, .. }
             | Self::GrantUsed { session, .. }
             | Self::GrantEnded { session, .. }
+            | Self::Forwarded { session, .. }
+            | Self::Answered { session, .. }
+            | Self::Body { session, .. }
             | Self::Outcome { session, .. } => Some(session),
         }
     }

@@ -54,6 +54,25 @@ pub struct Process {
     pub arguments: Texts,
 }
 
+/// A program, by what its file contains.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BinaryRecord {
+    /// The file.
+    pub path: Text,
+    /// The SHA-256 of its bytes.
+    pub sha256: Digest,
+}
+
+/// What was taken out of the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Purged {
+    /// The bodies that were stored along with a segment, and the salts of their digests.
+    Bodies,
+    /// A segment: its events, of which the hashes are left, and their bodies.
+    Events,
+}
+
 /// An operation. Of its content, what policy can ask about and what is no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperationRecord {
@@ -152,6 +171,9 @@ pub struct DecisionRecord {
     pub policies: Vec<PolicyRecord>,
     /// Why, for hold and deny.
     pub reason: Option<Text>,
+    /// The digest of the policies in force, as [`Event::PoliciesLoaded`](super::Event::PoliciesLoaded) told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Digest>,
     /// Policy was only observed: it held or denied, nobody was asked, and the operation passed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub observed: bool,
@@ -217,6 +239,7 @@ impl From<&Decision> for DecisionRecord {
                 .map(PolicyRecord::from)
                 .collect(),
             reason: reason.map(Text::from),
+            in_force: None,
             observed: false,
         }
     }

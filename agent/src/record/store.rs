@@ -24,14 +24,19 @@ const CACHE_BYTES: u64 = 16 * 1024 * 1024;
 
 const KEEP: &str = "keep its directory for an investigation and start with another one";
 
+/// The version of the events' format.
+pub const VERSION: u8 = 1;
+
 /// An event as it lies in the store.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StoredEvent {
+    /// The version of the format: [`VERSION`].
+    pub v: u8,
     /// Its number, from 1.
     pub seq: u64,
     /// When it was recorded.
     pub time: Timestamp,
-    /// SHA-256 of the previous event's bytes; zeros for the first.
+    /// Of the previous event's bytes; zeros for the first.
     pub prev: Link,
     /// What happened.
     #[serde(flatten)]

@@ -28,7 +28,7 @@ fn event(text: &str) -> Event {
     }
 }
 
-fn opened(session: &SessionId) -> Event {
+pub(super) fn opened(session: &SessionId) -> Event {
     Event::SessionOpened {
         session: session.clone(),
         principal: PrincipalRecord {
@@ -46,6 +46,7 @@ fn opened(session: &SessionId) -> Event {
         cgroup_id: 7,
         service: None,
         within: None,
+        binary: None,
     }
 }
 

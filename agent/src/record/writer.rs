@@ -19,7 +19,7 @@ use super::{
     chain::{Head, Link},
     event::Event,
     index::Index,
-    store::{Encoded, Store, StoredEvent},
+    store::{Encoded, Store, StoredEvent, VERSION},
 };
 use crate::metrics::metrics;
 
@@ -188,6 +188,7 @@ impl Writer {
         let time = Timestamp::now();
         for event in notes.into_iter().chain(events) {
             let event = StoredEvent {
+                v: VERSION,
                 seq: head.seq + 1,
                 time,
                 prev: head.link,

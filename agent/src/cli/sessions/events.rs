@@ -4,7 +4,8 @@ use holdpoint_core::approval::Answer;
 
 use crate::{
     record::{
-        DecisionRecord, DecisionVerdict, Event, OperationRecord, OutcomeResult, Process, Text,
+        BodyRecord, DecisionRecord, DecisionVerdict, Event, OperationRecord, OutcomeResult,
+        Process, Purged, Text, Way,
     },
     refusals::Refused,
 };
@@ -18,6 +19,21 @@ pub(in crate::cli) fn described(event: &Event) -> String {
                 "policy      {policies} policies loaded, mode {}",
                 mode.name()
             )
+        }
+        Event::ConfigurationLoaded { file, sha256 } => {
+            format!("daemon      configuration {file} loaded, SHA-256 {sha256}")
+        }
+        Event::RecordPurged {
+            what,
+            first,
+            last,
+            reason,
+        } => {
+            let what = match what {
+                Purged::Bodies => "bodies",
+                Purged::Events => "events",
+            };
+            format!("record      {what} of {first} to {last} purged: {reason}")
         }
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
@@ -168,6 +184,20 @@ pub(in crate::cli) fn described(event: &Event) -> String {
         Event::ApprovalWithdrawn {
             approval, reason, ..
         } => format!("approval    {approval} withdrawn: {reason}"),
+        Event::Forwarded { operation, .. } => format!("forwarded   {operation}"),
+        Event::Answered {
+            operation,
+            status,
+            after_us,
+            ..
+        } => format!(
+            "answered    {operation} with status {status} after {}.{:03} ms",
+            after_us / 1000,
+            after_us % 1000
+        ),
+        Event::Body {
+            operation, body, ..
+        } => passed_body(operation.as_str(), body),
         Event::Outcome {
             operation,
             status,
@@ -182,6 +212,24 @@ pub(in crate::cli) fn described(event: &Event) -> String {
             ..
         } => format!("control     {request} refused to {}: {reason}", user.name),
     }
+}
+
+fn passed_body(operation: &str, body: &BodyRecord) -> String {
+    let way = match body.way {
+        Way::Request => "request",
+        Way::Response => "response",
+    };
+    let kind = within(", ", body.content_type.as_ref());
+    let kept = match (&body.kept, body.cut) {
+        (None, _) => ", not stored",
+        (Some(_), true) => ", its beginning is stored",
+        (Some(_), false) => "",
+    };
+    let complete = if body.complete { "" } else { ", broken off" };
+    format!(
+        "body        {operation} {way}, {} bytes{kind}{complete}{kept}",
+        body.bytes
+    )
 }
 
 fn refusal(refused: &Refused, pid: Option<u32>, count: u64) -> String {

@@ -48,6 +48,7 @@ fn a_list_fits_the_screen_and_keeps_the_beginning_of_the_command() {
 fn an_agent_cannot_add_lines_to_the_account() {
     let session = view("gcloud");
     let event = StoredEvent {
+        v: crate::record::VERSION,
         seq: 1,
         time: Timestamp::UNIX_EPOCH,
         prev: Link::default(),
