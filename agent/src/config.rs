@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::identity::Principal;
+use holdpoint_core::{identity::Principal, mask::SetSource, operation::Operation};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::Network;
@@ -76,8 +76,58 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
+    /// Sets of what is masked, besides the built-in ones.
+    #[serde(default, rename = "mask")]
+    pub masks: Vec<SetSource>,
+    /// What is masked whatever policy says.
+    #[serde(default)]
+    pub masking: MaskingSettings,
+    /// What is recorded.
+    #[serde(default)]
+    pub record: RecordSettings,
     /// The container engine that works for sessions. None: containers are out of their reach.
     pub containers: Option<Containers>,
+}
+
+/// What is masked whatever policy says.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaskingSettings {
+    /// Sets that are masked in whatever is stored, shown to people or sent to them, besides `secrets` and `minted`.
+    pub also: Vec<String>,
+}
+
+/// What is recorded.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RecordSettings {
+    /// Whose bodies are kept, masked, where policy says nothing (`@record`).
+    pub bodies: RecordedBodies,
+}
+
+/// Whose bodies are recorded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordedBodies {
+    /// Nobody's.
+    None,
+    /// Those of operations that may change something, and their answers'.
+    #[default]
+    Mutating,
+    /// All operations'.
+    All,
+}
+
+impl RecordedBodies {
+    /// Whether this one's are kept.
+    #[must_use]
+    pub fn include(self, operation: &Operation) -> bool {
+        match self {
+            Self::None => false,
+            Self::Mutating => operation.action.mutates(),
+            Self::All => true,
+        }
+    }
 }
 
 /// A container engine of the host that speaks Docker's Engine API.

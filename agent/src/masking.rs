@@ -8,34 +8,33 @@ mod grpc;
 mod headers;
 mod injected;
 mod key;
+mod names;
 mod outgoing;
 mod plan;
-mod rewrite;
 mod shown;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use holdpoint_core::{
-    mask::{self, MaskSet, Masks, UnknownSet},
+    mask::{self, MaskSet, Masks},
     operation::Operation,
 };
 
-use crate::config::Config;
+use crate::config::{Config, RecordedBodies};
 
 pub use answer::Answering;
-pub use outgoing::Watch;
+pub use outgoing::{Watch, refuse_returned, returned};
+pub use names::unknown as unknown_names;
 pub use plan::Plan;
+pub use shown::Shown;
 
 /// What mints credentials is masked by this, towards the agent too.
 const MINTED: &str = "minted";
 /// What is stored, shown or sent to people is masked by these, whatever the configuration says.
 const ALWAYS: [&str; 2] = ["secrets", MINTED];
 /// What requests are searched for where policy asks what they contain, besides the configuration's own sets.
-const SEARCHED: [&str; 2] = ["secrets", "pii"];
+pub(crate) const SEARCHED: [&str; 2] = ["secrets", "pii"];
 
 /// Something that has to be masked and cannot be read: it is withheld.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,9 +59,8 @@ pub struct Masking {
     /// For the record and for people.
     always: Arc<MaskSet>,
     searched: Arc<MaskSet>,
+    bodies: RecordedBodies,
     credentials: injected::Credentials,
-    /// Unions that policies have asked for.
-    unions: Mutex<HashMap<BTreeSet<String>, Arc<MaskSet>>>,
 }
 
 impl Masking {
@@ -80,27 +78,10 @@ impl Masking {
                 .union(ALWAYS.into_iter().chain(also))
                 .context("[masking] also")?,
             searched: masks.union(SEARCHED.into_iter().chain(own))?,
+            bodies: config.record.bodies,
             credentials: injected::Credentials::default(),
-            unions: Mutex::default(),
             masks,
         })
-    }
-
-    fn union(&self, names: BTreeSet<String>) -> Result<Option<Arc<MaskSet>>, UnknownSet> {
-        if names.is_empty() {
-            return Ok(None);
-        }
-        let mut unions = self.unions.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = unions.get(&names) {
-            return Ok(Some(known.clone()));
-        }
-        let union = self.masks.union(names.iter().map(String::as_str))?;
-        // Policies name few sets; those of policies that are gone need not be kept for ever.
-        if unions.len() == 256 {
-            unions.clear();
-        }
-        unions.insert(names, union.clone());
-        Ok(Some(union))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a request carries out: known kinds of secrets and personal data, for `context.contains`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use http::header;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -35,7 +35,7 @@ const PLACES: [&str; 3] = ["pageToken", "page_token", "upload_id"];
 /// The names of the detectors that find something in a request, each with the built-in set it is in; and [`UNREAD`], where not all
 /// could be looked at.
 #[must_use]
-pub fn found_in(set: &MaskSet, head: &Head<'_>, payload: Payload<'_>) -> BTreeSet<String> {
+pub fn found_in(set: &Arc<MaskSet>, head: &Head<'_>, payload: Payload<'_>) -> BTreeSet<String> {
     let mut kinds = BTreeSet::new();
     scan(set, &Form::UrlEncoded, &named_values(head), &mut kinds);
     let (Payload::Whole(body) | Payload::Beginning(body)) = payload;
@@ -67,7 +67,7 @@ fn form(content_type: Option<&str>) -> Form {
     }
 }
 
-fn scan(set: &MaskSet, form: &Form, bytes: &[u8], kinds: &mut BTreeSet<String>) {
+fn scan(set: &Arc<MaskSet>, form: &Form, bytes: &[u8], kinds: &mut BTreeSet<String>) {
     match set.scan(form.clone(), bytes) {
         Ok(found) => note(&found, kinds),
         Err(_) => {
@@ -80,8 +80,8 @@ fn scan(set: &MaskSet, form: &Form, bytes: &[u8], kinds: &mut BTreeSet<String>) 
 }
 
 fn note(found: &Found, kinds: &mut BTreeSet<String>) {
-    for (name, _) in found.iter() {
-        kinds.insert(name.to_owned());
+    for name in found.0.keys() {
+        kinds.insert(name.to_string());
         kinds.extend(Builtin::named(name).map(|known| known.set().to_owned()));
     }
 }

@@ -78,8 +78,10 @@ impl Gate {
             session: asker.session.clone(),
             operation: judged.id.clone(),
             request: RequestView {
-                change,
-                ..RequestView::new(operation, asker.headers, asker.body)
+                change: change.map(|change| self.shown.data(&change).unwrap_or(ChangeView::Unknown {
+                    why: "what it changes cannot be shown without secrets".into(),
+                })),
+                ..RequestView::new(&self.shown, operation, asker.headers, asker.body)
             },
             digest: operation.digest,
             project: operation.resource.project.clone(),

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use holdpoint_core::{batch::Answers, mask::MaskSet};
+use holdpoint_core::{
+    batch::Answers,
+    mask::{Form, MaskSet, Masker},
+};
 use http::{HeaderValue, header};
 
-use super::{Unreadable, headers, rewrite::Rewriter};
+use super::{Unreadable, headers};
 
 /// Bytes of an answer to a batch: as many as a batch may have.
 pub const MOST: usize = 16 << 20;
@@ -63,9 +66,9 @@ fn rewrite_part(
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|it| it.to_str().ok());
     let mut masked = Vec::with_capacity(body.len());
-    let mut rewriter = Rewriter::new(set.clone(), content_type);
-    rewriter.push(body, &mut masked)?;
-    rewriter.finish(&mut masked)?;
+    let mut masker = Masker::new(set.clone(), Form::of(content_type));
+    masker.push(body, &mut masked)?;
+    masker.finish(&mut masked)?;
     *body = masked;
     Ok(())
 }

@@ -1,13 +1,13 @@
 //! What becomes of a body on its way: undone, guarded, masked, done again; and a copy of it for the record.
 
 use bytes::Bytes;
+use holdpoint_core::mask::Masker;
 
 use super::{
     Unreadable,
     coding::{Decoder, Encoder},
     grpc,
     injected::Guard,
-    rewrite::Rewriter,
 };
 use crate::record::Capture;
 
@@ -17,7 +17,7 @@ pub struct Flow {
     pub(super) guard: Guard,
     /// What was found is not overwritten, the body breaks off: it may not be altered, or somebody has the hash of it.
     pub(super) is_untouchable: bool,
-    pub(super) mask: Option<Rewriter>,
+    pub(super) mask: Option<Masker>,
     pub(super) encoder: Option<Encoder>,
     pub(super) copy: Option<Copy>,
 }
@@ -34,7 +34,7 @@ pub enum Undo {
 
 /// What the record gets.
 pub struct Copy {
-    pub(super) mask: Rewriter,
+    pub(super) mask: Masker,
     pub(super) capture: Capture,
 }
 
@@ -94,7 +94,7 @@ impl Flow {
         }
         let masked = match &mut self.mask {
             None => guarded,
-            Some(mask) => undone(|out| mask.push(&guarded, out))?,
+            Some(mask) => undone(|out| Ok(mask.push(&guarded, out)?))?,
         };
         match &mut self.encoder {
             None => Ok(masked),
@@ -117,6 +117,13 @@ impl Flow {
 }
 
 impl Copy {
+    /// All there is.
+    pub fn all(mut self, plain: &[u8]) {
+        if self.push(plain).is_ok() {
+            self.finish();
+        }
+    }
+
     fn push(&mut self, plain: &[u8]) -> Result<(), Unreadable> {
         let mut masked = Vec::with_capacity(plain.len());
         self.mask.push(plain, &mut masked)?;

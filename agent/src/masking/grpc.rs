@@ -1,9 +1,6 @@
 //! gRPC's framing (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>): messages behind a flag and a length, each
 //! compressed by itself. gRPC-Web's is the same, and has trailers in a last frame.
 
-use std::sync::Arc;
-
-use holdpoint_core::mask::{Form, MaskSet, Masker};
 use http::{HeaderMap, HeaderValue};
 
 use super::{
@@ -16,7 +13,6 @@ const PREFIX: usize = 5;
 /// Bytes of a message, decompressed too. Clients take 4 MiB unless they are told otherwise.
 const MOST_OF_A_MESSAGE: usize = 16 << 20;
 const COMPRESSED: u8 = 0x01;
-const WEB_TRAILERS: u8 = 0x80;
 
 /// How messages are compressed, where any is.
 const ENCODING: &str = "grpc-encoding";
@@ -82,7 +78,7 @@ fn append(flag: u8, message: &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable>
     Ok(())
 }
 
-/// Undoes the compression of messages.
+/// Undoes the compression of messages; what is then masked needs no compression any more.
 pub struct Unpack {
     frames: Frames,
     coding: Option<Coding>,
@@ -143,57 +139,4 @@ fn decompressed(coding: Coding, message: &[u8]) -> Result<Vec<u8>, Unreadable> {
     }
     decoder.finish(&mut plain)?;
     Ok(plain)
-}
-
-/// Masks messages that are not compressed, each by itself.
-pub struct Messages {
-    frames: Frames,
-    set: Arc<MaskSet>,
-    form: Form,
-}
-
-impl Messages {
-    /// For messages of this type, such as `application/grpc+json`; protobuf where it says no other.
-    #[must_use]
-    pub fn new(set: Arc<MaskSet>, content_type: &str) -> Self {
-        let form = match content_type.split(';').next().unwrap_or_default().trim() {
-            json if json.ends_with("+json") => Form::Json,
-            _ => Form::Protobuf,
-        };
-        Self {
-            frames: Frames::default(),
-            set,
-            form,
-        }
-    }
-
-    /// Appends what has become of the messages that are whole by now.
-    ///
-    /// # Errors
-    /// When one cannot be read.
-    pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
-        let (set, form) = (&self.set, &self.form);
-        self.frames.push(input, |flag, message| {
-            if flag & COMPRESSED != 0 {
-                return Err(Unreadable::new("a gRPC message is compressed"));
-            }
-            let form = match flag & WEB_TRAILERS {
-                0 => form.clone(),
-                _ => Form::Text,
-            };
-            let mut masked = Vec::with_capacity(message.len());
-            let mut masker = Masker::new(set.clone(), form);
-            masker.push(message, &mut masked)?;
-            masker.finish(&mut masked)?;
-            append(flag, &masked, out)
-        })
-    }
-
-    /// The end of the stream.
-    ///
-    /// # Errors
-    /// When it is in the midst of a message.
-    pub fn finish(self) -> Result<(), Unreadable> {
-        self.frames.finish()
-    }
 }

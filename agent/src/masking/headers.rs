@@ -1,12 +1,9 @@
 //! The heads of answers: what is masked in them, and what no longer holds once a body is altered.
 
-use std::sync::Arc;
-
 use holdpoint_core::mask::MaskSet;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::injected::Injected;
-use crate::record::Pairs;
 
 /// What says how a body travels, or where an upload goes on: clients need it, and it is none of the content.
 const NEEDED: [HeaderName; 10] = [
@@ -74,6 +71,19 @@ fn mask_one(headers: &mut HeaderMap, name: &HeaderName, set: &MaskSet) {
     }
 }
 
+/// As [`mask`], for what comes behind a body. Details of a gRPC error are protobuf in base64, and the client does without them.
+pub fn mask_trailers(trailers: &mut HeaderMap, set: &MaskSet) {
+    mask(trailers, set);
+    let binary: Vec<_> = trailers
+        .keys()
+        .filter(|name| name.as_str().ends_with("-bin"))
+        .cloned()
+        .collect();
+    for name in binary {
+        trailers.remove(name);
+    }
+}
+
 /// The body is not, or may not be, what Google sent: its length and hashes are no longer right, and an entity tag stands for something
 /// like it (RFC 9110, section 8.8.1).
 pub fn altered(headers: &mut HeaderMap) {
@@ -89,20 +99,6 @@ pub fn altered(headers: &mut HeaderMap) {
     if let Some(weak) = weak {
         headers.insert(header::ETAG, weak);
     }
-}
-
-/// As the record shows them.
-pub fn recorded(headers: &HeaderMap, always: &Arc<MaskSet>) -> Pairs {
-    headers
-        .iter()
-        .map(|(name, value)| {
-            let text = String::from_utf8_lossy(value.as_bytes());
-            (
-                name.as_str().to_owned(),
-                always.value(name.as_str(), &text).into_owned(),
-            )
-        })
-        .collect()
 }
 
 #[cfg(test)]

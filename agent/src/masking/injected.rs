@@ -72,13 +72,7 @@ impl Injected {
         Self(needles)
     }
 
-    /// None at all.
-    #[must_use]
-    pub fn nothing() -> Self {
-        Self(Vec::new())
-    }
-
-    /// Where the first of them is.
+    /// Whether one of them is in it.
     #[must_use]
     pub fn is_in(&self, text: &[u8]) -> bool {
         self.0
@@ -159,6 +153,12 @@ impl Guard {
     /// What was held back.
     pub fn finish(&mut self) -> Bytes {
         std::mem::take(&mut self.held)
+    }
+
+    /// Bytes that are held back.
+    #[must_use]
+    pub fn held_len(&self) -> u64 {
+        self.held.len() as u64
     }
 
     fn with_held(&mut self, piece: Bytes) -> Bytes {

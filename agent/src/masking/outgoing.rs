@@ -41,7 +41,7 @@ pub fn refuse_returned(head: &Head<'_>, payload: Payload<'_>) -> Result<(), Refu
 #[must_use]
 pub fn returned(place: &str) -> Refusal {
     Refusal::new(
-        Kind::Denied,
+        Kind::MaskToken,
         format!(
             "Holdpoint denied this: {place} holds a mask token (\"[masked:...\"), which stands for a value that Holdpoint has masked. \
              Sending it would write the token where the value belongs. Leave that field out of the request (an update mask, or a patch \
