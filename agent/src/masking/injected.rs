@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD, prelude::BASE64_URL_SAFE};
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use memchr::{memchr_iter, memmem};
@@ -173,6 +173,8 @@ impl Guard {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use base64::Engine as _;
 
     use super::*;
 

@@ -43,15 +43,15 @@ fn sets(own: &[SetSource]) -> Vec<&str> {
 
 /// What `context.contains` can have in it: detectors, sets, and that something was not read.
 fn kinds(own: &[SetSource]) -> Vec<&str> {
-    let own = own
-        .iter()
-        .flat_map(|set| std::iter::once(set.name.as_str()).chain(set.regexes.keys().map(String::as_str)));
+    let names = own.iter().map(|set| set.name.as_str());
+    let regexes = own.iter().flat_map(|set| set.regexes.keys().map(String::as_str));
     let built_in = Builtin::ALL.into_iter().map(Builtin::name);
     BUILT_IN
         .into_iter()
         .chain([UNREAD])
         .chain(built_in)
-        .chain(own)
+        .chain(names)
+        .chain(regexes)
         .collect()
 }
 

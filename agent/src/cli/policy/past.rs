@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, ensure};
 use holdpoint_core::{
+    mask::mask_token_in,
     catalog::Catalog,
     fields::Fields,
     groups::{Groups, classify},
