@@ -12,8 +12,8 @@ use self::diff::{Difference, Step, plain};
 use crate::{
     fields::{Json, camel_case, join},
     groups::Group,
+    mask::names::{MASKED, holds_a_secret},
     operation::{Content, Operation},
-    secrets::{MASKED, holds_a_secret},
     target::{self, LABELS},
 };
 

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdpoint_core::{
     fields::Fields,
-    mask::mask_token_in,
+    mask::{mask_token_in, names::names_a_secret},
     operation::{Content, Operation, Size},
-    secrets::names_a_secret,
 };
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use holdpoint_core::secrets::{MASKED, names_a_secret};
+use holdpoint_core::mask::names::{MASKED, names_a_secret};
 use serde::{Deserialize, Serialize};
 
 /// Bytes a [`Text`] takes in JSON at most, quotes not counted.

@@ -1,6 +1,6 @@
 //! Where two JSON values differ.
 
-use crate::{fields::Json, secrets::holds_a_secret};
+use crate::{fields::Json, mask::names::holds_a_secret};
 
 /// Beyond this many comparisons two lists are not aligned: what differs between their common beginning and end is replaced.
 const MOST_COMPARISONS: usize = 1 << 14;

@@ -7,17 +7,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Context as _, ensure};
 use holdpoint_core::{
-    mask::mask_token_in,
     catalog::Catalog,
     fields::Fields,
     groups::{Groups, classify},
     identity::Principal,
+    mask::{mask_token_in, names::MASKED},
     operation::{Action, Content, Operation, Resource, Trait},
     policy::{
         asks::{Gap, Gaps},
         explain::Verdict,
     },
-    secrets::MASKED,
 };
 use jiff::{SignedDuration, Timestamp};
 

@@ -1,0 +1,444 @@
+//! Masks: what is secret or personal in what passes, and what stands in its place.
+//!
+//! A *detector* knows one thing: a form (`jwt`, `card`) or a place (a field's name or path). A *set* is some detectors and a mode.
+//! A [`Masker`] takes a body in pieces and gives it back masked, in bounded memory, the same whatever the pieces; what it cannot
+//! read is an error, never passed.
+
+mod detector;
+mod fields;
+mod find;
+mod form;
+mod formats;
+mod masker;
+pub mod names;
+mod source;
+mod token;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, RwLock},
+};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use regex::bytes::{Regex, RegexBuilder};
+use zeroize::Zeroizing;
+
+pub use self::{
+    detector::Builtin,
+    form::Form,
+    masker::{Found, Masker, Unreadable},
+    source::{MAX_OWN, Mode, SetProblem, SetSource, UnknownSet},
+    token::mask_token_in,
+};
+use self::{
+    fields::{Fields, Hint, Whole},
+    find::{Context, Finder, Hit, Literals},
+};
+
+/// The built-in sets: credentials by their form or name; personal data; what token-minting methods return.
+pub const BUILT_IN: [&str; 3] = ["secrets", "pii", "minted"];
+/// What values are called that Holdpoint itself has injected.
+const INJECTED: &str = "injected";
+/// How large one compiled regular expression may be, in bytes.
+const REGEX_SIZE: usize = 1 << 20;
+/// How many unions are kept ready.
+const KEPT_UNIONS: usize = 256;
+
+/// Every set that is known, by name.
+pub struct Masks {
+    own: BTreeMap<String, OwnSet>,
+    key: token::Key,
+    ready: RwLock<HashMap<BTreeSet<String>, Arc<MaskSet>>>,
+}
+
+/// One `[[mask]]`, read.
+#[derive(Clone, Debug)]
+struct OwnSet {
+    mode: Mode,
+    builtins: BTreeSet<Builtin>,
+    fields: Vec<String>,
+    regexes: Vec<(Arc<str>, Regex)>,
+    literals: Vec<Zeroizing<Vec<u8>>>,
+}
+
+impl Masks {
+    /// The built-in sets, and `own`. `key` is the host's, for [`Mode::Hash`].
+    ///
+    /// # Errors
+    /// When one of `own` has a name that is taken or cannot stand in a token, names a detector that does not exist, or has a field
+    /// or regular expression that cannot be used.
+    pub fn new(own: &[SetSource], key: [u8; 32]) -> Result<Self, SetProblem> {
+        let mut sets = BTreeMap::new();
+        for source in own {
+            let set = OwnSet::read(source)?;
+            let is_taken = BUILT_IN.contains(&source.name.as_str());
+            if is_taken || sets.insert(source.name.clone(), set).is_some() {
+                return Err(SetProblem::Twice(source.name.clone()));
+            }
+        }
+        Ok(Self {
+            own: sets,
+            key: Zeroizing::new(key),
+            ready: RwLock::default(),
+        })
+    }
+
+    /// Whether there is a set of this name.
+    #[must_use]
+    pub fn knows(&self, name: &str) -> bool {
+        BUILT_IN.contains(&name) || self.own.contains_key(name)
+    }
+
+    /// All of these sets at once. Where two have the same detector, the mode that keeps less wins.
+    ///
+    /// # Errors
+    /// When there is no set of one of the names.
+    pub fn union<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Arc<MaskSet>, UnknownSet> {
+        let names: BTreeSet<String> = names.into_iter().map(str::to_owned).collect();
+        if let Some(unknown) = names.iter().find(|name| !self.knows(name)) {
+            return Err(UnknownSet(unknown.clone()));
+        }
+        if let Ok(ready) = self.ready.read()
+            && let Some(set) = ready.get(&names)
+        {
+            return Ok(set.clone());
+        }
+        let set = Arc::new(self.compile(&names));
+        if let Ok(mut ready) = self.ready.write()
+            && ready.len() < KEPT_UNIONS
+        {
+            ready.insert(names, set.clone());
+        }
+        Ok(set)
+    }
+
+    fn compile(&self, names: &BTreeSet<String>) -> MaskSet {
+        let mut modes: BTreeMap<Builtin, Mode> = BTreeMap::new();
+        let mut add = |builtin, mode: Mode| {
+            let strictest = modes.entry(builtin).or_insert(mode);
+            *strictest = mode.max(*strictest);
+        };
+        for builtin in Builtin::ALL {
+            if names.contains(builtin.set()) {
+                add(builtin, Mode::Replace);
+            }
+        }
+        let own: Vec<(&String, &OwnSet)> = names
+            .iter()
+            .filter_map(|name| self.own.get_key_value(name))
+            .collect();
+        for (_, set) in &own {
+            set.builtins
+                .iter()
+                .for_each(|builtin| add(*builtin, set.mode));
+        }
+        let mut building = Building::default();
+        let builtins: Vec<(Builtin, u16)> = modes
+            .into_iter()
+            .map(|(builtin, mode)| {
+                (
+                    builtin,
+                    building.detector(builtin.name(), mode, Some(builtin)),
+                )
+            })
+            .collect();
+        own.into_iter()
+            .for_each(|(name, set)| building.add_own(name, set));
+        building.finish(&builtins, self.key.clone())
+    }
+}
+
+impl OwnSet {
+    fn read(source: &SetSource) -> Result<Self, SetProblem> {
+        let named = |name: &str| {
+            token::is_name(name.as_bytes())
+                .then(|| Arc::from(name))
+                .ok_or_else(|| SetProblem::Name {
+                    set: source.name.clone(),
+                    name: name.to_owned(),
+                })
+        };
+        named(&source.name)?;
+        if [
+            source.fields.len(),
+            source.regexes.len(),
+            source.literals.len(),
+        ]
+        .into_iter()
+        .any(|many| many > MAX_OWN)
+        {
+            return Err(SetProblem::TooMany(source.name.clone()));
+        }
+        let mut builtins = BTreeSet::new();
+        for name in &source.detectors {
+            let found: Vec<Builtin> = Builtin::ALL
+                .into_iter()
+                .filter(|builtin| builtin.name() == name || builtin.set() == name)
+                .collect();
+            if found.is_empty() {
+                return Err(SetProblem::Detector {
+                    set: source.name.clone(),
+                    detector: name.clone(),
+                });
+            }
+            builtins.extend(found);
+        }
+        for field in &source.fields {
+            let added = Fields::default().add(field, 0, false);
+            added.map_err(|_| SetProblem::Field {
+                set: source.name.clone(),
+                field: field.clone(),
+            })?;
+        }
+        let compile = |(name, pattern): (&String, &String)| {
+            let built = RegexBuilder::new(pattern)
+                .size_limit(REGEX_SIZE)
+                .dfa_size_limit(REGEX_SIZE)
+                .build();
+            let regex = built.map_err(|problem| SetProblem::Regex {
+                set: source.name.clone(),
+                name: name.clone(),
+                problem: problem.to_string(),
+            })?;
+            Ok((named(name)?, regex))
+        };
+        if source.literals.iter().any(|literal| literal.len() < 4) {
+            return Err(SetProblem::Literal(source.name.clone()));
+        }
+        Ok(Self {
+            mode: source.mode,
+            builtins,
+            fields: source.fields.clone(),
+            regexes: source
+                .regexes
+                .iter()
+                .map(compile)
+                .collect::<Result<_, _>>()?,
+            literals: source
+                .literals
+                .iter()
+                .map(|literal| Zeroizing::new(literal.clone().into_bytes()))
+                .collect(),
+        })
+    }
+}
+
+/// A set on its way to being one.
+#[derive(Default)]
+struct Building {
+    detectors: Vec<Detector>,
+    fields: Fields,
+    regexes: Vec<(Regex, u16)>,
+    literals: Vec<(Zeroizing<Vec<u8>>, u16)>,
+}
+
+impl Building {
+    fn detector(&mut self, name: &str, mode: Mode, builtin: Option<Builtin>) -> u16 {
+        self.detectors.push(Detector {
+            name: name.into(),
+            mode,
+            builtin,
+        });
+        u16::try_from(self.detectors.len() - 1)
+            .expect("at most as many as fit into the configuration's limits")
+    }
+
+    /// Fields and literals go by the set's name, regular expressions by their own.
+    fn add_own(&mut self, name: &str, set: &OwnSet) {
+        if !set.fields.is_empty() || !set.literals.is_empty() {
+            let index = self.detector(name, set.mode, None);
+            for field in &set.fields {
+                let added = self.fields.add(field, index, false);
+                debug_assert!(added.is_ok(), "was read before");
+            }
+            let literals = set.literals.iter().flat_map(|literal| dresses(literal));
+            self.literals
+                .extend(literals.map(|literal| (literal, index)));
+        }
+        for (name, regex) in &set.regexes {
+            let index = self.detector(name, set.mode, None);
+            self.regexes.push((regex.clone(), index));
+        }
+    }
+
+    fn finish(mut self, builtins: &[(Builtin, u16)], key: token::Key) -> MaskSet {
+        let index = |builtin| {
+            builtins
+                .iter()
+                .find(|(other, _)| *other == builtin)
+                .map(|(_, index)| *index)
+        };
+        if let Some(minted) = index(Builtin::Minted) {
+            self.fields.add_minted(minted);
+        }
+        self.fields.by_name = index(Builtin::SecretField);
+        let injected = self.detector(INJECTED, Mode::Replace, None);
+        MaskSet {
+            base: Arc::new(Base {
+                finder: Finder::new(builtins, self.regexes, self.literals),
+                detectors: self.detectors,
+                fields: self.fields,
+                injected,
+                key,
+            }),
+            injected: Vec::new(),
+        }
+    }
+}
+
+/// Detectors, ready to look.
+#[derive(Clone, Debug)]
+pub struct MaskSet {
+    base: Arc<Base>,
+    injected: Vec<Literals>,
+}
+
+struct Base {
+    detectors: Vec<Detector>,
+    finder: Finder,
+    fields: Fields,
+    /// The index of what Holdpoint injected.
+    injected: u16,
+    key: token::Key,
+}
+
+impl std::fmt::Debug for Base {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.detectors.iter().map(|detector| &detector.name))
+            .finish()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Detector {
+    name: Arc<str>,
+    mode: Mode,
+    builtin: Option<Builtin>,
+}
+
+impl MaskSet {
+    /// Whether it looks for nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.base.detectors.len() == 1 && self.injected.is_empty()
+    }
+
+    /// The same set, which also masks these texts wherever they are, also percent-encoded or in base64: values that Holdpoint injected.
+    #[must_use]
+    pub fn and_literals(
+        self: &Arc<Self>,
+        secrets: impl IntoIterator<Item = Zeroizing<Vec<u8>>>,
+    ) -> Arc<Self> {
+        let index = self.base.injected;
+        let texts: Vec<_> = secrets
+            .into_iter()
+            .flat_map(|secret| dresses(&secret))
+            .map(|text| (text, index))
+            .collect();
+        let Some(more) = Literals::new(texts) else {
+            return self.clone();
+        };
+        let mut set = Self::clone(self);
+        set.injected.push(more);
+        Arc::new(set)
+    }
+
+    /// A header's, query or form parameter's, or column's value, masked by its name or by what is in it.
+    #[must_use]
+    pub fn value<'v>(&self, name: &str, value: &'v str) -> Cow<'v, str> {
+        let mut masker = masker::Worker::new(Arc::new(self.clone()));
+        let masked = masker.value(name, value.as_bytes());
+        match masked {
+            Some(masked) => String::from_utf8_lossy(&masked).into_owned().into(),
+            None => value.into(),
+        }
+    }
+
+    /// What is in a whole body, for policy's `contains`.
+    ///
+    /// # Errors
+    /// When it cannot be read as what it says it is.
+    pub fn scan(self: &Arc<Self>, form: Form, bytes: &[u8]) -> Result<Found, Unreadable> {
+        let mut masker = Masker::new(self.clone(), form);
+        let mut masked = Zeroizing::new(Vec::new());
+        for piece in bytes.chunks(64 << 10) {
+            masked.clear();
+            masker.push(piece, &mut masked)?;
+        }
+        masker.finish(&mut masked)
+    }
+
+    /// Everything in `text` by its form, in order and without overlaps.
+    fn find(&self, text: &[u8], context: Context, hits: &mut Vec<Hit>) {
+        self.base.finder.find(text, context, hits);
+        if !self.injected.is_empty() {
+            self.injected
+                .iter()
+                .for_each(|literals| literals.find(text, hits));
+            find::join(hits);
+        }
+    }
+
+    /// Writes what stands in place of `value`.
+    fn write_token(&self, detector: u16, value: &[u8], out: &mut Vec<u8>) {
+        let Detector {
+            name,
+            mode,
+            builtin,
+        } = &self.base.detectors[usize::from(detector)];
+        let normalised = builtin.map(|builtin| builtin.normalised(value));
+        let value = normalised.as_deref().unwrap_or(value);
+        token::write(*mode, name, value, &self.base.key, out);
+    }
+}
+
+/// A text as it may stand in a body: itself, line by line where it has some; percent-encoded; within base64.
+fn dresses(text: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    /// Shorter parts are found by chance.
+    const LEAST: usize = 8;
+    let mut dresses: Vec<Zeroizing<Vec<u8>>> = Vec::new();
+    let lines: Vec<&[u8]> = text
+        .split(|byte| matches!(byte, b'\n' | b'\r'))
+        .filter(|line| line.len() >= LEAST)
+        .collect();
+    match lines.as_slice() {
+        [] => dresses.push(Zeroizing::new(text.to_vec())),
+        lines => dresses.extend(lines.iter().map(|line| Zeroizing::new(line.to_vec()))),
+    }
+    let encoded = percent_encode(text, NON_ALPHANUMERIC)
+        .to_string()
+        .into_bytes();
+    if encoded != text {
+        dresses.push(Zeroizing::new(encoded));
+    }
+    if text.len() >= LEAST {
+        for beside in 0..3 {
+            let mut padded = Zeroizing::new(vec![0; beside]);
+            padded.extend_from_slice(text);
+            let encoded = Zeroizing::new(BASE64_STANDARD.encode(&*padded).into_bytes());
+            // Only what does not depend on the bytes beside it.
+            let from = (beside * 8).div_ceil(6);
+            let to = padded.len() * 8 / 6;
+            let inside = &encoded[from..to];
+            dresses.push(Zeroizing::new(inside.to_vec()));
+            if inside.iter().any(|byte| matches!(byte, b'+' | b'/')) {
+                let url_safe = inside.iter().map(|byte| match byte {
+                    b'+' => b'-',
+                    b'/' => b'_',
+                    other => *other,
+                });
+                dresses.push(Zeroizing::new(url_safe.collect()));
+            }
+        }
+    }
+    dresses
+}
+
+#[cfg(test)]
+mod tests;
