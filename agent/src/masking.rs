@@ -24,8 +24,8 @@ use holdpoint_core::{
 use crate::config::{Config, RecordedBodies};
 
 pub use answer::Answering;
-pub use outgoing::{Watch, refuse_returned, returned};
 pub use names::unknown as unknown_names;
+pub use outgoing::{Watch, refuse_returned, returned};
 pub use plan::Plan;
 pub use shown::Shown;
 

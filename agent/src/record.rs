@@ -33,7 +33,6 @@ pub use parts::{
 };
 pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::{StoredEvent, VERSION};
-pub(crate) use text::shown_value;
 pub use text::{Pairs, Text, Texts};
 
 use crate::session::SessionId;

@@ -37,6 +37,8 @@ use crate::{
 const WHOLE_LIMIT: usize = 16 << 20;
 /// Bytes of an upload read for judging; the rest streams.
 const MEDIA_LIMIT: usize = 256 << 10;
+/// Bytes of an upload that are searched where policy asks what it contains.
+const SEARCH_LIMIT: usize = 1 << 20;
 /// Bytes of an upload that a person can be asked about.
 const HOLD_LIMIT: usize = 32 << 20;
 
@@ -114,13 +116,20 @@ async fn relay(
         })
         .await?;
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
-    if visit.asks_what_it_contains(&recognised) {
-        asked.read(HOLD_LIMIT).await?;
-        recognised = route.complete(asked.payload()).map_err(malformed)?;
+    let looks_in = visit.asks_what_it_contains(&recognised);
+    if looks_in {
+        if !asked.is_whole() {
+            asked.read(SEARCH_LIMIT).await?;
+            recognised = route.complete(asked.payload()).map_err(malformed)?;
+        }
         visit.look_into(&view, asked, &mut recognised);
-    } else if !asked.is_whole() && visit.would_hold(&recognised).await {
+    }
+    if !asked.is_whole() && visit.would_hold(&recognised).await {
         asked.read(HOLD_LIMIT).await?;
         recognised = route.complete(asked.payload()).map_err(malformed)?;
+        if looks_in {
+            visit.look_into(&view, asked, &mut recognised);
+        }
     }
     masking::refuse_returned(&view, asked.payload())?;
 
@@ -175,7 +184,13 @@ async fn forward(
     } = request;
     if let Some(operation) = outcome.operations().first() {
         let session = &visit.room.session.id;
-        plan.capture_request(&visit.house.record, session, operation, request.headers(), &asked.body);
+        plan.capture_request(
+            &visit.house.record,
+            session,
+            operation,
+            request.headers(),
+            &asked.body,
+        );
     }
     let is_head = request.method() == Method::HEAD;
     let result = visit.house.upstream.send(&mut outcome, request).await;
@@ -298,7 +313,11 @@ impl WhatWasAsked {
     fn of(recognised: &Recognised) -> Self {
         let operations = operations(recognised);
         let what: Vec<_> = operations.iter().map(describe).take(3).collect();
-        let more = if operations.len() > what.len() { " and more" } else { "" };
+        let more = if operations.len() > what.len() {
+            " and more"
+        } else {
+            ""
+        };
         Self {
             what: format!("{}{more}", what.join(", ")),
             mutates: operations.iter().any(|it| it.action.mutates()),
@@ -313,7 +332,11 @@ impl WhatWasAsked {
 
 impl Visit {
     fn asks_what_it_contains(&self, recognised: &Recognised) -> bool {
-        let asks = |it| self.house.gate.asks_what_it_contains(&self.room.session, it);
+        let asks = |it| {
+            self.house
+                .gate
+                .asks_what_it_contains(&self.room.session, it)
+        };
         operations(recognised).iter().any(asks)
     }
 

@@ -78,9 +78,11 @@ impl Gate {
             session: asker.session.clone(),
             operation: judged.id.clone(),
             request: RequestView {
-                change: change.map(|change| self.shown.data(&change).unwrap_or(ChangeView::Unknown {
-                    why: "what it changes cannot be shown without secrets".into(),
-                })),
+                change: change.map(|change| {
+                    self.shown.data(&change).unwrap_or(ChangeView::Unknown {
+                        why: "what it changes cannot be shown without secrets".into(),
+                    })
+                }),
                 ..RequestView::new(&self.shown, operation, asker.headers, asker.body)
             },
             digest: operation.digest,

@@ -101,7 +101,10 @@ impl Answering {
         }
         let is_empty = self.is_head
             || body.is_end_stream()
-            || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            || matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
         if is_empty {
             if self.plan.masks() {
                 self.without_body(&mut head);
@@ -234,7 +237,8 @@ impl Answering {
         };
         head.headers.remove(header::CONTENT_ENCODING);
         headers::altered(&mut head.headers);
-        head.headers.insert(header::CONTENT_LENGTH, masked.len().into());
+        head.headers
+            .insert(header::CONTENT_LENGTH, masked.len().into());
         Ok(full(masked.into()))
     }
 
@@ -256,7 +260,9 @@ impl Answering {
             let masked = batch::rewrite(content_type, plain, &batch::Sets::All(set));
             if let (Ok(masked), Some(operation)) = (masked, self.operations.first()) {
                 let (session, way) = (&self.session, Way::Response);
-                let mut capture = self.record.capture(session, operation, way, Some(content_type));
+                let mut capture = self
+                    .record
+                    .capture(session, operation, way, Some(content_type));
                 capture.push(&masked);
                 capture.finish();
             }
@@ -302,7 +308,7 @@ async fn primed(
     let deadline = Instant::now() + PATIENCE;
     let mut first = BytesMut::new();
     let mut frames = VecDeque::new();
-    while first.len() < BEFORE_HEAD && !(is_prompt && !first.is_empty()) {
+    while first.len() < BEFORE_HEAD && (first.is_empty() || !is_prompt) {
         let Ok(frame) = timeout_at(deadline, passing.frame()).await else {
             break;
         };
@@ -321,7 +327,8 @@ async fn primed(
             }
             None => {
                 if frames.is_empty() {
-                    head.headers.insert(header::CONTENT_LENGTH, first.len().into());
+                    head.headers
+                        .insert(header::CONTENT_LENGTH, first.len().into());
                 }
                 frames.push_front(Frame::data(first.freeze()));
                 return Ok(Response::from_parts(head, Primed::whole(frames).boxed()));

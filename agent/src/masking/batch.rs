@@ -30,7 +30,10 @@ pub fn rewrite(content_type: &str, body: &[u8], sets: &Sets<'_>) -> Result<Vec<u
     let mut answers = Answers::parse(content_type, body).map_err(wrong)?;
     let places = match sets {
         Sets::Each(_, names) => answers.places(names).ok_or_else(|| {
-            wrong("it cannot be told which part of it is the answer to which part of the batch".into())
+            wrong(
+                "it cannot be told which part of it is the answer to which part of the batch"
+                    .into(),
+            )
         })?,
         Sets::All(_) => vec![0; answers.parts.len()],
     };
@@ -74,9 +77,8 @@ fn rewrite_part(
 }
 
 fn error(why: &Unreadable) -> Vec<u8> {
-    let message = format!(
-        "Holdpoint withheld this part of the answer, which policy wants masked: {why}."
-    );
+    let message =
+        format!("Holdpoint withheld this part of the answer, which policy wants masked: {why}.");
     serde_json::json!({"error": {"code": 403, "message": message, "status": "PERMISSION_DENIED"}})
         .to_string()
         .into_bytes()

@@ -107,12 +107,6 @@ impl Decoder {
         })
     }
 
-    /// Whether it passes on what it is given.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.steps.is_empty()
-    }
-
     /// Appends to `out` what can be told by now.
     ///
     /// # Errors

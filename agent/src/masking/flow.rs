@@ -144,9 +144,7 @@ impl Copy {
     }
 }
 
-fn undone(
-    undo: impl FnOnce(&mut Vec<u8>) -> Result<(), Unreadable>,
-) -> Result<Bytes, Unreadable> {
+fn undone(undo: impl FnOnce(&mut Vec<u8>) -> Result<(), Unreadable>) -> Result<Bytes, Unreadable> {
     let mut out = Vec::new();
     undo(&mut out)?;
     Ok(out.into())

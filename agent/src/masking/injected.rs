@@ -61,7 +61,12 @@ impl Injected {
             let secret = value.splitn(2, |byte| *byte == b' ').last();
             let secret = secret.unwrap_or(value);
             add(secret.to_vec(), b'*');
-            add(percent_encode(secret, NON_ALPHANUMERIC).to_string().into_bytes(), b'*');
+            add(
+                percent_encode(secret, NON_ALPHANUMERIC)
+                    .to_string()
+                    .into_bytes(),
+                b'*',
+            );
             let escaped = secret.split(|byte| *byte == b'/').collect::<Vec<_>>();
             add(escaped.join(&b"\\/"[..]), b'*');
             for before in 0..3 {

@@ -37,25 +37,28 @@ pub fn unknown(policies: &Policies, own: &[SetSource]) -> Vec<String> {
 }
 
 fn sets(own: &[SetSource]) -> Vec<&str> {
-    let own = own.iter().map(|set| set.name.as_str());
-    BUILT_IN.into_iter().chain(own).collect()
+    let mut sets = BUILT_IN.to_vec();
+    sets.extend(own.iter().map(|set| set.name.as_str()));
+    sets
 }
 
 /// What `context.contains` can have in it: detectors, sets, and that something was not read.
 fn kinds(own: &[SetSource]) -> Vec<&str> {
-    let names = own.iter().map(|set| set.name.as_str());
-    let regexes = own.iter().flat_map(|set| set.regexes.keys().map(String::as_str));
-    let built_in = Builtin::ALL.into_iter().map(Builtin::name);
-    BUILT_IN
-        .into_iter()
-        .chain([UNREAD])
-        .chain(built_in)
-        .chain(names)
-        .chain(regexes)
-        .collect()
+    let mut kinds = sets(own);
+    kinds.push(UNREAD);
+    for builtin in Builtin::ALL {
+        kinds.push(builtin.name());
+    }
+    let regexes = own.iter().flat_map(|set| set.regexes.keys());
+    kinds.extend(regexes.map(String::as_str));
+    kinds
 }
 
 fn nearest<'a>(name: &str, known: &[&'a str]) -> &'a str {
     let distance = |other: &&&str| strsim::levenshtein(name, other);
-    known.iter().min_by_key(distance).copied().unwrap_or_default()
+    known
+        .iter()
+        .min_by_key(distance)
+        .copied()
+        .unwrap_or_default()
 }

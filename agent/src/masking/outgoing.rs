@@ -30,7 +30,10 @@ pub fn refuse_returned(head: &Head<'_>, payload: Payload<'_>) -> Result<(), Refu
     if is_in(head.path.as_bytes()) || is_in(head.query.as_bytes()) {
         return Err(returned("its URL"));
     }
-    let header = head.headers.iter().find(|(_, value)| is_in(value.as_bytes()));
+    let header = head
+        .headers
+        .iter()
+        .find(|(_, value)| is_in(value.as_bytes()));
     match header {
         Some((name, _)) => Err(returned(&format!("its header {name}"))),
         None => Ok(()),

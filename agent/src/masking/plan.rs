@@ -65,10 +65,19 @@ impl Masking {
                 parts.push(None);
                 continue;
             }
-            let union = self.masks.union(sets.iter().map(String::as_str)).map_err(|error| {
-                // Loading refuses such policies.
-                Refusal::new(Kind::NotReady, format!("Holdpoint cannot mask the answer to {}, so it was not asked: {error}", describe(operation)))
-            })?;
+            let union = self
+                .masks
+                .union(sets.iter().map(String::as_str))
+                .map_err(|error| {
+                    // Loading refuses such policies.
+                    Refusal::new(
+                        Kind::NotReady,
+                        format!(
+                            "Holdpoint cannot mask the answer to {}, so it was not asked: {error}",
+                            describe(operation)
+                        ),
+                    )
+                })?;
             parts.push(Some(union));
         }
         Ok(Plan {
@@ -95,7 +104,10 @@ impl Plan {
         if self.is_media {
             return;
         }
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         headers.remove("grpc-accept-encoding");
         if self.masks() {
             // A piece of something cannot be masked; whoever is asked may answer with all of it (RFC 9110, section 14.2).

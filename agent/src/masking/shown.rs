@@ -101,7 +101,10 @@ impl Shown {
             masked.to_mut().resource.name = name;
         }
         let fields = match &operation.content {
-            Content::Fields(fields) | Content::Media { metadata: fields, .. } => fields,
+            Content::Fields(fields)
+            | Content::Media {
+                metadata: fields, ..
+            } => fields,
             Content::Empty | Content::Unreadable(_) => return masked,
         };
         for (path, values) in &fields.0 {
@@ -122,7 +125,10 @@ impl Shown {
 
 fn fields_of(content: &mut Content) -> Option<&mut Fields> {
     match content {
-        Content::Fields(fields) | Content::Media { metadata: fields, .. } => Some(fields),
+        Content::Fields(fields)
+        | Content::Media {
+            metadata: fields, ..
+        } => Some(fields),
         Content::Empty | Content::Unreadable(_) => None,
     }
 }

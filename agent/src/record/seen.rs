@@ -115,7 +115,9 @@ impl FieldsRecord {
             let shown = is_harmless(path)
                 && values.len() <= MOST_VALUES
                 && values.iter().all(|value| is_plain(value))
-                && !values.iter().any(|it| mask_token_in(it.as_bytes()).is_some())
+                && !values
+                    .iter()
+                    .any(|it| mask_token_in(it.as_bytes()).is_some())
                 && bytes + path.len() + size <= MOST_BYTES;
             bytes += path.len() + if shown { size } else { 0 };
             let count = record.values.len() + record.withheld.len();

@@ -194,9 +194,15 @@ mod tests {
             "Content-ID: <response-u+1>\r\n",
         ));
         assert_eq!(swapped.places(&names), Some(vec![1, 0]));
-        let twice = parse(&two("Content-ID: <response-u+2>\r\n", "Content-ID: response-u+2\r\n"));
+        let twice = parse(&two(
+            "Content-ID: <response-u+2>\r\n",
+            "Content-ID: response-u+2\r\n",
+        ));
         assert_eq!(twice.places(&names), None);
-        assert_eq!(parse(&two("Content-ID: <response-u+2>\r\n", "")).places(&names), None);
+        assert_eq!(
+            parse(&two("Content-ID: <response-u+2>\r\n", "")).places(&names),
+            None
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::masking::SEARCHED;
 use holdpoint_core::{
     catalog::Catalog,
     contains,
@@ -10,7 +11,6 @@ use holdpoint_core::{
     policy::suite::RawRequest,
     recognise::{self, Head, Malformed, Payload, Recognised},
 };
-use crate::masking::SEARCHED;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 /// What the daemon would recognise in the request; see [`holdpoint_core::policy::suite::Recognise`].

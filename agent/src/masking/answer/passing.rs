@@ -66,7 +66,9 @@ impl Passing {
     }
 
     fn finish(&mut self) -> Result<Bytes, Unreadable> {
-        self.flow.take().map_or_else(|| Ok(Bytes::new()), Flow::finish)
+        self.flow
+            .take()
+            .map_or_else(|| Ok(Bytes::new()), Flow::finish)
     }
 
     fn keep_trailers(&mut self, mut trailers: HeaderMap) {

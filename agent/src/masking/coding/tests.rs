@@ -3,12 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const ALL: [Coding; 4] = [
-    Coding::Gzip,
-    Coding::Deflate,
-    Coding::Brotli,
-    Coding::Zstd,
-];
+const ALL: [Coding; 4] = [Coding::Gzip, Coding::Deflate, Coding::Brotli, Coding::Zstd];
 
 fn encode(codings: &[Coding], content: &[u8], piece: usize) -> Vec<u8> {
     let mut encoder = Encoder::new(codings).expect("memory");
@@ -51,7 +46,10 @@ fn what_breaks_off_is_not_whole() {
         let whole = encode(&[coding], &[b'x'; 5000], 5000);
         for missing in 1..whole.len() {
             let part = &whole[..whole.len() - missing];
-            assert!(part.is_empty() || decode(&[coding], part, 7).is_err(), "{coding:?} {missing}");
+            assert!(
+                part.is_empty() || decode(&[coding], part, 7).is_err(),
+                "{coding:?} {missing}"
+            );
         }
         let more = [whole.as_slice(), b"more"].concat();
         assert!(decode(&[coding], &more, 7).is_err(), "{coding:?} with more");
@@ -74,7 +72,10 @@ fn deflate_comes_without_its_wrapping_too() {
     let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
     raw.write_all(b"{\"a\":1}").expect("memory");
     let raw = raw.finish().expect("memory");
-    assert_eq!(decode(&[Coding::Deflate], &raw, 1).ok().as_deref(), Some(&b"{\"a\":1}"[..]));
+    assert_eq!(
+        decode(&[Coding::Deflate], &raw, 1).ok().as_deref(),
+        Some(&b"{\"a\":1}"[..])
+    );
 }
 
 #[test]
@@ -89,7 +90,10 @@ fn names_are_read_as_they_are_written() {
     assert_eq!(of(&[]), Some(vec![]));
     assert_eq!(of(&["identity"]), Some(vec![]));
     assert_eq!(of(&["GZIP, br"]), Some(vec![Coding::Gzip, Coding::Brotli]));
-    assert_eq!(of(&["x-gzip", "zstd"]), Some(vec![Coding::Gzip, Coding::Zstd]));
+    assert_eq!(
+        of(&["x-gzip", "zstd"]),
+        Some(vec![Coding::Gzip, Coding::Zstd])
+    );
     for unknown in [&["compress"][..], &["gzip", "rot13"], &["br,br,br,br"]] {
         assert_eq!(of(unknown), None, "{unknown:?}");
     }
