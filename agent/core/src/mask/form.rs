@@ -22,6 +22,8 @@ pub enum Form {
         /// What divides them, without the hyphens.
         boundary: String,
     },
+    /// An HTTP message: a part of a batch.
+    Http,
     /// Nothing that Holdpoint reads: only empty bodies pass.
     Opaque,
 }
@@ -75,6 +77,7 @@ impl Form {
             | "application/x-jsonlines" => Self::JsonLines,
             "application/x-www-form-urlencoded" => Self::UrlEncoded,
             "application/xml" | "text/xml" => Self::Xml,
+            "application/http" => Self::Http,
             "application/x-protobuf"
             | "application/protobuf"
             | "application/vnd.google.protobuf" => Self::Protobuf,
@@ -84,14 +87,13 @@ impl Form {
             | "application/toml"
             | "application/x-sh"
             | "application/x-pem-file" => Self::Text,
+            _ if kind.starts_with("application/grpc") => match kind.split_once('+') {
+                _ if kind.contains("-text") => Self::Opaque,
+                None | Some((_, "proto")) => Self::Grpc,
+                Some(_) => Self::Opaque,
+            },
             _ if kind.ends_with("+json") => Self::Json,
             _ if kind.ends_with("+xml") => Self::Xml,
-            _ if kind.starts_with("application/grpc")
-                && !kind.contains("-text")
-                && (!kind.contains('+') || kind.ends_with("+proto")) =>
-            {
-                Self::Grpc
-            }
             _ if kind.starts_with("multipart/") => match parameter(parameters, "boundary") {
                 Some(boundary) if (1..=70).contains(&boundary.len()) => {
                     Self::Multipart { boundary }
@@ -105,7 +107,7 @@ impl Form {
 }
 
 /// A parameter of a content type (RFC 9110, section 5.6.6), quoted or not.
-fn parameter(parameters: &str, name: &str) -> Option<String> {
+pub(super) fn parameter(parameters: &str, name: &str) -> Option<String> {
     let mut rest = parameters;
     loop {
         rest = rest.trim_start_matches([' ', '\t', ';']);

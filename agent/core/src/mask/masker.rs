@@ -1,9 +1,14 @@
 //! Bodies in pieces, in and out.
 
+mod form;
+mod head;
 mod json;
+mod multipart;
+mod protobuf;
 mod stretch;
 mod text;
 mod worker;
+mod xml;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -16,6 +21,9 @@ use super::{Form, MaskSet};
 const WINDOW: usize = 64 << 10;
 /// How long what is found across two stretches may be, in bytes. What is longer, and goes on, takes all of the rest of its value with it.
 const OVERLAP: usize = 16 << 10;
+
+/// The longest form's pair, XML tag or text, in bytes: these are looked at together, or not at all.
+const LONGEST: usize = 1 << 20;
 
 /// How many of each detector were found, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +59,21 @@ pub enum Unreadable {
     /// Bytes that are not in the encoding they have to be in.
     #[error("it is not UTF-8 text")]
     Encoding,
+    /// Not the XML it says it is, or one with a document type.
+    #[error("it is not XML that can be read")]
+    Xml,
+    /// Not protobuf.
+    #[error("it is not a protobuf message")]
+    Protobuf,
+    /// A gRPC message that is compressed.
+    #[error("its gRPC messages are compressed")]
+    Compressed,
+    /// Not the multipart it says it is.
+    #[error("it is not a multipart body that can be read")]
+    Multipart,
+    /// A message, or a part of one, that is too long to be looked at.
+    #[error("a message or a value in it is too long")]
+    TooLong,
     /// Nothing that Holdpoint reads.
     #[error("its content type is not one that can be read")]
     Opaque,
@@ -66,6 +89,11 @@ pub struct Masker {
 enum Reading {
     Json(Box<json::Json>),
     Text(text::Text),
+    UrlEncoded(form::Pairs),
+    Xml(Box<xml::Xml>),
+    Protobuf(protobuf::Messages),
+    Multipart(Box<multipart::Multipart>),
+    Http(Box<multipart::Http>),
     Opaque,
 }
 
@@ -73,17 +101,27 @@ impl Masker {
     /// A masker for one body.
     #[must_use]
     pub fn new(set: Arc<MaskSet>, form: Form) -> Self {
-        let reading = match form {
-            Form::Json => Reading::Json(Box::new(json::Json::new(false))),
-            Form::JsonLines => Reading::Json(Box::new(json::Json::new(true))),
-            Form::Text => Reading::Text(text::Text::default()),
-            _ => Reading::Opaque,
-        };
         Self {
             worker: Worker::new(set),
-            reading,
+            reading: Reading::new(form, 0),
             broken: None,
         }
+    }
+
+    /// One for a body within `nested` others.
+    fn nested(set: Arc<MaskSet>, form: Form, nested: usize) -> Result<Self, Unreadable> {
+        if nested > multipart::MAX_NESTED {
+            return Err(Unreadable::TooDeep);
+        }
+        Ok(Self {
+            worker: Worker::new(set),
+            reading: Reading::new(form, nested),
+            broken: None,
+        })
+    }
+
+    fn is_opaque(&self) -> bool {
+        matches!(self.reading, Reading::Opaque)
     }
 
     /// Takes the next piece, and adds what is masked to `out`. Some of it may be held back until more is known.
@@ -94,9 +132,15 @@ impl Masker {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
+        let worker = &mut self.worker;
         let done = match &mut self.reading {
-            Reading::Json(json) => json.push(input, &mut self.worker, out),
-            Reading::Text(text) => text.push(input, &mut self.worker, out),
+            Reading::Json(json) => json.push(input, worker, out),
+            Reading::Text(text) => text.push(input, worker, out),
+            Reading::UrlEncoded(pairs) => pairs.push(input, worker, out),
+            Reading::Xml(xml) => xml.push(input, worker, out),
+            Reading::Protobuf(messages) => messages.push(input, worker, out),
+            Reading::Multipart(multipart) => multipart.push(input, worker, out),
+            Reading::Http(http) => http.push(input, worker, out),
             Reading::Opaque if input.is_empty() => Ok(()),
             Reading::Opaque => Err(Unreadable::Opaque),
         };
@@ -112,11 +156,38 @@ impl Masker {
         if let Some(broken) = self.broken {
             return Err(broken);
         }
-        match &mut self.reading {
-            Reading::Json(json) => json.finish(&mut self.worker, out)?,
-            Reading::Text(text) => text.finish(&mut self.worker, out),
+        let worker = &mut self.worker;
+        let mut found = Found::default();
+        match self.reading {
+            Reading::Json(mut json) => json.finish(worker, out)?,
+            Reading::Text(mut text) => text.finish(worker, out),
+            Reading::UrlEncoded(mut pairs) => pairs.finish(worker, out),
+            Reading::Xml(mut xml) => xml.finish(worker, out)?,
+            Reading::Protobuf(mut messages) => messages.finish(worker, out)?,
+            Reading::Multipart(multipart) => found = multipart.finish(out)?,
+            Reading::Http(http) => found = http.finish(out)?,
             Reading::Opaque => {}
         }
-        Ok(self.worker.found())
+        found.add(self.worker.found());
+        Ok(found)
+    }
+}
+
+impl Reading {
+    fn new(form: Form, nested: usize) -> Self {
+        match form {
+            Form::Json => Self::Json(Box::new(json::Json::new(false))),
+            Form::JsonLines => Self::Json(Box::new(json::Json::new(true))),
+            Form::Text => Self::Text(text::Text::default()),
+            Form::UrlEncoded => Self::UrlEncoded(form::Pairs::default()),
+            Form::Xml => Self::Xml(Box::default()),
+            Form::Protobuf => Self::Protobuf(protobuf::Messages::new(false)),
+            Form::Grpc => Self::Protobuf(protobuf::Messages::new(true)),
+            Form::Multipart { boundary } => {
+                Self::Multipart(Box::new(multipart::Multipart::new(&boundary, nested)))
+            }
+            Form::Http => Self::Http(Box::new(multipart::Http::new(nested))),
+            Form::Opaque => Self::Opaque,
+        }
     }
 }

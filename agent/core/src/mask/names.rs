@@ -100,14 +100,34 @@ const ENDS: [&str; 17] = [
     "token",
 ];
 /// Tokens that name a place in a list or a stream: without them a client cannot go on, and they open nothing.
-const PLACES: [&str; 8] = [
+const PLACES: [&str; 28] = [
+    "attributiontoken",
     "changetoken",
+    "completiontoken",
     "consistencytoken",
+    "contexttoken",
     "continuationtoken",
+    "debugtoken",
+    "deduplicationtoken",
+    "endtoken",
+    "followuptoken",
     "pagetoken",
+    "partitiontoken",
+    "pointtoken",
+    "precommittoken",
+    "querytoken",
+    "readtoken",
+    "recommendationtoken",
     "resumetoken",
+    "rewritetoken",
+    "routingtoken",
+    "separatortoken",
+    "sequencetoken",
     "streamtoken",
     "synctoken",
+    "tracetoken",
+    "versiontoken",
+    "waittoken",
     "writetoken",
 ];
 
@@ -129,12 +149,15 @@ pub(super) fn is_secret_field(normalised: &[u8]) -> bool {
         && std::str::from_utf8(normalised).is_ok_and(|name| !HARMLESS.contains(&name))
 }
 
+/// Whether a field of this (normalised) name holds a password, which may look like anything, also like a number.
+pub(super) fn is_password(normalised: &[u8]) -> bool {
+    let ends: [&[u8]; 3] = [b"password", b"passwd", b"passphrase"];
+    ends.iter().any(|end| normalised.ends_with(end))
+}
+
 /// Whether a value may be the secret its field's name promises: not a kind, a place or a name of a resource.
 pub(super) fn may_be_secret(normalised_name: &[u8], value: &[u8]) -> bool {
-    if [&b"password"[..], b"passwd", b"passphrase"]
-        .iter()
-        .any(|end| normalised_name.ends_with(end))
-    {
+    if is_password(normalised_name) {
         return !value.is_empty();
     }
     let is_kind = value

@@ -1,3 +1,6 @@
+mod leaks;
+mod random;
+
 use super::*;
 
 fn masks() -> Masks {

@@ -51,18 +51,24 @@ fn base64_around(text: &[u8], anchor: &Range<usize>, exactly: &str) -> Seen {
     if &text[anchor.clone()] != exactly.as_bytes() {
         return Seen::Nothing;
     }
-    let start = run_start(text, anchor.start, 8, u8_is_base64);
+    let start = run_start(text, anchor.start, 8, is_base64);
     let end = run_end(text, anchor.end, usize::MAX, in_lines);
+    let is_end = |byte: &u8| is_base64(*byte) || *byte == b'=';
+    let end = start
+        + text[start..end]
+            .iter()
+            .rposition(is_end)
+            .map_or(0, |last| last + 1);
     Seen::Hit(start..end)
 }
 
-fn u8_is_base64(byte: u8) -> bool {
+fn is_base64(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
 }
 
 /// Base64 with line ends in it, which may be escaped.
 fn in_lines(byte: u8) -> bool {
-    u8_is_base64(byte) || matches!(byte, b'=' | b'\n' | b'\r' | b'\\')
+    is_base64(byte) || matches!(byte, b'=' | b'\n' | b'\r' | b'\\')
 }
 
 #[cfg(test)]
@@ -107,7 +113,7 @@ mod tests {
         let text = format!("{block} and {block}");
         assert_eq!(
             found_in(B::PrivateKey, &text, Default::default()),
-            [&block, &block]
+            [block.clone(), block]
         );
     }
 

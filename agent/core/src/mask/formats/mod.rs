@@ -148,8 +148,12 @@ pub(super) mod testing {
                 ("x=", " y"),
                 ("\"", "\""),
                 ("(", ")"),
-                ("\n", "\n"),
-                ("ü", "ü"),
+                (
+                    "
+", "
+",
+                ),
+                ("<", "ü"),
             ] {
                 let text = format!("{before}{secret}{after}");
                 let found = found_in(builtin, &text, Context::default());

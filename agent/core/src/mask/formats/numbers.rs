@@ -71,7 +71,6 @@ pub(super) fn stands_alone(text: &[u8], at: &Range<usize>) -> bool {
     let joins = |byte: u8| {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'_' | b'-' | b'/' | b'+' | b'%' | b'@' | b'#' | b'~')
-            || byte >= 0x80
     };
     let is_digit = |at: usize| text.get(at).is_some_and(u8::is_ascii_digit);
     let point_before = before(text, at.start) == Some(b'.');

@@ -460,7 +460,8 @@ impl Json {
         if !is_number(raw) {
             return Err(self.broken(0));
         }
-        if let Some(what) = self.frames.rule(&worker.set) {
+        let rule = self.frames.rule(&worker.set);
+        if let Some(what) = rule.filter(|what| !what.guessed || names::is_password(self.frames.name())) {
             return Ok(worker.whole(what, raw).map(|masked| quoted(&masked)));
         }
         if raw.len() < TELLING_DIGITS {
