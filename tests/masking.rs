@@ -41,7 +41,7 @@ fn encoded(coding: &str, content: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     match coding {
         "gzip" => {
-            let mut encoder = flate2::write::GzEncoder::new(&mut out, flate2::Compression::fast());
+            let mut encoder = flate2::write::GzEncoder::new(&mut out, flate2::Compression::best());
             encoder.write_all(content).expect("memory");
             encoder.finish().expect("memory");
         }
@@ -384,7 +384,7 @@ fn a_masked_value_is_not_written_back() {
     .concat();
     let ran = agent.run(&command).succeeded();
     assert!(ran.stdout.contains("mask token"), "{ran}");
-    let filter = format!("{}?filter=%5Bmasked%3Ajwt%5D", url(""));
+    let filter = format!("{}?filter=%5Bmasked%3Ajwt%5D", url("prod-db"));
     assert!(curl(&world, &[&filter]).stdout.contains("mask token"));
     assert!(world.arrivals().is_empty(), "{:?}", world.arrivals());
 
@@ -486,5 +486,165 @@ fn minted_credentials_are_masked_unless_policy_shows_them() {
     assert!(text.contains("ya29.impersonated"), "{text}");
     for world in [by_default, shown] {
         assert_nowhere(&["ya29.impersonated"], &world.dir().join("state"));
+    }
+}
+
+#[test]
+fn parts_of_a_batch_are_masked_each_by_its_own_terms() {
+    let world = world(
+        r#"@id("instances") @mask("secrets") permit(principal, action == Action::"compute.instances.get", resource);"#,
+    );
+    let part = |id: &str, secret: &str| {
+        let body = format!(r#"{{"note":"{secret}"}}"#);
+        format!(
+            "--b\r\nContent-Type: application/http\r\nContent-ID: <response-{id}>\r\n\r\nHTTP/1.1 200 OK\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}\r\n",
+            body.len()
+        )
+    };
+    // The other way round than they were asked for.
+    let text = format!("{}{}--b--\r\n", part("two", GITHUB), part("one", API_KEY));
+    let answer = Answer::of("multipart/mixed; boundary=b", text.into());
+    world
+        .google
+        .script()
+        .answer_by("POST", "/batch/compute/v1", move |_| answer.clone());
+    let ask = |id: &str, path: &str| {
+        format!(
+            "--q\r\nContent-Type: application/http\r\nContent-ID: <{id}>\r\n\r\n\
+             GET /compute/v1/projects/lab-project/{path} HTTP/1.1\r\n\r\n"
+        )
+    };
+    let asked = [
+        ask("one", "zones/us-central1-a/instances/vm1"),
+        ask("two", "global/firewalls/allow-ssh"),
+        "--q--\r\n".to_owned(),
+    ];
+    let agent = world.sandbox();
+    let asked = format!("@{}", agent.file("batch", asked.concat()).display());
+    let ran = agent
+        .run(&[
+            "curl",
+            "-sS",
+            "-m",
+            "30",
+            "-H",
+            "content-type: multipart/mixed; boundary=q",
+            "--data-binary",
+            &asked,
+            "https://compute.googleapis.com/batch/compute/v1",
+        ])
+        .succeeded();
+    assert!(!ran.stdout.contains(API_KEY), "{ran}");
+    assert!(ran.stdout.contains("[masked:google-api-key]"), "{ran}");
+    assert!(
+        ran.stdout.contains(GITHUB),
+        "its terms say nothing of masking: {ran}"
+    );
+}
+
+/// One protobuf message with one string, behind gRPC's prefix.
+fn grpc_message(text: &str, compressed: bool) -> Vec<u8> {
+    let length = u8::try_from(text.len()).expect("it is short");
+    let plain = [&[0x0a, length], text.as_bytes()].concat();
+    let message = if compressed {
+        encoded("gzip", &plain)
+    } else {
+        plain
+    };
+    let length = u32::try_from(message.len()).expect("it is short");
+    [&[u8::from(compressed)], &length.to_be_bytes()[..], &message].concat()
+}
+
+#[test]
+fn grpc_messages_are_masked_one_by_one() {
+    let world = world(
+        r#"@id("grpc") @mask("secrets") permit(principal, action == Action::"google.unknown", resource);"#,
+    );
+    let path = "/google.pubsub.v1.Publisher/GetTopic";
+    let url = format!("https://pubsub.googleapis.com{path}");
+    for (compressed, cut) in [(false, 0), (true, 0), (true, 3)] {
+        let messages = [
+            grpc_message("harmless", compressed),
+            grpc_message(API_KEY, compressed),
+        ]
+        .concat();
+        let messages = messages[..messages.len() - cut].to_vec();
+        let mut answer = Answer::of("application/grpc", messages.into())
+            .with_header("grpc-encoding", "gzip")
+            .in_pieces(3, Duration::ZERO);
+        let mut trailers = http::HeaderMap::new();
+        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+        answer.trailers = Some(trailers);
+        world
+            .google
+            .script()
+            .answer_by("POST", path, move |_| answer.clone());
+        let agent = world.sandbox();
+        let asked = format!(
+            "@{}",
+            agent.file("asked", grpc_message("topic", false)).display()
+        );
+        let (out, head) = (agent.home().join("out"), agent.home().join("head"));
+        let ran = agent.run(&[
+            "curl",
+            "-sS",
+            "-m",
+            "30",
+            "--http2",
+            "-H",
+            "content-type: application/grpc",
+            "-H",
+            "te: trailers",
+            "--data-binary",
+            &asked,
+            "-o",
+            out.to_str().expect("text"),
+            "-D",
+            head.to_str().expect("text"),
+            &url,
+        ]);
+        let ran = ran.succeeded();
+        let out = fs::read(out).expect("curl wrote it");
+        let head = fs::read_to_string(head).expect("curl wrote it");
+        let text = String::from_utf8_lossy(&out);
+        assert!(!text.contains(API_KEY), "{ran}");
+        assert!(text.contains("harmless"), "{text} {head}");
+        if cut == 0 {
+            assert!(text.contains("[masked:google-api-key]"), "{text}");
+            assert!(head.contains("grpc-status: 0"), "{head}");
+        } else {
+            assert!(
+                head.contains("grpc-status: 7") && head.contains("withheld"),
+                "{head}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_set_or_a_kind_that_is_not_there_stops_the_load() {
+    let world = world("");
+    let file = world.dir().join("policies/zz.cedar");
+    for (policy, complaint) in [
+        (
+            r#"@id("x") @mask("secret") permit(principal, action, resource);"#,
+            "did you mean \"secrets\"?",
+        ),
+        (
+            r#"@id("x") forbid(principal, action, resource) when { context.contains.contains("api-key") };"#,
+            "nothing detects that",
+        ),
+    ] {
+        fs::write(&file, policy).expect("a file");
+        world.stop_daemon().expect("it ends");
+        let error = world.start_daemon().expect_err("it does not start");
+        let said = format!("{error:#}\n{}", world.daemon_log());
+        assert!(
+            said.contains("zz.cedar:1") && said.contains(complaint),
+            "{said}"
+        );
+        fs::remove_file(&file).expect("it is there");
+        world.start_daemon().expect("it starts");
     }
 }

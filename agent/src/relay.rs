@@ -389,10 +389,11 @@ impl Visit {
         if !matches!(refusal.kind, Kind::Malformed | Kind::MaskToken) {
             return;
         }
+        let request = format!("{} https://{}{}", head.method, self.host, head.uri.path());
         let event = Event::RequestRefused {
             session: self.room.session.id.clone(),
             connection: self.connection,
-            request: format!("{} https://{}{}", head.method, self.host, head.uri.path()).into(),
+            request: (&*self.house.masking.shown().value("", &request)).into(),
             reason: (&refusal.message).into(),
         };
         if let Err(error) = self.house.record.append_unsynced(event).await {

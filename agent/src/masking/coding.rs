@@ -17,9 +17,11 @@ const PIECE: usize = 4 << 10;
 /// Bytes that one piece may become.
 const MOST_OF_A_PIECE: usize = 8 << 20;
 /// Content that has become longer than this may not have grown more than [`MOST_GROWTH`] times.
-const SMALL: u64 = 4 << 20;
+const SMALL: u64 = 1 << 20;
 /// No ordinary text shrinks that much.
 const MOST_GROWTH: u64 = 300;
+/// Bytes that no message may become.
+const MOST: u64 = 4 << 30;
 /// Codings upon one another.
 const MOST_CODINGS: usize = 3;
 /// As fast as it gets: what is compressed again goes over loopback.
@@ -143,7 +145,8 @@ impl Decoder {
 
     fn give(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Unreadable> {
         self.given += bytes.len() as u64;
-        if self.given > SMALL && self.given / self.taken.max(1) > MOST_GROWTH {
+        let grew_too_much = self.given > SMALL && self.given / self.taken.max(1) > MOST_GROWTH;
+        if grew_too_much || self.given > MOST {
             return Err(too_much());
         }
         out.extend_from_slice(bytes);

@@ -44,6 +44,25 @@ impl Shown {
         self.0.value(name, value)
     }
 
+    /// A command line: what follows `--name`, or stands behind it and an equals sign, is a value of that name.
+    pub fn arguments<'a>(&self, arguments: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let mut before = "";
+        let mut shown = Vec::new();
+        for argument in arguments {
+            let option = argument
+                .split_once('=')
+                .filter(|_| argument.starts_with('-'));
+            shown.push(match option {
+                Some((name, value)) => {
+                    format!("{name}={}", self.value(name.trim_start_matches('-'), value))
+                }
+                None => self.value(before, argument).into_owned(),
+            });
+            before = argument.strip_prefix("--").unwrap_or_default();
+        }
+        shown
+    }
+
     /// The beginning of a body of this type, `limit` bytes at most, and whether there is more of it. What is not what it says it is, is
     /// shown as text.
     #[must_use]
@@ -130,5 +149,43 @@ fn fields_of(content: &mut Content) -> Option<&mut Fields> {
             metadata: fields, ..
         } => Some(fields),
         Content::Empty | Content::Unreadable(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "AIzaSyA-1234567890abcdefghijklmnopqrstu";
+
+    #[test]
+    fn command_lines_keep_their_secrets() {
+        let header = format!("x-key: {KEY}");
+        let command = [
+            "tool",
+            "--password",
+            "hunter2",
+            "--client-secret=hunter2",
+            "-H",
+            &header,
+        ];
+        let shown = Shown::plainly().arguments(command);
+        let text = shown.join(" ");
+        assert_eq!(shown.len(), command.len());
+        assert!(!text.contains("hunter2") && !text.contains(KEY), "{text}");
+        assert!(text.starts_with("tool --password [masked:"), "{text}");
+    }
+
+    #[test]
+    fn a_cut_body_is_masked_up_to_its_end() {
+        let text = format!(r#"{{"a":"{}","key":"{KEY}"}}"#, "x".repeat(200_000));
+        let json = Some("application/json");
+        let (shown, cut) = Shown::plainly().body(json, text.as_bytes(), 1000);
+        assert!(cut && shown.len() == 1000);
+        for body in [text.as_bytes(), &text.as_bytes()[..text.len() - 1]] {
+            let (shown, cut) = Shown::plainly().body(json, body, 300_000);
+            let shown = String::from_utf8(shown).expect("text");
+            assert!(!cut && !shown.contains(KEY) && shown.contains("[masked:"));
+        }
     }
 }

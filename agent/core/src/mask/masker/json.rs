@@ -461,7 +461,9 @@ impl Json {
             return Err(self.broken(0));
         }
         let rule = self.frames.rule(&worker.set);
-        if let Some(what) = rule.filter(|what| !what.guessed || names::is_password(self.frames.name())) {
+        if let Some(what) =
+            rule.filter(|what| !what.guessed || names::is_password(self.frames.name()))
+        {
             return Ok(worker.whole(what, raw).map(|masked| quoted(&masked)));
         }
         if raw.len() < TELLING_DIGITS {

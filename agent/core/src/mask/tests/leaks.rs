@@ -36,13 +36,17 @@ fn planted(random: &mut Random) -> Planted {
             let line = random.one(&["\n", "\\n", "\r\n", " "]);
             let kind = random.one(&["", "RSA ", "EC ", "OPENSSH "]);
             Planted {
-                text: format!("-----BEGIN {kind}PRIVATE KEY-----{line}{needle}{line}-----END {kind}PRIVATE KEY-----"),
+                text: format!(
+                    "-----BEGIN {kind}PRIVATE KEY-----{line}{needle}{line}-----END {kind}PRIVATE KEY-----"
+                ),
                 needle,
             }
         }
         1 => {
             let needle = random.text(ALNUM, 60);
-            let file = format!("{{\"a\":\"-----BEGIN PRIVATE KEY-----\\n{needle}\\n-----END PRIVATE KEY-----\"}}");
+            let file = format!(
+                "{{\"a\":\"-----BEGIN PRIVATE KEY-----\\n{needle}\\n-----END PRIVATE KEY-----\"}}"
+            );
             whole(BASE64_STANDARD.encode(file))
         }
         2 => after("AIza", random.text(TOKEN, 35)),
@@ -55,14 +59,25 @@ fn planted(random: &mut Random) -> Planted {
         }
         7 => after("glpat-", token(random, 20)),
         8 => after("xoxb-", token(random, 30)),
-        9 => after("https://hooks.slack.com/services/", format!("T{}/B{}/{}", random.digits(8), random.digits(8), token(random, 24))),
+        9 => after(
+            "https://hooks.slack.com/services/",
+            format!(
+                "T{}/B{}/{}",
+                random.digits(8),
+                random.digits(8),
+                token(random, 24)
+            ),
+        ),
         10 => after("AKIA", random.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", 16)),
         11 => after("aws_secret_access_key=", token(random, 40)),
         12 => after("sk-proj-", format!("aA1{}", token(random, 40))),
         13 => after("sk-ant-api03-", token(random, 40)),
         14 => {
             let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT"}"#);
-            after(&format!("{header}."), format!("{}.{}", token(random, 50), token(random, 43)))
+            after(
+                &format!("{header}."),
+                format!("{}.{}", token(random, 50), token(random, 43)),
+            )
         }
         15 => {
             let needle = token(random, 12);
@@ -71,13 +86,25 @@ fn planted(random: &mut Random) -> Planted {
                 needle,
             }
         }
-        16 => after("https://x.example/o?X-Goog-Signature=", random.text("0123456789abcdef", 64)),
+        16 => after(
+            "https://x.example/o?X-Goog-Signature=",
+            random.text("0123456789abcdef", 64),
+        ),
         17 => after("Authorization: Bearer ", format!("1{}", token(random, 30))),
-        18 => whole(format!("{}.{}@{}.com", random.text(LOWER, 5), random.text(LOWER, 6), random.text(LOWER, 8))),
+        18 => whole(format!(
+            "{}.{}@{}.com",
+            random.text(LOWER, 5),
+            random.text(LOWER, 6),
+            random.text(LOWER, 8)
+        )),
         19 => whole(format!("+49 30 {}", random.digits(8))),
         20 => {
             let area = 100 + random.below(500);
-            whole(format!("{area}-{:02}-{:04}", 1 + random.below(99), 1 + random.below(9999)))
+            whole(format!(
+                "{area}-{:02}-{:04}",
+                1 + random.below(99),
+                1 + random.below(9999)
+            ))
         }
         _ => whole(card(random)),
     }
@@ -88,7 +115,13 @@ fn card(random: &mut Random) -> String {
     let digits = format!("4{}", random.digits(14));
     let doubled = |(index, digit): (usize, char)| {
         let digit = digit.to_digit(10).expect("digit");
-        if index % 2 == 1 { digit } else if digit > 4 { digit * 2 - 9 } else { digit * 2 }
+        if index % 2 == 1 {
+            digit
+        } else if digit > 4 {
+            digit * 2 - 9
+        } else {
+            digit * 2
+        }
     };
     let sum: u32 = digits.chars().enumerate().map(doubled).sum();
     let separator = random.one(&["", " ", "-"]);
@@ -176,11 +209,20 @@ fn document(random: &mut Random, secret: &str) -> (Form, Vec<u8>) {
     let text = surrounded(random, secret);
     match random.below(8) {
         0..=2 => (Form::Json, json(random, &text).into_bytes()),
-        3 => (Form::JsonLines, format!("{{\"a\":1}}\n{}\n", json(random, &text)).into_bytes()),
-        4 => (Form::Text, format!("first line\n  {text}\nlast line").into_bytes()),
+        3 => (
+            Form::JsonLines,
+            format!("{{\"a\":1}}\n{}\n", json(random, &text)).into_bytes(),
+        ),
+        4 => (
+            Form::Text,
+            format!("first line\n  {text}\nlast line").into_bytes(),
+        ),
         5 => {
             let value = percent_encode(text.as_bytes(), NON_ALPHANUMERIC);
-            (Form::UrlEncoded, format!("a=1&{}={value}&b", random.text(LOWER, 5)).into_bytes())
+            (
+                Form::UrlEncoded,
+                format!("a=1&{}={value}&b", random.text(LOWER, 5)).into_bytes(),
+            )
         }
         6 => {
             let text = xml_escaped(random, &text);
@@ -229,14 +271,22 @@ fn masked(form: &Form, body: &[u8], random: &mut Random) -> Vec<u8> {
 fn undressed(form: &Form, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body).into_owned();
     match form {
-        Form::UrlEncoded => percent_decode(text.as_bytes()).decode_utf8_lossy().into_owned(),
+        Form::UrlEncoded => percent_decode(text.as_bytes())
+            .decode_utf8_lossy()
+            .into_owned(),
         Form::Xml => {
-            let decoded = text.split("&#").enumerate().map(|(index, part)| match (index, part.split_once(';')) {
-                (1.., Some((number, rest))) => {
-                    let character = number.parse().ok().and_then(char::from_u32).expect("reference");
-                    format!("{character}{rest}")
+            let decoded = text.split("&#").enumerate().map(|(index, part)| {
+                match (index, part.split_once(';')) {
+                    (1.., Some((number, rest))) => {
+                        let character = number
+                            .parse()
+                            .ok()
+                            .and_then(char::from_u32)
+                            .expect("reference");
+                        format!("{character}{rest}")
+                    }
+                    _ => part.to_owned(),
                 }
-                _ => part.to_owned(),
             });
             decoded.collect()
         }
@@ -262,7 +312,12 @@ fn nothing_planted_comes_through() {
             leaked.push(format!("{seed}: {} in {form:?}: {raw}", secret.text));
         }
     }
-    assert!(leaked.is_empty(), "{} leaked, such as {}", leaked.len(), leaked[..leaked.len().min(5)].join("\n"));
+    assert!(
+        leaked.is_empty(),
+        "{} leaked, such as {}",
+        leaked.len(),
+        leaked[..leaked.len().min(5)].join("\n")
+    );
 }
 
 #[test]
@@ -277,6 +332,10 @@ fn pieces_do_not_matter() {
         masker.push(&body, &mut at_once).expect("readable");
         masker.finish(&mut at_once).expect("all there");
         let in_pieces = masked(&form, &body, &mut random);
-        assert_eq!(String::from_utf8_lossy(&at_once), String::from_utf8_lossy(&in_pieces), "{seed} {form:?}");
+        assert_eq!(
+            String::from_utf8_lossy(&at_once),
+            String::from_utf8_lossy(&in_pieces),
+            "{seed} {form:?}"
+        );
     }
 }

@@ -25,7 +25,9 @@ impl Random {
 
     pub(super) fn text(&mut self, alphabet: &str, length: usize) -> String {
         let alphabet = alphabet.as_bytes();
-        (0..length).map(|_| char::from(*self.one(alphabet))).collect()
+        (0..length)
+            .map(|_| char::from(*self.one(alphabet)))
+            .collect()
     }
 
     pub(super) fn digits(&mut self, length: usize) -> String {
