@@ -259,9 +259,12 @@ fn what_cannot_be_read_is_withheld_and_says_so() {
     let events = world.daemon_log();
     assert!(events.contains("an answer was withheld"), "{events}");
     host::require_program("gcloud", "google-cloud-cli").unwrap_or_else(|error| panic!("{error}"));
+    let broken = json("identity", broken.as_bytes());
+    let script = world.google.script();
+    script.answer_by("GET", INSTANCES, move |_| broken.clone());
     let ran = world
         .sandbox()
-        .run(&["gcloud", "sql", "instances", "describe", "broken"])
+        .run(&["gcloud", "sql", "instances", "list"])
         .failed();
     assert!(ran.says("Holdpoint withheld the answer"), "{ran}");
 }
