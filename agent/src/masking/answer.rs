@@ -156,7 +156,10 @@ impl Answering {
         let is_grpc = grpc::is_grpc(content_type);
         let undo = match &codings {
             Ok(codings) if !codings.is_empty() => Undo::Codings(Decoder::new(codings)?),
-            Ok(_) if is_grpc => Undo::Messages(grpc::Unpack::new(&head.headers)?),
+            Ok(_) if is_grpc => match grpc::Unpack::new(&head.headers)? {
+                unpack if unpack.is_needed() => Undo::Messages(unpack),
+                _ => Undo::Nothing,
+            },
             Ok(_) => Undo::Nothing,
             // Nobody can tell whether Holdpoint's own credential is in it.
             Err(why) => return Err(why.clone()),
@@ -169,7 +172,7 @@ impl Answering {
             }
             flow.encoder = Some(Encoder::new(&codings?)?);
         }
-        if set.is_some() || is_coded || is_grpc {
+        if set.is_some() || !matches!(flow.undo, Undo::Nothing) {
             headers::altered(&mut head.headers);
         }
         flow.mask = set.map(|set| Masker::new(set.clone(), Form::of(content_type)));

@@ -100,6 +100,12 @@ impl Unpack {
         })
     }
 
+    /// Whether any message may be compressed.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        self.coding.is_some()
+    }
+
     /// Appends the messages that are whole by now.
     ///
     /// # Errors

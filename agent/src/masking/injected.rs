@@ -6,11 +6,17 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use memchr::{memchr_iter, memmem};
-use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use zeroize::Zeroizing;
 
 /// Credentials that are remembered: the one in use, and those before it that may still be valid.
 const REMEMBERED: usize = 4;
+/// All but what RFC 3986, section 2.3, leaves as it is.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~');
 /// What is shorter is no credential, and would be found everywhere.
 const SHORTEST: usize = 8;
 
@@ -42,7 +48,8 @@ impl Credentials {
 pub struct Injected(Vec<Needle>);
 
 struct Needle {
-    bytes: Zeroizing<Vec<u8>>,
+    /// Has a copy of the bytes; the connections that send them have others.
+    finder: memmem::Finder<'static>,
     /// What stands in its place, byte by byte: lengths that were announced stay right.
     instead: u8,
 }
@@ -52,8 +59,10 @@ impl Injected {
         let mut needles: Vec<Needle> = Vec::new();
         let mut add = |bytes: Vec<u8>, instead| {
             let bytes = Zeroizing::new(bytes);
-            if bytes.len() >= SHORTEST && needles.iter().all(|known| known.bytes != bytes) {
-                needles.push(Needle { bytes, instead });
+            let is_new = needles.iter().all(|known| known.finder.needle() != *bytes);
+            if bytes.len() >= SHORTEST && is_new {
+                let finder = memmem::Finder::new(&*bytes).into_owned();
+                needles.push(Needle { finder, instead });
             }
         };
         for value in values {
@@ -62,9 +71,7 @@ impl Injected {
             let secret = secret.unwrap_or(value);
             add(secret.to_vec(), b'*');
             add(
-                percent_encode(secret, NON_ALPHANUMERIC)
-                    .to_string()
-                    .into_bytes(),
+                percent_encode(secret, RESERVED).to_string().into_bytes(),
                 b'*',
             );
             let escaped = secret.split(|byte| *byte == b'/').collect::<Vec<_>>();
@@ -82,7 +89,7 @@ impl Injected {
     pub fn is_in(&self, text: &[u8]) -> bool {
         self.0
             .iter()
-            .any(|needle| memmem::find(text, &needle.bytes).is_some())
+            .any(|needle| needle.finder.find(text).is_some())
     }
 
     /// Overwrites each of them; how many there were.
@@ -90,8 +97,8 @@ impl Injected {
         let mut count = 0;
         for needle in &self.0 {
             let mut from = 0;
-            while let Some(at) = memmem::find(&text[from..], &needle.bytes) {
-                let end = from + at + needle.bytes.len();
+            while let Some(at) = needle.finder.find(&text[from..]) {
+                let end = from + at + needle.finder.needle().len();
                 text[from + at..end].fill(needle.instead);
                 from = end;
                 count += 1;
@@ -103,11 +110,11 @@ impl Injected {
     /// How many bytes at the end of `text` may be the beginning of one of them.
     fn open_end(&self, text: &[u8]) -> usize {
         let open = self.0.iter().filter_map(|needle| {
-            let longest = (needle.bytes.len() - 1).min(text.len());
+            let longest = (needle.finder.needle().len() - 1).min(text.len());
             let end = &text[text.len() - longest..];
-            let first = *needle.bytes.first()?;
+            let first = *needle.finder.needle().first()?;
             memchr_iter(first, end)
-                .find(|at| needle.bytes.starts_with(&end[*at..]))
+                .find(|at| needle.finder.needle().starts_with(&end[*at..]))
                 .map(|at| end.len() - at)
         });
         open.max().unwrap_or(0)
@@ -230,7 +237,7 @@ mod tests {
                 0 => plain,
                 1 => BASE64_STANDARD.encode(plain).into_bytes(),
                 2 => BASE64_URL_SAFE.encode(plain).into_bytes(),
-                3 => percent_encode(&plain, NON_ALPHANUMERIC).to_string().into_bytes(),
+                3 => percent_encode(&plain, RESERVED).to_string().into_bytes(),
                 _ => [&before[..], TOKEN.replace('/', "\\/").as_bytes(), &after[..]].concat(),
             };
             let out = through(&text, piece);

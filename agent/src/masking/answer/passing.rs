@@ -110,10 +110,9 @@ impl Body for Passing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         loop {
-            let Some(flow) = &mut self.flow else {
+            if self.flow.is_none() {
                 return Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))));
-            };
-            let _ = flow;
+            }
             let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
             let frame = match frame {
                 Some(Ok(frame)) => Some(frame),
