@@ -121,7 +121,12 @@ impl Bench {
         headers.insert("authorization", "Bearer hush".parse().expect("a value"));
         headers.insert("user-agent", "gcloud".parse().expect("a value"));
         let mut ask = Self::ask(session, &operation);
-        ask.request = RequestView::new(&Shown::plainly(), &operation, &headers, b"{\"a\":1}");
+        ask.request = RequestView::new(
+            &crate::masking::Shown::plainly(),
+            &operation,
+            &headers,
+            b"{\"a\":1}",
+        );
         self.state.approvals.hold(ask).await.expect("held")
     }
 
@@ -141,7 +146,12 @@ impl Bench {
         HoldAsk {
             session: Arc::clone(session),
             operation: OperationId::random(),
-            request: RequestView::new(&Shown::plainly(), operation, &HeaderMap::new(), b""),
+            request: RequestView::new(
+                &crate::masking::Shown::plainly(),
+                operation,
+                &HeaderMap::new(),
+                b"",
+            ),
             digest: operation.digest,
             project: None,
             hold: Hold {
