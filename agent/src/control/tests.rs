@@ -240,7 +240,13 @@ async fn a_reviewer_reads_and_approves() {
     assert_eq!(detail["state"], "pending");
     assert_eq!(detail["body"]["text"], "{\"a\":1}");
     assert_eq!(detail["policies"][0]["line"], 3);
-    assert_eq!(detail["headers"], json!([["user-agent", "gcloud"]]));
+    assert_eq!(
+        detail["headers"],
+        json!([
+            ["authorization", "[masked:secret-field]"],
+            ["user-agent", "gcloud"]
+        ])
+    );
     assert!(!detail.to_string().contains("hush"));
     let view = bench.answer(&ticket, "approve", json!({"comment": "fine"}));
     let view = view.await.expect("approved");

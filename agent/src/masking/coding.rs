@@ -19,7 +19,7 @@ const MOST_OF_A_PIECE: usize = 8 << 20;
 /// Content that has become longer than this may not have grown more than [`MOST_GROWTH`] times.
 const SMALL: u64 = 1 << 20;
 /// No ordinary text shrinks that much.
-const MOST_GROWTH: u64 = 300;
+const MOST_GROWTH: u64 = 200;
 /// Bytes that no message may become.
 const MOST: u64 = 4 << 30;
 /// Codings upon one another.
