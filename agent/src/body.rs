@@ -4,7 +4,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
@@ -19,10 +19,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
-use crate::{
-    allowance::{Charge, Place},
-    gate::Outcome,
-};
+use crate::{allowance::Charge, masking::Watch};
 
 /// A client that sends nothing for this long is not waited for.
 const IDLE: Duration = Duration::from_secs(60);
@@ -120,16 +117,18 @@ impl Asked {
         self.rest.is_none()
     }
 
-    /// Takes everything out, to go upstream; `instead` takes the place of what was read. The counter tells how much has gone.
+    /// Takes everything out, to go upstream; `instead` takes the place of what was read. What comes back tells how much has gone.
     #[must_use]
-    pub fn replay(&mut self, instead: Option<Vec<u8>>) -> (Replayed, Arc<AtomicU64>) {
-        let sent = Arc::<AtomicU64>::default();
+    pub fn replay(&mut self, instead: Option<Vec<u8>>) -> (Replayed, Sent) {
+        let sent = Sent::default();
         let beginning = std::mem::take(&mut self.beginning);
+        let watch = Watch::behind(&beginning);
         let beginning = instead.map_or_else(|| beginning.freeze(), Bytes::from);
         let body = Replayed {
             beginning: Some(beginning).filter(|bytes| !bytes.is_empty()),
             rest: self.rest.take(),
             sent: sent.clone(),
+            watch,
             _charge: self.charge.take(),
         };
         (body, sent)
@@ -147,8 +146,27 @@ fn broken(problem: &str) -> Refusal {
 pub struct Replayed {
     beginning: Option<Bytes>,
     rest: Option<Incoming>,
-    sent: Arc<AtomicU64>,
+    sent: Sent,
+    /// Over the rest, which nobody has read yet.
+    watch: Watch,
     _charge: Charge,
+}
+
+/// What has become of a body that is sent.
+#[derive(Clone, Default)]
+pub struct Sent {
+    /// Bytes that have gone.
+    pub bytes: Arc<AtomicU64>,
+    /// Whether it was broken off, because it holds a mask token.
+    pub broken_off: Arc<AtomicBool>,
+}
+
+impl Replayed {
+    /// What was read of it.
+    #[must_use]
+    pub fn beginning(&self) -> Bytes {
+        self.beginning.clone().unwrap_or_default()
+    }
 }
 
 impl Body for Replayed {
@@ -163,7 +181,15 @@ impl Body for Replayed {
             Frame::data(beginning)
         } else if let Some(rest) = &mut self.rest {
             match ready!(Pin::new(rest).poll_frame(cx)) {
-                Some(Ok(frame)) if frame.is_data() => frame,
+                Some(Ok(frame)) if frame.is_data() => {
+                    let piece = frame.data_ref().cloned().unwrap_or_default();
+                    if self.watch.finds_token(&piece) {
+                        self.sent.broken_off.store(true, Ordering::Relaxed);
+                        self.rest = None;
+                        return Poll::Ready(Some(Err("it holds a mask token".into())));
+                    }
+                    frame
+                }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 // Trailers, which come last, or the end.
                 _ => {
@@ -175,7 +201,7 @@ impl Body for Replayed {
             return Poll::Ready(None);
         };
         let length = frame.data_ref().map_or(0, Bytes::len);
-        self.sent.fetch_add(length as u64, Ordering::Relaxed);
+        self.sent.bytes.fetch_add(length as u64, Ordering::Relaxed);
         Poll::Ready(Some(Ok(frame)))
     }
 
@@ -195,49 +221,6 @@ impl Body for Replayed {
             hint.set_upper(beginning + upper);
         }
         hint
-    }
-}
-
-/// A response body on its way to the agent; its end is the operation's outcome.
-pub struct Watched {
-    body: Incoming,
-    outcome: Outcome,
-    _place: Place,
-}
-
-impl Watched {
-    /// Watches this body; the request has its place until then.
-    #[must_use]
-    pub fn new(body: Incoming, outcome: Outcome, place: Place) -> Self {
-        Self {
-            body,
-            outcome,
-            _place: place,
-        }
-    }
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.outcome.response_bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

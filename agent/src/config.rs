@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::identity::Principal;
+use holdpoint_core::{identity::Principal, mask::SetSource};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::Network;
@@ -88,11 +88,25 @@ pub struct Config {
     /// Where metrics are to be had.
     #[serde(default)]
     pub metrics: Metrics,
-    /// How the record is kept.
+    /// Sets of what is masked, besides the built-in ones.
+    #[serde(default, rename = "mask")]
+    pub masks: Vec<SetSource>,
+    /// What is masked whatever policy says.
+    #[serde(default)]
+    pub masking: MaskingSettings,
+    /// How the record is kept, and what of bodies.
     #[serde(default)]
     pub record: record::Record,
     /// The container engine that works for sessions. None: containers are out of their reach.
     pub containers: Option<Containers>,
+}
+
+/// What is masked whatever policy says.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MaskingSettings {
+    /// Sets that are masked in whatever is stored, shown to people or sent to them, besides `secrets` and `minted`.
+    pub also: Vec<String>,
 }
 
 /// A container engine of the host that speaks Docker's Engine API.

@@ -44,6 +44,7 @@ use crate::{
     gate::{Asker, Patience},
     interim::InterimIo,
     kernel::{Flow, knows_all_processes},
+    masking::Shown,
     metadata,
     metrics::{Lasting, Served},
     record::{Event, Process, Text},
@@ -479,7 +480,7 @@ impl Caller {
             connection: self.id,
             destination: flow.destination,
             name: name.map(Into::into),
-            process: Some(process(flow).await),
+            process: Some(process(flow, self.house.masking.shown()).await),
         };
         let recorded = self.house.record.append_unsynced(event).await;
         recorded
@@ -494,7 +495,7 @@ impl Caller {
         }
         tracing::info!(session = %self.room.session.id, connection = self.id, reason, "connection refused");
         let process = match self.flow {
-            Some(flow) => Some(process(flow).await),
+            Some(flow) => Some(process(flow, self.house.masking.shown()).await),
             None => None,
         };
         let refused = self.refused(reason, process.as_ref());
@@ -623,14 +624,14 @@ fn refused_by_hyper(error: hyper::Error) -> Result<(), Refused> {
 
 /// What the process says about itself that made a connection; of one that is gone already, what the kernel knew. To read it takes locks of that process's memory, which it can
 /// keep for long: not on a thread that serves others, and not without end.
-async fn process(flow: Flow) -> Process {
+async fn process(flow: Flow, shown: Shown) -> Process {
     const PATIENCE: Duration = Duration::from_secs(1);
     static READERS: Semaphore = Semaphore::const_new(8);
     let reading = async {
         let turn = READERS.acquire().await.ok()?;
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            read_process(flow.pid)
+            read_process(flow.pid, &shown)
         });
         read.await.ok()?
     };
@@ -642,7 +643,7 @@ async fn process(flow: Flow) -> Process {
     })
 }
 
-fn read_process(pid: u32) -> Option<Process> {
+fn read_process(pid: u32, shown: &Shown) -> Option<Process> {
     const ARGUMENTS: usize = 64;
     // A process can say that its arguments are all of its memory (PR_SET_MM_MAP in prctl(2)).
     const BYTES: u64 = 64 << 10;
@@ -653,14 +654,18 @@ fn read_process(pid: u32) -> Option<Process> {
     let cmdline = std::fs::File::open(format!("/proc/{pid}/cmdline")).ok()?;
     cmdline.take(BYTES).read_to_end(&mut arguments).ok()?;
     let arguments = arguments.strip_suffix(&[0]).unwrap_or(&arguments);
+    let arguments: Vec<_> = arguments
+        .split(|byte| *byte == 0)
+        .take(ARGUMENTS)
+        .map(String::from_utf8_lossy)
+        .collect();
     let executable = std::fs::read_link(format!("/proc/{pid}/exe")).ok();
     Some(Process {
         pid,
         executable: executable.map(|path| path.display().to_string().into()),
-        arguments: arguments
-            .split(|byte| *byte == 0)
-            .take(ARGUMENTS)
-            .map(String::from_utf8_lossy)
+        arguments: shown
+            .arguments(arguments.iter().map(AsRef::as_ref))
+            .iter()
             .collect(),
     })
 }

@@ -44,6 +44,7 @@ use crate::{
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
     lookup::Lookups,
+    masking::{self, Masking},
     metrics::{self, Scrape},
     notifications::{GroupsOf, Links, Notifier, endpoint},
     notify::{Watchdog, notify},
@@ -85,6 +86,8 @@ pub struct House {
     pub acceptor: TlsAcceptor,
     /// The way to Google.
     pub upstream: Upstream,
+    /// What is masked.
+    pub masking: Arc<Masking>,
     /// What Google is shown.
     pub credentials: Arc<Credentials>,
     /// Who may open sessions.
@@ -191,6 +194,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let _alone = Alone::with(&[&config.state_dir, &config.runtime_dir, &config.bpf_dir])?;
     let loaded = Loaded::read(&config, config.policy.mode)?;
     let services = Services::new(&config)?;
+    let masking = Arc::new(Masking::new(&config)?);
     let record = Record::open_with(&config.record_dir(), config.record.settings())?;
     let checkpoints = sign(&record, &config)?;
     let cgroup2_root = kernel::cgroup2_root()?;
@@ -270,6 +274,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
             record.clone(),
             approvals.clone(),
             lookups,
+            masking.shown(),
             config.hold.clone(),
         ),
         approvals,
@@ -278,6 +283,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(authority)?,
+        masking,
         credentials,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
         upstream,
@@ -590,6 +596,12 @@ pub(crate) fn load_policies(config: &Config) -> anyhow::Result<(Policies, Digest
             "policy {policy} in {dir} asks the reviewers of \"{group}\", and the configuration has no [reviewers.{group}]: nobody could ever approve"
         );
     }
+    let unknown = masking::unknown_names(&policies, &config.masks);
+    anyhow::ensure!(
+        unknown.is_empty(),
+        "the policies in {dir} are not valid:\n{}",
+        unknown.join("\n")
+    );
     let parts = sources
         .iter()
         .flat_map(|source| [source.file.as_bytes(), source.text.as_bytes()]);

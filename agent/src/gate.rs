@@ -21,6 +21,7 @@ use crate::{
     approvals::{Approvals, GrantUse, Spent},
     config::{HoldSettings, Mode},
     lookup::{Asking, Lookups},
+    masking::Shown,
     metrics::metrics,
     record::{Event, OperationId, OperationRecord, Record, RecordError},
     session::Session,
@@ -40,6 +41,7 @@ pub struct Gate {
     record: Record,
     approvals: Approvals,
     lookups: Lookups,
+    shown: Shown,
     settings: HoldSettings,
 }
 
@@ -128,6 +130,7 @@ impl Gate {
         record: Record,
         approvals: Approvals,
         lookups: Lookups,
+        shown: Shown,
         settings: HoldSettings,
     ) -> Self {
         Self {
@@ -136,6 +139,7 @@ impl Gate {
             record,
             approvals,
             lookups,
+            shown,
             settings,
         }
     }
@@ -246,6 +250,14 @@ impl Gate {
         *mode == Mode::Enforce && known.iter().any(is_held)
     }
 
+    /// Whether policy may ask what the request contains, so that it has to be looked into.
+    #[must_use]
+    pub fn asks_what_it_contains(&self, session: &Session, operation: &Operation) -> bool {
+        let now = Some(Timestamp::now());
+        let policies = &self.in_force.load().policies;
+        policies.asks_what_it_contains(&session.principal, operation, now)
+    }
+
     /// Whether this passes outright: for names to resolve, which nobody can wait for.
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
@@ -344,11 +356,6 @@ impl Gate {
             Decision::Hold(_) if !operation.is_complete() => {
                 deny("needs the approval of a reviewer, and is too large to be shown to one")
             }
-            Decision::Allow(terms) | Decision::Hold(Hold { terms, .. })
-                if !terms.masks.is_empty() =>
-            {
-                deny("has a reply that policy wants masked (@mask), which this version cannot do")
-            }
             decision => decision,
         };
         Ruling {
@@ -378,7 +385,7 @@ impl Gate {
             let event = Event::Intent {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
-                operation: OperationRecord::new(id.clone(), operation),
+                operation: OperationRecord::new(id.clone(), &self.shown.operation(operation)),
                 decision: ruling.record(in_force),
             };
             let written = if Some(place) == last_to_sync {

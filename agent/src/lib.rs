@@ -29,6 +29,7 @@ pub mod interim;
 pub mod kernel;
 pub mod launch;
 pub mod lookup;
+pub mod masking;
 pub mod metadata;
 pub mod metrics;
 pub mod notifications;

@@ -84,7 +84,9 @@ async fn identify(
 
 async fn open(house: Arc<House>, request: RunRequest, principal: Principal, standing: Standing) {
     let id = SessionId::random();
-    let (user, command) = (request.user.clone(), request.command.clone());
+    let user = request.user.clone();
+    let shown = house.masking.shown();
+    let command = shown.arguments(request.command.iter().map(String::as_str));
     let metadata = match unless_stopped(&house, metadata_view(&house, &id)).await {
         Ok(metadata) => metadata,
         Err(reason) => return request.refuse(&reason).await,

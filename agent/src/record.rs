@@ -57,7 +57,6 @@ pub use raw::RawEvent;
 pub use search::{Asked, Cursor, Found, Search};
 pub use seen::{ContentRecord, FieldsRecord, Seen};
 pub use store::{StoredEvent, VERSION};
-pub(crate) use text::shown_value;
 pub use text::{Pairs, Text, Texts};
 
 use crate::session::SessionId;

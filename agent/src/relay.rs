@@ -6,11 +6,12 @@ use std::{
     time::Instant,
 };
 
+use bytes::Bytes;
 use holdpoint_core::{
     catalog::Catalog,
     operation::Operation,
     recognise::{self, BodyPlan, Head, Recognised, UploadStep},
-    refusal::{Dress, Kind, Refusal},
+    refusal::{Dress, Kind, Refusal, describe},
 };
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use http_body_util::BodyExt as _;
@@ -19,13 +20,14 @@ use hyper::body::Incoming;
 use crate::{
     allowance::Place,
     binding::Room,
-    body::{Asked, Watched},
+    body::{Asked, Sent},
     cut,
     daemon::House,
     gate::{Asker, Lease, Patience, Permits},
     head,
     interim::Interims,
     lookup::Asking,
+    masking::{self, Answering, Plan},
     metrics::metrics,
     record::Event,
     reply,
@@ -36,6 +38,8 @@ use crate::{
 const WHOLE_LIMIT: usize = 16 << 20;
 /// Bytes of an upload read for judging; the rest streams.
 const MEDIA_LIMIT: usize = 256 << 10;
+/// Bytes of an upload that are searched where policy asks what it contains.
+const SEARCH_LIMIT: usize = 1 << 20;
 /// Bytes of an upload that a person can be asked about.
 const HOLD_LIMIT: usize = 32 << 20;
 
@@ -113,10 +117,22 @@ async fn relay(
         })
         .await?;
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
+    let looks_in = visit.asks_what_it_contains(&recognised);
+    if looks_in {
+        if !asked.is_whole() {
+            asked.read(SEARCH_LIMIT).await?;
+            recognised = route.complete(asked.payload()).map_err(malformed)?;
+        }
+        visit.look_into(&view, asked, &mut recognised);
+    }
     if !asked.is_whole() && visit.would_hold(&recognised).await {
         asked.read(HOLD_LIMIT).await?;
         recognised = route.complete(asked.payload()).map_err(malformed)?;
+        if looks_in {
+            visit.look_into(&view, asked, &mut recognised);
+        }
     }
+    masking::refuse_returned(&view, asked.payload())?;
 
     // Asked for before anybody is bothered, and again below, because an approval can take longer than a token lives.
     visit.authorization().await?;
@@ -139,7 +155,13 @@ async fn relay(
     };
     let authorization = visit.authorization().await?;
 
-    let request = Outgoing::new(&visit.host, head, authorization, asked, recognised)?;
+    let plan = visit.house.masking.plan(
+        operations(&recognised),
+        permits.terms(),
+        &authorization,
+        matches!(recognised, Recognised::Batch(_)),
+    )?;
+    let request = Outgoing::new(visit, head, authorization, asked, recognised, plan)?;
     let begins_upload = route.upload() == Some(UploadStep::Begins);
     let forwarding = forward(
         visit.clone(),
@@ -169,20 +191,37 @@ async fn forward(
     place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let (mut outcome, lease) = permits.spend_lasting();
+    let Outgoing {
+        request,
+        sent,
+        plan,
+        asked,
+    } = request;
+    if let Some(operation) = outcome.operations().first() {
+        let session = &visit.room.session.id;
+        plan.capture_request(
+            &visit.house.record,
+            session,
+            operation,
+            request.headers(),
+            &asked.body,
+        );
+    }
+    let is_head = request.method() == Method::HEAD;
     let grants = outcome.grants_over();
     let ends = visit.ends(grants, streaming.as_ref(), lease);
     let result = tokio::select! {
         biased;
-        result = visit.house.upstream.send(&mut outcome, request.request) => result,
+        result = visit.house.upstream.send(&mut outcome, request) => result,
         reason = ends => {
-            outcome.request_bytes = request.sent.load(Ordering::Relaxed);
+            outcome.request_bytes = sent.bytes.load(Ordering::Relaxed);
             outcome.cut();
             let at = (visit.connection, visit.host.as_str(), 443);
             cut::record(&visit.house, &visit.room, at, &outcome, &reason).await;
             return Err(Refusal::cut(&reason));
         }
     };
-    outcome.request_bytes = request.sent.load(Ordering::Relaxed);
+    outcome.request_bytes = sent.bytes.load(Ordering::Relaxed);
     let told = |what: &str, error: SendError| {
         Refusal::new(
             Kind::Upstream,
@@ -191,6 +230,9 @@ async fn forward(
     };
     let (mut head, body) = match result {
         Ok(response) => response.into_parts(),
+        Err(_) if sent.broken_off.load(Ordering::Relaxed) => {
+            return Err(masking::returned("its body"));
+        }
         Err(error @ SendError::NotSent { .. }) => return Err(told("could not send it", error)),
         Err(error @ SendError::Unknown { .. }) => {
             return Err(told("sent it, and does not send it again", error));
@@ -201,30 +243,52 @@ async fn forward(
     }
     head::strip_hop_by_hop(&mut head.headers);
     head.headers.remove(header::ALT_SVC);
-    Ok(Response::from_parts(
-        head,
-        Watched::new(body, outcome, place).boxed(),
-    ))
+    outcome.note_answer(&plan.recorded_headers(&head.headers));
+    let answering = Answering {
+        plan,
+        record: visit.house.record.clone(),
+        session: visit.room.session.id.clone(),
+        operations: outcome.operations().to_vec(),
+        asked: asked.what,
+        mutates: asked.mutates,
+        names: asked.names,
+        is_head,
+    };
+    answering.pass_on(head, body, outcome, place).await
 }
 
 /// A request as it goes to Google.
 struct Outgoing {
     request: Request<ProxyBody>,
-    sent: Arc<std::sync::atomic::AtomicU64>,
+    sent: Sent,
+    plan: Plan,
+    asked: WhatWasAsked,
+}
+
+/// What is still to be known of a request once it was sent.
+struct WhatWasAsked {
+    /// For messages.
+    what: String,
+    mutates: bool,
+    /// The ids of a batch's parts.
+    names: Vec<Option<HeaderValue>>,
+    /// As much of the body as was read, where it is all of it.
+    body: Bytes,
 }
 
 impl Outgoing {
     fn new(
-        host: &str,
+        visit: &Visit,
         head: &request::Parts,
         authorization: HeaderValue,
         asked: &mut Asked,
         recognised: Recognised,
+        plan: Plan,
     ) -> Result<Self, Refusal> {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let uri = Uri::builder()
             .scheme("https")
-            .authority(host)
+            .authority(visit.host.as_str())
             .path_and_query(path)
             .build();
         let uri = uri.map_err(|error| Refusal::malformed(&error.to_string()))?;
@@ -236,6 +300,8 @@ impl Outgoing {
             headers.remove(header::CONTENT_LENGTH);
         }
         headers.insert(header::AUTHORIZATION, authorization);
+        plan.ask_for_plain(&mut headers);
+        let mut was_asked = WhatWasAsked::of(&recognised);
         let (method, instead) = match recognised {
             Recognised::Batch(batch) => (head.method.clone(), Some(batch.body)),
             // Its query is in the body, and may be too long for anywhere else.
@@ -252,16 +318,68 @@ impl Outgoing {
                 )
             }
         };
+        let is_whole = asked.is_whole();
         let (body, sent) = asked.replay(instead);
+        if is_whole {
+            was_asked.body = body.beginning();
+        }
         let mut request = Request::new(body.boxed());
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        Ok(Self { request, sent })
+        Ok(Self {
+            request,
+            sent,
+            plan,
+            asked: was_asked,
+        })
+    }
+}
+
+impl WhatWasAsked {
+    fn of(recognised: &Recognised) -> Self {
+        let operations = operations(recognised);
+        let what: Vec<_> = operations.iter().map(describe).take(3).collect();
+        let more = if operations.len() > what.len() {
+            " and more"
+        } else {
+            ""
+        };
+        Self {
+            what: format!("{}{more}", what.join(", ")),
+            mutates: operations.iter().any(|it| it.action.mutates()),
+            names: match recognised {
+                Recognised::One(_) => Vec::new(),
+                Recognised::Batch(batch) => batch.names.clone(),
+            },
+            body: Bytes::new(),
+        }
     }
 }
 
 impl Visit {
+    fn asks_what_it_contains(&self, recognised: &Recognised) -> bool {
+        let asks = |it| {
+            self.house
+                .gate
+                .asks_what_it_contains(&self.room.session, it)
+        };
+        operations(recognised).iter().any(asks)
+    }
+
+    /// Parts of a batch are looked into together: each of them then carries what any of them does.
+    fn look_into(&self, head: &Head<'_>, asked: &Asked, recognised: &mut Recognised) {
+        let masking = &self.house.masking;
+        let found = tokio::task::block_in_place(|| masking.contained(head, asked.payload()));
+        let operations = match recognised {
+            Recognised::One(operation) => std::slice::from_mut(&mut **operation),
+            Recognised::Batch(batch) => &mut batch.operations,
+        };
+        for operation in operations {
+            operation.contains = Some(found.clone());
+        }
+    }
+
     async fn would_hold(&self, recognised: &Recognised) -> bool {
         let session = &self.room.session;
         let asking = self.asking();
@@ -317,13 +435,14 @@ impl Visit {
 
     /// Requests that never became operations have no intent in the record; this is their trace.
     async fn record_malformed(&self, head: &request::Parts, refusal: &Refusal) {
-        if refusal.kind != Kind::Malformed {
+        if !matches!(refusal.kind, Kind::Malformed | Kind::MaskToken) {
             return;
         }
+        let request = format!("{} https://{}{}", head.method, self.host, head.uri.path());
         let event = Event::RequestRefused {
             session: self.room.session.id.clone(),
             connection: self.connection,
-            request: format!("{} https://{}{}", head.method, self.host, head.uri.path()).into(),
+            request: (&*self.house.masking.shown().value("", &request)).into(),
             reason: (&refusal.message).into(),
         };
         if let Err(error) = self.house.record.append_unsynced(event).await {

@@ -77,7 +77,7 @@ pub struct Session {
     pub principal: Principal,
     /// The caller of `holdpoint run`.
     pub user: User,
-    /// The command line it was opened for.
+    /// The command line it was opened for, masked.
     pub command: Vec<String>,
     /// When it was opened.
     pub opened_at: Timestamp,

@@ -1,6 +1,10 @@
 //! `multipart/mixed` batches of HTTP requests
 //! (<https://cloud.google.com/storage/docs/batch>, <https://cloud.google.com/compute/docs/api/how-tos/batch>).
 
+mod answers;
+
+pub use answers::{Answer, Answers};
+
 use http::{HeaderMap, HeaderValue, header};
 
 use crate::{
@@ -27,6 +31,8 @@ pub struct Batch {
     /// The body made anew from the parts as they were understood, without any credential a part carried: what goes
     /// upstream is what was judged. Goes with the `Content-Type` of the original request.
     pub body: Vec<u8>,
+    /// The `Content-ID` of each part, where it has one.
+    pub names: Vec<Option<HeaderValue>>,
 }
 
 /// Takes a batch apart and recognises its parts. `outer` is the head it came with.
@@ -52,6 +58,7 @@ pub(crate) fn take_apart(
     Ok(Batch {
         operations: operations.collect::<Result<_, _>>()?,
         body: serialise(&parts, boundary),
+        names: parts.into_iter().map(|part| part.content_id).collect(),
     })
 }
 

@@ -9,6 +9,7 @@ pub mod batch;
 pub mod catalog;
 pub mod change;
 pub mod checkpoint;
+pub mod contains;
 pub mod digest;
 pub mod fields;
 pub mod grant;

@@ -194,6 +194,11 @@ pub struct Operation {
     pub traits: BTreeSet<Trait>,
     /// How much is asked for.
     pub size: Size,
+    /// Whether what is answered is an object's content, where nothing goes wrong.
+    pub answers_media: bool,
+    /// The kinds of secrets and personal data that it carries out, by the names of what detects them, with the sets those are in
+    /// ([`crate::contains`]). `None`: nobody has looked, so that a policy that asks fails. Not in the digest.
+    pub contains: Option<BTreeSet<String>>,
     /// The digest of the canonical operation: what an approval is bound to. The principal is not in it;
     /// whoever stores an approval binds it to the principal as well.
     pub digest: Digest,
@@ -221,6 +226,9 @@ impl Operation {
             target: Target::NotLookedUp,
             traits: resolver.into_iter().collect(),
             size: Size::default(),
+            answers_media: false,
+            // What is passed through unopened is not looked into.
+            contains: Some(BTreeSet::new()),
             digest: Digest::of(&[action.as_bytes(), host.as_bytes(), port_text.as_bytes()]),
         }
     }

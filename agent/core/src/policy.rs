@@ -13,6 +13,7 @@ mod entities;
 pub mod explain;
 mod index;
 mod kept;
+mod literals;
 mod load;
 mod plain;
 mod reads;
@@ -20,7 +21,6 @@ pub mod replay;
 mod schema;
 pub mod suggest;
 pub mod suite;
-mod traits;
 mod validate;
 mod vocabulary;
 
@@ -36,6 +36,7 @@ use crate::{
     operation::{Action, Operation},
     target::Target,
 };
+use asked::CONTAINS;
 use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
 use kept::Kept;
@@ -80,6 +81,8 @@ pub struct Terms {
     pub policies: Vec<PolicyRef>,
     /// The mask sets (`@mask("set")`) of all of them.
     pub masks: BTreeSet<String>,
+    /// Whether one of them says `@mask("none")`: what the reply mints is for the agent to see.
+    pub unmasked: bool,
     /// The fullest recording (`@record`) any of them asks for.
     pub record: Recording,
 }
@@ -89,6 +92,7 @@ impl Terms {
     pub const NONE: Self = Self {
         policies: Vec::new(),
         masks: BTreeSet::new(),
+        unmasked: false,
         record: Recording::Summary,
     };
 }
@@ -188,6 +192,8 @@ pub struct Policies {
     actions: Kept<Action, Party>,
     /// Whether any of them asks about targets.
     asks_target: bool,
+    /// Whether any of them asks what requests contain.
+    asks_contains: bool,
     all: OnceLock<Slice>,
 }
 
@@ -216,6 +222,7 @@ impl Policies {
             people: Kept::default(),
             actions: Kept::default(),
             asks_target: rules.iter().any(|rule| rule.asks.target),
+            asks_contains: rules.iter().any(|rule| rule.asks.contains),
             all: OnceLock::new(),
             rules,
         }
@@ -286,8 +293,7 @@ impl Policies {
         })?;
         let whom = index.party(entities::resource_uids(operation));
         let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
-        let reads = slices.iter().map(|slice| slice.reads);
-        let reads = reads.fold(Reads::default(), Reads::and);
+        let reads = read_by(&slices);
         let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
         Ok(answer(&slices, &question))
     }
@@ -346,6 +352,44 @@ impl Policies {
         })
     }
 
+    /// The sets that `@mask` names, each with a policy that does: the configuration has to know them.
+    pub fn mask_sets(&self) -> impl Iterator<Item = (&str, &PolicyRef)> {
+        self.rules.iter().filter_map(|rule| match &rule.role {
+            annotations::Role::Permit {
+                mask: annotations::Mask::Set(name),
+                ..
+            } => Some((name.as_str(), &rule.reference)),
+            _ => None,
+        })
+    }
+
+    /// What `context.contains` is asked for, each with a policy that does: a detector, a set or "unread".
+    pub fn kinds_asked_for(&self) -> impl Iterator<Item = (String, &PolicyRef)> {
+        self.rules.iter().flat_map(|rule| {
+            let tree = rule.asks.contains.then(|| rule.policy.to_pst());
+            let asked = tree.and_then(Result::ok);
+            let asked = asked.map(|tree| literals::of(tree.body(), CONTAINS));
+            let names = asked.into_iter().flatten();
+            names.map(|name| (name, &rule.reference))
+        })
+    }
+
+    /// Whether a policy that may be about this operation asks what it contains.
+    #[must_use]
+    pub fn asks_what_it_contains(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+    ) -> bool {
+        self.asks_contains
+            && self
+                .put(principal, operation, now, |slices, _| {
+                    read_by(slices).has(CONTAINS)
+                })
+                .unwrap_or(true)
+    }
+
     /// What `@hold` asks, of all policies that have it.
     pub fn hold_rules(&self) -> impl Iterator<Item = HoldRule> {
         self.rules.iter().filter_map(decide::hold_rule)
@@ -357,6 +401,12 @@ impl Policies {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
         Self::of(rest.cloned())
     }
+}
+
+/// What any of the policies looks at.
+fn read_by(slices: &[&Slice]) -> Reads {
+    let reads = slices.iter().map(|slice| slice.reads);
+    reads.fold(Reads::default(), Reads::and)
 }
 
 #[cfg(test)]

@@ -254,6 +254,8 @@ impl<'a> Route<'a> {
         let mut operation = Operation {
             digest: Digest::of(&[]),
             size,
+            answers_media: self.answers_media(&query),
+            contains: None,
             method: verb.to_owned(),
             host: self.host.clone(),
             port: None,
@@ -276,6 +278,23 @@ impl<'a> Route<'a> {
             &body.canonical,
         );
         Ok(operation)
+    }
+
+    /// Whether the answer is an object's content (<https://cloud.google.com/storage/docs/downloading-objects>): of a method that
+    /// has such answers, where it is asked for one; another method would not mind what it is asked.
+    fn answers_media(&self, query: &Query) -> bool {
+        let asks = || {
+            self.head.path.starts_with("/download/")
+                || query
+                    .value("alt")
+                    .or_else(|| query.value("$alt"))
+                    .is_some_and(|alt| alt.split(';').next() == Some("media"))
+        };
+        match &self.target {
+            Target::Method(call) => call.method.downloads && asks(),
+            Target::Xml(asked) => asked.id == Some("storage.objects.get"),
+            Target::Batch(_) | Target::Unknown(_) => false,
+        }
     }
 
     fn body(&self, payload: Payload<'_>) -> Result<Body, Malformed> {

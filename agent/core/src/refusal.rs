@@ -23,6 +23,10 @@ pub enum Kind {
     NotReady,
     /// Google could not be reached, or its answer was lost.
     Upstream,
+    /// Google has answered, and the answer may not be passed on.
+    Withheld,
+    /// It carries what stands for a masked value.
+    MaskToken,
 }
 
 impl Kind {
@@ -30,7 +34,12 @@ impl Kind {
     #[must_use]
     pub fn status(self) -> u16 {
         match self {
-            Self::Denied | Self::Pending | Self::UsedByResend | Self::NotReady => 403,
+            Self::Denied
+            | Self::Pending
+            | Self::UsedByResend
+            | Self::NotReady
+            | Self::Withheld
+            | Self::MaskToken => 403,
             Self::Malformed => 400,
             Self::Upstream => 502,
         }
@@ -39,9 +48,12 @@ impl Kind {
     /// `google.rpc.Code` as text and number (google/rpc/code.proto).
     fn rpc_code(self) -> (&'static str, u8) {
         match self {
-            Self::Denied | Self::Pending | Self::UsedByResend | Self::NotReady => {
-                ("PERMISSION_DENIED", 7)
-            }
+            Self::Denied
+            | Self::Pending
+            | Self::UsedByResend
+            | Self::NotReady
+            | Self::Withheld
+            | Self::MaskToken => ("PERMISSION_DENIED", 7),
             Self::Malformed => ("INVALID_ARGUMENT", 3),
             Self::Upstream => ("UNAVAILABLE", 14),
         }
@@ -56,6 +68,8 @@ impl Kind {
             Self::Malformed => "HOLDPOINT_MALFORMED_REQUEST",
             Self::NotReady => "HOLDPOINT_NOT_READY",
             Self::Upstream => "HOLDPOINT_UPSTREAM_UNAVAILABLE",
+            Self::Withheld => "HOLDPOINT_ANSWER_WITHHELD",
+            Self::MaskToken => "HOLDPOINT_MASK_TOKEN",
         }
     }
 }

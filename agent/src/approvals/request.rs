@@ -5,24 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdpoint_core::{
     change::Change,
     groups::Group,
-    mask::names::{masked, names_a_secret},
+    mask::names::masked,
     operation::{Content, Operation},
     recognise,
     target::{Attributes, Target},
 };
-use http::HeaderMap;
+use http::{HeaderMap, header::CONTENT_TYPE};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use crate::record::shown_value;
+use crate::masking::Shown;
 
 /// Bytes of a body that reviewers see at most.
 const BODY_LIMIT: usize = 64 * 1024;
 /// Bytes of one header's value that reviewers see at most.
 const HEADER_LIMIT: usize = 4096;
 
-/// The request as a reviewer sees it; credentials are left out. On disk while people are asked, and deleted soon after.
+/// The request as a reviewer sees it; what the default sets find is masked, object media included. On disk while people are asked, and deleted soon after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestView {
     /// The action's id.
@@ -194,25 +194,29 @@ pub struct BodyView {
 
 impl RequestView {
     /// What reviewers see of `operation`, asked for with these headers and this body. Of a body that policy could read they
-    /// see what policy saw; object media is shown as sent.
+    /// see what policy saw.
     #[must_use]
-    pub fn new(operation: &Operation, headers: &HeaderMap, body: &[u8]) -> Self {
+    pub fn new(shown: &Shown, operation: &Operation, headers: &HeaderMap, body: &[u8]) -> Self {
         let decoded = match &operation.content {
             Content::Fields(_) => recognise::decoded(body, headers),
             _ => None,
         };
+        let content_type = headers.get(CONTENT_TYPE);
+        let content_type = content_type.and_then(|value| value.to_str().ok());
         Self {
             action: operation.action.id().to_owned(),
-            resource: operation.resource.name.clone(),
+            resource: shown.value("", &operation.resource.name).into_owned(),
             method: operation.method.clone(),
-            url: url(operation),
+            url: url(shown, operation),
             traits: operation
                 .traits
                 .iter()
                 .map(|it| it.name().to_owned())
                 .collect(),
-            headers: shown_headers(headers),
+            headers: shown_headers(shown, headers),
             body: BodyView::new(
+                shown,
+                content_type,
                 decoded.as_deref().unwrap_or(body),
                 operation.action.groups().contains(Group::Secret),
             ),
@@ -222,14 +226,13 @@ impl RequestView {
 }
 
 impl BodyView {
-    fn new(body: &[u8], of_secrets: bool) -> Self {
-        // What is beyond may say that a value here is a secret: where it is cut, what is not known to be none is masked.
-        let read = body.get(..BODY_LIMIT).unwrap_or(body);
-        let text = masked(&String::from_utf8_lossy(read), of_secrets);
+    fn new(shown: &Shown, content_type: Option<&str>, body: &[u8], of_secrets: bool) -> Self {
+        let (known, cut) = shown.body(content_type, body, BODY_LIMIT);
+        // And what only people take for a secret: assignments in scripts, JSON within strings, values cut off from their names.
         Self {
-            text,
+            text: masked(&String::from_utf8_lossy(&known), of_secrets),
             length: body.len() as u64,
-            cut: read.len() < body.len(),
+            cut,
         }
     }
 }
@@ -243,35 +246,33 @@ const PIECE: &AsciiSet = &CONTROLS
     .add(b'+')
     .add(b'=');
 
-fn url(operation: &Operation) -> String {
+fn url(shown: &Shown, operation: &Operation) -> String {
     let query: Vec<_> = operation
         .query
         .iter()
         .map(|(name, value)| {
             let piece = |text| utf8_percent_encode(text, PIECE).to_string();
-            format!("{}={}", piece(name), piece(shown_value(name, value)))
+            format!("{}={}", piece(name), piece(&shown.value(name, value)))
         })
         .collect();
     let separator = if query.is_empty() { "" } else { "?" };
     format!(
         "https://{}{}{separator}{}",
         operation.host,
-        operation.path,
+        shown.value("", &operation.path),
         query.join("&")
     )
 }
 
-fn shown_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+fn shown_headers(shown: &Shown, headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
-        .filter(|(name, value)| !value.is_sensitive() && !names_a_secret(name.as_str()))
+        .filter(|(_, value)| !value.is_sensitive())
         .map(|(name, value)| {
-            let value = value.as_bytes();
-            let shown = value.get(..HEADER_LIMIT).unwrap_or(value);
-            (
-                name.to_string(),
-                String::from_utf8_lossy(shown).into_owned(),
-            )
+            let text = String::from_utf8_lossy(value.as_bytes());
+            let text = shown.value(name.as_str(), &text);
+            let end = text.floor_char_boundary(HEADER_LIMIT);
+            (name.to_string(), text[..end].to_owned())
         })
         .collect()
 }
@@ -301,7 +302,7 @@ mod tests {
         let Recognised::One(operation) = recognised else {
             panic!("no batch")
         };
-        RequestView::new(&operation, &headers, body)
+        RequestView::new(&Shown::plainly(), &operation, &headers, body)
     }
 
     #[test]
@@ -329,6 +330,19 @@ mod tests {
         );
         let shown = view("", "identity", long.as_bytes()).body;
         assert!(shown.cut && !shown.text.contains("hunter"));
+    }
+
+    #[test]
+    fn secrets_are_not_shown_wherever_they_stand() {
+        const KEY: &str = "AIzaSyA-1234567890abcdefghijklmnopqrstu";
+        let shown = view(
+            &format!("filter={KEY}"),
+            "identity",
+            format!(r#"{{"note":"{KEY}","rootPassword":"hunter2"}}"#).as_bytes(),
+        );
+        let all = serde_json::to_string(&shown).expect("JSON");
+        assert!(!all.contains(KEY) && !all.contains("hunter2"), "{all}");
+        assert!(shown.body.text.contains("masked"), "{all}");
     }
 
     #[test]

@@ -101,7 +101,12 @@ fn ask(session: &Arc<Session>, what: &str) -> HoldAsk {
     HoldAsk {
         session: Arc::clone(session),
         operation: OperationId::random(),
-        request: RequestView::new(&operation, &HeaderMap::new(), b""),
+        request: RequestView::new(
+            &crate::masking::Shown::plainly(),
+            &operation,
+            &HeaderMap::new(),
+            b"",
+        ),
         digest: operation.digest,
         project: None,
         hold: Hold {

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use holdpoint_core::operation::Operation;
 use serde::Deserialize;
 
 use crate::record::Settings;
@@ -12,8 +13,11 @@ use crate::record::Settings;
 pub struct Record {
     /// When an operation that only reads may go on.
     pub reads: Reads,
-    /// What becomes of operations while bodies cannot be stored.
-    pub bodies: Bodies,
+    /// Whose bodies are kept, masked, where policy says nothing (`@record`).
+    pub bodies: RecordedBodies,
+    /// Whether operations are refused while bodies cannot be stored. Else they go on, and the record says of their bodies that they
+    /// are not stored.
+    pub bodies_required: bool,
     /// Bytes of a body that are stored at most.
     pub body_bytes: usize,
     /// Bytes of events, and of stored bodies, after which another segment begins.
@@ -71,15 +75,29 @@ pub enum Reads {
     Synced,
 }
 
-/// What becomes of operations while bodies cannot be stored.
+/// Whose bodies are recorded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Bodies {
-    /// They go on, and the record says of their bodies that they are not stored.
+#[serde(rename_all = "lowercase")]
+pub enum RecordedBodies {
+    /// Nobody's.
+    None,
+    /// Those of operations that may change something, and their answers'.
     #[default]
-    BestEffort,
-    /// They are refused.
-    Required,
+    Mutating,
+    /// All operations'.
+    All,
+}
+
+impl RecordedBodies {
+    /// Whether this one's are kept.
+    #[must_use]
+    pub fn include(self, operation: &Operation) -> bool {
+        match self {
+            Self::None => false,
+            Self::Mutating => operation.action.mutates(),
+            Self::All => true,
+        }
+    }
 }
 
 impl Default for Record {
@@ -87,7 +105,8 @@ impl Default for Record {
         let usual = Settings::default();
         Self {
             reads: Reads::default(),
-            bodies: Bodies::default(),
+            bodies: RecordedBodies::default(),
+            bodies_required: false,
             body_bytes: usual.body_bytes,
             segment_bytes: usual.segment_bytes,
             segment_hours: 24,
@@ -102,7 +121,7 @@ impl Record {
     pub fn settings(&self) -> Settings {
         Settings {
             body_bytes: self.body_bytes,
-            bodies_required: self.bodies == Bodies::Required,
+            bodies_required: self.bodies_required,
             reads_synced: self.reads == Reads::Synced,
             segment_bytes: self.segment_bytes,
             segment_age: Duration::from_secs(u64::from(self.segment_hours.max(1)) * 3600),

@@ -132,7 +132,12 @@ impl Bench {
         headers.insert("authorization", "Bearer hush".parse().expect("a value"));
         headers.insert("user-agent", "gcloud".parse().expect("a value"));
         let mut ask = Self::ask(session, &operation);
-        ask.request = RequestView::new(&operation, &headers, b"{\"a\":1}");
+        ask.request = RequestView::new(
+            &crate::masking::Shown::plainly(),
+            &operation,
+            &headers,
+            b"{\"a\":1}",
+        );
         self.state.approvals.hold(ask).await.expect("held")
     }
 
@@ -152,7 +157,12 @@ impl Bench {
         HoldAsk {
             session: Arc::clone(session),
             operation: OperationId::random(),
-            request: RequestView::new(operation, &HeaderMap::new(), b""),
+            request: RequestView::new(
+                &crate::masking::Shown::plainly(),
+                operation,
+                &HeaderMap::new(),
+                b"",
+            ),
             digest: operation.digest,
             project: None,
             hold: Hold {
@@ -241,7 +251,13 @@ async fn a_reviewer_reads_and_approves() {
     assert_eq!(detail["state"], "pending");
     assert_eq!(detail["body"]["text"], "{\"a\":1}");
     assert_eq!(detail["policies"][0]["line"], 3);
-    assert_eq!(detail["headers"], json!([["user-agent", "gcloud"]]));
+    assert_eq!(
+        detail["headers"],
+        json!([
+            ["authorization", "[masked:secret-field]"],
+            ["user-agent", "gcloud"]
+        ])
+    );
     assert!(!detail.to_string().contains("hush"));
     let view = bench.answer(&ticket, "approve", json!({"comment": "fine"}));
     let view = view.await.expect("approved");

@@ -92,12 +92,13 @@ fn events(words: &str) -> Vec<Event> {
     let id = operation.id.clone();
     let vote = VoteRecord {
         reviewer: words.into(),
-        uid: 7,
+        uid: Some(7),
         groups: BTreeSet::from(["dba".to_owned()]),
         names: BTreeSet::new(),
         verdict: Answer::Approve,
         comment: Some(words.into()),
         at: None,
+        channel: holdpoint_core::approval::Channel::Host,
     };
     let decision = DecisionRecord {
         verdict: DecisionVerdict::Hold,

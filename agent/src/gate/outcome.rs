@@ -1,11 +1,11 @@
 //! How admitted operations end: recorded whatever happens to the code in between.
 
-use std::{future::poll_fn, task::Poll};
+use std::{future::poll_fn, task::Poll, time::Instant};
 
 use crate::{
     approvals::GrantUse,
     lookup::Changing,
-    record::{Event, OperationId, OutcomeResult, Record},
+    record::{Event, OperationId, OutcomeResult, Pairs, Record},
     session::SessionId,
 };
 
@@ -18,6 +18,7 @@ pub struct Outcome {
     operations: Vec<OperationId>,
     result: OutcomeResult,
     status: Option<u16>,
+    sent_at: Option<Instant>,
     changing: Option<Changing>,
     /// The grants that let them through.
     grants: Vec<GrantUse>,
@@ -35,6 +36,7 @@ impl Outcome {
             operations: Vec::new(),
             result: OutcomeResult::NotSent,
             status: None,
+            sent_at: None,
             changing: None,
             grants: Vec::new(),
             request_bytes: 0,
@@ -75,13 +77,37 @@ impl Outcome {
         })
     }
 
+    /// What is to be sent.
+    #[must_use]
+    pub fn operations(&self) -> &[OperationId] {
+        &self.operations
+    }
+
     /// From now on bytes may have left.
     pub fn sending(&mut self) {
         self.result = OutcomeResult::Unknown;
+        self.sent_at = Some(Instant::now());
         for operation in &self.operations {
             self.record.note(Event::Forwarded {
                 session: self.session.clone(),
                 operation: operation.clone(),
+            });
+        }
+    }
+
+    /// Tells the record of the head of the response, with these headers.
+    pub fn note_answer(&self, headers: &Pairs) {
+        let (Some(status), Some(sent_at)) = (self.status, self.sent_at) else {
+            return;
+        };
+        let after = sent_at.elapsed().as_micros();
+        for operation in &self.operations {
+            self.record.note(Event::Answered {
+                session: self.session.clone(),
+                operation: operation.clone(),
+                status,
+                headers: headers.clone(),
+                after_us: u64::try_from(after).unwrap_or(u64::MAX),
             });
         }
     }

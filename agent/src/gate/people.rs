@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::{Asker, Gate, Judged, asker::sleep_until, not_recorded, ruling::Demand};
 use crate::approvals::{
-    GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView, Spent, Ticket, Verdict,
+    ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView, Spent,
+    Ticket, Verdict,
 };
 
 /// What waiting for people has led to, for one operation.
@@ -75,8 +76,8 @@ impl Gate {
             session: asker.session.clone(),
             operation: judged.id.clone(),
             request: RequestView {
-                looked_up,
-                ..RequestView::new(operation, asker.headers, asker.body)
+                looked_up: looked_up.map(|looked_up| self.shown_of(looked_up)),
+                ..RequestView::new(&self.shown, operation, asker.headers, asker.body)
             },
             digest: operation.digest,
             project: operation.resource.project.clone(),
@@ -87,6 +88,17 @@ impl Gate {
                 Kind::NotReady,
                 format!("Holdpoint could not ask for the approval this needs, so nothing was sent: {error}"),
             )
+        })
+    }
+
+    /// What reviewers may see of it.
+    fn shown_of(&self, looked_up: LookedUp) -> LookedUp {
+        self.shown.data(&looked_up).unwrap_or_else(|| LookedUp {
+            read_at: looked_up.read_at,
+            target: None,
+            change: Some(ChangeView::Unknown {
+                why: "what it changes cannot be shown without secrets".into(),
+            }),
         })
     }
 

@@ -383,6 +383,15 @@ pub enum Event {
         /// Microseconds since it was forwarded.
         after_us: u64,
     },
+    /// The answer, or the rest of it, was not passed on: it had to be masked and could not be read.
+    AnswerWithheld {
+        /// The session.
+        session: SessionId,
+        /// The operation.
+        operation: OperationId,
+        /// What could not be read.
+        reason: Text,
+    },
     /// The body of a request or of a response went by; or as much of it as there was.
     Body {
         /// The session.
@@ -471,6 +480,7 @@ impl Event {
             | Self::GrantEnded { session, .. }
             | Self::Forwarded { session, .. }
             | Self::Answered { session, .. }
+            | Self::AnswerWithheld { session, .. }
             | Self::Body { session, .. }
             | Self::Outcome { session, .. } => Some(session),
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdpoint_core::{
     fields::Fields,
-    mask::names::names_a_secret,
+    mask::{mask_token_in, names::names_a_secret},
     operation::{Content, Operation, Size},
 };
 use serde::{Deserialize, Serialize};
@@ -38,6 +38,9 @@ pub struct Seen {
     /// How much it asks for.
     #[serde(default)]
     pub size: Size,
+    /// The kinds of secrets and personal data in it, where policy asked for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contains: Option<BTreeSet<String>>,
     /// What its body says.
     pub content: ContentRecord,
 }
@@ -89,6 +92,7 @@ impl Seen {
                 .map(|it| it.name().to_owned())
                 .collect(),
             size: operation.size,
+            contains: operation.contains.clone(),
             content: match &operation.content {
                 Content::Empty => ContentRecord::Empty,
                 Content::Fields(fields) => ContentRecord::Fields(FieldsRecord::of(fields)),
@@ -111,6 +115,9 @@ impl FieldsRecord {
             let shown = is_harmless(path)
                 && values.len() <= MOST_VALUES
                 && values.iter().all(|value| is_plain(value))
+                && !values
+                    .iter()
+                    .any(|it| mask_token_in(it.as_bytes()).is_some())
                 && bytes + path.len() + size <= MOST_BYTES;
             bytes += path.len() + if shown { size } else { 0 };
             let count = record.values.len() + record.withheld.len();

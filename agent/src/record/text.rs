@@ -146,7 +146,7 @@ impl<N: Into<Text>, V: Into<Text>> FromIterator<(N, V)> for Pairs {
 }
 
 /// `value`, or what stands for it where `name` says that it is a secret.
-pub(crate) fn shown_value<'a>(name: &str, value: &'a str) -> &'a str {
+fn shown_value<'a>(name: &str, value: &'a str) -> &'a str {
     if names_a_secret(name) { MASKED } else { value }
 }
 

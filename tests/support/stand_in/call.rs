@@ -1,5 +1,7 @@
 //! What the emulated services see of a request, and what they answer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use percent_encoding::percent_decode_str;
@@ -85,6 +87,10 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// More of the body, each piece after a pause; its length is not announced then.
+    pub rest: Vec<(Duration, Bytes)>,
+    /// What comes behind the body.
+    pub trailers: Option<HeaderMap>,
 }
 
 impl Answer {
@@ -103,6 +109,8 @@ impl Answer {
             status: StatusCode::OK,
             headers,
             body,
+            rest: Vec::new(),
+            trailers: None,
         }
     }
 
@@ -113,7 +121,20 @@ impl Answer {
             status: StatusCode::NO_CONTENT,
             headers: HeaderMap::new(),
             body: Bytes::new(),
+            rest: Vec::new(),
+            trailers: None,
         }
+    }
+
+    /// The same in pieces of this many bytes, with pauses before them.
+    #[must_use]
+    pub fn in_pieces(mut self, length: usize, pause: Duration) -> Self {
+        let pieces = self.body.chunks(length.max(1));
+        self.rest = pieces
+            .map(|piece| (pause, Bytes::copy_from_slice(piece)))
+            .collect();
+        self.body = Bytes::new();
+        self
     }
 
     /// An error in Google's JSON format.

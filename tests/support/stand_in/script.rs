@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -12,15 +13,10 @@ use http::StatusCode;
 use super::{Answer, Call};
 
 /// What is answered at some paths, until something else is said.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Script(Arc<Mutex<HashMap<(String, String), Line>>>);
 
-#[derive(Clone, Debug)]
-struct Line {
-    status: StatusCode,
-    body: String,
-    after: Duration,
-}
+type Line = Arc<dyn Fn(&Call) -> Answer + Send + Sync>;
 
 impl Script {
     /// `method` on `path` is answered with this status and body.
@@ -36,13 +32,27 @@ impl Script {
     /// # Panics
     /// When `status` is none.
     pub fn say_after(&self, after: Duration, method: &str, path: &str, status: u16, body: &str) {
-        let line = Line {
-            status: StatusCode::from_u16(status).expect("an HTTP status"),
-            body: body.to_owned(),
-            after,
-        };
+        let status = StatusCode::from_u16(status).expect("an HTTP status");
+        let body = Bytes::from(body.to_owned());
+        let answer = Answer::of("application/json; charset=UTF-8", body).with_status(status);
+        self.answer_by(method, path, move |_| {
+            tokio::task::block_in_place(|| std::thread::sleep(after));
+            answer.clone()
+        });
+    }
+
+    /// `method` on `path` is answered by this.
+    ///
+    /// # Panics
+    /// Never: nobody panics while it is locked.
+    pub fn answer_by(
+        &self,
+        method: &str,
+        path: &str,
+        line: impl Fn(&Call) -> Answer + Send + Sync + 'static,
+    ) {
         let mut lines = self.0.lock().expect("no panic while locked");
-        lines.insert((method.to_owned(), path.to_owned()), line);
+        lines.insert((method.to_owned(), path.to_owned()), Arc::new(line));
     }
 
     /// The answer to a call, if one was put here.
@@ -51,8 +61,12 @@ impl Script {
         let lines = self.0.lock().expect("no panic while locked");
         let line = lines.get(&(call.method.clone(), path))?.clone();
         drop(lines);
-        tokio::task::block_in_place(|| std::thread::sleep(line.after));
-        let body = Bytes::from(line.body);
-        Some(Answer::of("application/json; charset=UTF-8", body).with_status(line.status))
+        Some(line(call))
+    }
+}
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script").finish_non_exhaustive()
     }
 }

@@ -1,17 +1,28 @@
 //! The listeners: TLS and HTTP in, [`Call`]s out.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    future::Future as _,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
-    body::Incoming,
+    body::{Body, Frame, Incoming},
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Sleep, sleep},
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -79,7 +90,7 @@ async fn recorded(
     request: Request<Incoming>,
     journal: &Journal,
     service: &dyn Service,
-) -> Result<Response<Full<Bytes>>, hyper::Error> {
+) -> Result<Response<Said>, hyper::Error> {
     let (head, mut incoming) = request.into_parts();
     let host = host(&head);
     if !journal.is_enabled() {
@@ -148,9 +159,55 @@ fn host(head: &http::request::Parts) -> String {
     name.to_ascii_lowercase()
 }
 
-fn response(answer: Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(answer.body));
+fn response(answer: Answer) -> Response<Said> {
+    let said = match answer.rest.is_empty() && answer.trailers.is_none() {
+        true => Full::new(answer.body).boxed(),
+        false => Spoken {
+            pieces: std::iter::once((Duration::ZERO, answer.body))
+                .chain(answer.rest)
+                .filter(|(_, piece)| !piece.is_empty())
+                .collect(),
+            pause: None,
+            trailers: answer.trailers,
+        }
+        .boxed(),
+    };
+    let mut response = Response::new(said);
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
     response
+}
+
+type Said = BoxBody<Bytes, Infallible>;
+
+/// A body that takes its time.
+struct Spoken {
+    pieces: VecDeque<(Duration, Bytes)>,
+    pause: Option<Pin<Box<Sleep>>>,
+    trailers: Option<HeaderMap>,
+}
+
+impl Body for Spoken {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some((pause, _)) = self.pieces.front() else {
+            return Poll::Ready(self.trailers.take().map(|it| Ok(Frame::trailers(it))));
+        };
+        let pause = *pause;
+        if !pause.is_zero() {
+            let sleep = self.pause.get_or_insert_with(|| Box::pin(sleep(pause)));
+            ready!(sleep.as_mut().poll(cx));
+            self.pause = None;
+        }
+        Poll::Ready(
+            self.pieces
+                .pop_front()
+                .map(|(_, piece)| Ok(Frame::data(piece))),
+        )
+    }
 }

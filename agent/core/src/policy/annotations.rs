@@ -22,14 +22,26 @@ const NAMES: [&str; 8] = [
     "record",
 ];
 
+/// `@mask` that is no set: replies that mint credentials are not masked either.
+const UNMASKED: &str = "none";
+
+/// What a `permit` says of the reply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Mask {
+    /// Nothing.
+    #[default]
+    Unsaid,
+    /// It is passed as it comes, unless another permit says otherwise.
+    Nothing,
+    /// This set is masked.
+    Set(String),
+}
+
 /// What a policy does when it matches.
 #[derive(Clone, Debug)]
 pub(super) enum Role {
     /// `permit`.
-    Permit {
-        mask: Option<String>,
-        record: Recording,
-    },
+    Permit { mask: Mask, record: Recording },
     /// `forbid`.
     Forbid { reason: Option<String> },
     /// `forbid` with `@hold`.
@@ -54,9 +66,9 @@ pub(super) fn role(policy: &Policy) -> Result<Role, Vec<String>> {
     let reason = policy.annotation("reason").map(str::to_owned);
     let role = match (policy.effect(), policy.annotation("hold")) {
         (Effect::Permit, _) => Role::Permit {
-            mask: name_in(policy, "mask").unwrap_or_else(|complaint| {
+            mask: mask(policy).unwrap_or_else(|complaint| {
                 keep(complaint);
-                None
+                Mask::default()
             }),
             record: recording(policy).unwrap_or_else(|complaint| {
                 keep(complaint);
@@ -134,6 +146,14 @@ fn name_in(policy: &Policy, annotation: &str) -> Result<Option<String>, String> 
         ));
     }
     Ok(Some(name.to_owned()))
+}
+
+fn mask(policy: &Policy) -> Result<Mask, String> {
+    Ok(match name_in(policy, "mask")? {
+        None => Mask::Unsaid,
+        Some(name) if name == UNMASKED => Mask::Nothing,
+        Some(name) => Mask::Set(name),
+    })
 }
 
 fn recording(policy: &Policy) -> Result<Recording, String> {

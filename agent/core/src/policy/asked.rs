@@ -7,6 +7,9 @@ pub(super) const TARGET: &str = "target";
 /// The attribute of the context that tells that a body could not be read.
 pub(super) const UNREADABLE: &str = "unreadable";
 
+/// The attribute of the context that takes scanning the request.
+pub(super) const CONTAINS: &str = "contains";
+
 /// What a policy asks about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Asks {
@@ -14,6 +17,8 @@ pub(super) struct Asks {
     pub(super) target: bool,
     /// Whether the body could be read.
     pub(super) unreadable: bool,
+    /// What it contains, or it may.
+    pub(super) contains: bool,
     /// It would have an answer without the target being known.
     pub(super) evades: bool,
 }
@@ -31,6 +36,7 @@ impl Asks {
         Self {
             target: true,
             unreadable: false,
+            contains: true,
             evades: true,
         }
     }
@@ -39,6 +45,7 @@ impl Asks {
         Self {
             target: self.target | other.target,
             unreadable: self.unreadable | other.unreadable,
+            contains: self.contains | other.contains,
             evades: self.evades | other.evades,
         }
     }
@@ -51,13 +58,16 @@ impl Asks {
                 Expr::GetAttr { expr, attr } if is_context(expr) => Some(Self {
                     target: attr == TARGET,
                     unreadable: attr == UNREADABLE,
+                    contains: attr == CONTAINS,
                     evades: false,
                 }),
                 Expr::HasAttr { expr, attrs } if is_context(expr) => {
-                    let target = attrs.iter().next().is_some_and(|attr| attr == TARGET);
+                    let asks = |name| attrs.iter().next().is_some_and(|attr| attr == name);
+                    let target = asks(TARGET);
                     Some(Self {
                         target,
                         unreadable: false,
+                        contains: asks(CONTAINS),
                         evades: target,
                     })
                 }

@@ -9,7 +9,7 @@ use cedar_policy::{AuthorizationError, Authorizer, PolicySet};
 
 use super::{
     Decision, Denial, Hold, HoldRule, Terms,
-    annotations::Role,
+    annotations::{Mask, Role},
     entities::Question,
     index::Slice,
     load::{Rule, place_of},
@@ -128,7 +128,11 @@ fn terms(permits: &[&Rule]) -> Terms {
     for rule in permits {
         terms.policies.push(rule.reference.clone());
         if let Role::Permit { mask, record } = &rule.role {
-            terms.masks.extend(mask.clone());
+            match mask {
+                Mask::Unsaid => {}
+                Mask::Nothing => terms.unmasked = true,
+                Mask::Set(name) => drop(terms.masks.insert(name.clone())),
+            }
             terms.record = terms.record.max(*record);
         }
     }

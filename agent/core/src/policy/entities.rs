@@ -13,7 +13,7 @@ use cedar_policy::{
 use jiff::Timestamp;
 
 use super::{
-    asked::{TARGET, UNREADABLE},
+    asked::{CONTAINS, TARGET, UNREADABLE},
     index::Party,
     reads::Reads,
     vocabulary,
@@ -228,6 +228,10 @@ fn context(
     add("traits", &|| {
         texts(operation.traits.iter().map(|known| known.name()))
     });
+    // Without it a policy that asks for it fails, and what fails denies.
+    if let Some(found) = &operation.contains {
+        add(CONTAINS, &|| texts(found.iter().map(String::as_str)));
+    }
     if let Some(now) = now {
         add("now", &|| {
             // Milliseconds: Cedar knows no finer time.

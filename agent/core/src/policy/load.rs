@@ -8,9 +8,10 @@ use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
     asked::Asks,
+    literals,
     plain::Plain,
     reads::Reads,
-    traits, validate,
+    validate,
     vocabulary::KnownActions,
 };
 use crate::operation::Trait;
@@ -195,7 +196,7 @@ fn unknown_traits(read: &[Read], sources: &[Source]) -> Vec<Problem> {
     let known = Trait::ALL.map(|known| format!("{:?}", known.name()));
     let known = known.join(" and ");
     let of_rule = |Read { rule, tree }: &Read| {
-        traits::unknown(tree)
+        literals::unknown_traits(tree)
             .into_iter()
             .map(|name| {
                 let message = format!("there is no trait {name:?}; there are {known}");

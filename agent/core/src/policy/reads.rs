@@ -2,12 +2,12 @@
 
 use cedar_policy::pst::{Clause, Expr, Template, Var};
 
-use super::asked::{TARGET, UNREADABLE};
+use super::asked::{CONTAINS, TARGET, UNREADABLE};
 
 /// Attributes that are left out where no policy reads them. One that is not listed is always there.
-const LEFT_OUT: [&str; 14] = [
+const LEFT_OUT: [&str; 15] = [
     "method", "host", "port", "path", "query", "body", UNREADABLE, "traits", TARGET, "name",
-    "project", "location", "size", "now",
+    "project", "location", "size", "now", CONTAINS,
 ];
 
 /// A set of attributes, whosoever they are.

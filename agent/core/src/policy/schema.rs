@@ -41,6 +41,7 @@ type Context = {
     body: Fields,
     unreadable: Bool,
     traits: Set<String>,
+    contains: Set<String>,
     target: Target,
     size: { vcpus: Long, accelerators: Long, instances: Long },
     now: datetime,

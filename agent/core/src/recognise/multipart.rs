@@ -161,6 +161,15 @@ pub(super) fn boundary(media_type: &MediaType, lenient: bool) -> Result<&str, St
         .ok_or_else(|| "it has no legal boundary".into())
 }
 
+/// The boundary in a `Content-Type`.
+///
+/// # Errors
+/// As [`boundary`], or when it cannot be read.
+pub(crate) fn boundary_of(content_type: &str) -> Result<String, String> {
+    let media_type = MediaType::parse(content_type).map_err(|error| error.0)?;
+    boundary(&media_type, false).map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -1,7 +1,12 @@
 //! Requests as somebody writes them down, recognised as the daemon would.
 
+use std::sync::Arc;
+
+use crate::masking::SEARCHED;
 use holdpoint_core::{
     catalog::Catalog,
+    contains,
+    mask::{MaskSet, Masks},
     operation::{Action, Operation},
     policy::suite::RawRequest,
     recognise::{self, Head, Malformed, Payload, Recognised},
@@ -43,8 +48,21 @@ pub(super) fn operations(
 
 fn recognised(head: Head<'_>, body: &[u8]) -> Result<Vec<Operation>, Malformed> {
     let route = recognise::route(Catalog::built_in(), head)?;
-    Ok(match route.complete(Payload::Whole(body))? {
+    let mut operations = match route.complete(Payload::Whole(body))? {
         Recognised::One(operation) => vec![*operation],
         Recognised::Batch(batch) => batch.operations,
-    })
+    };
+    let found = contains::found_in(&searched(), &head, Payload::Whole(body));
+    for operation in &mut operations {
+        operation.contains = Some(found.clone());
+    }
+    Ok(operations)
+}
+
+/// What the daemon looks for where nothing is configured.
+fn searched() -> Arc<MaskSet> {
+    // Only found in tokens, of which none are made here.
+    let key = [0; 32];
+    let masks = Masks::new(&[], key).expect("the built-in sets are sound");
+    masks.union(SEARCHED).expect("they are built in")
 }

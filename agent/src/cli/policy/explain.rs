@@ -98,6 +98,9 @@ struct Explained {
     action: String,
     groups: Vec<&'static str>,
     resource: String,
+    /// What it carries out, where that is known.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    contains: BTreeSet<String>,
     /// What was decided when it happened.
     #[serde(skip_serializing_if = "Option::is_none")]
     recorded: Option<Verdict>,
@@ -227,6 +230,7 @@ fn explained(
             .map(|it| it.name())
             .collect(),
         resource: operation.resource.name.clone(),
+        contains: operation.contains.clone().unwrap_or_default(),
         recorded: None,
         explanation,
     })
@@ -299,6 +303,10 @@ fn shown(explained: &Explained) -> String {
     };
     field("action", &action);
     field("resource", &explained.resource);
+    if !explained.contains.is_empty() {
+        let contains: Vec<_> = explained.contains.iter().map(String::as_str).collect();
+        field("contains", &contains.join(", "));
+    }
     field(
         "decision",
         &decision(&explanation.verdicts, explained.recorded),

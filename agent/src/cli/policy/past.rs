@@ -11,7 +11,7 @@ use holdpoint_core::{
     fields::Fields,
     groups::{Groups, classify},
     identity::Principal,
-    mask::names::MASKED,
+    mask::{mask_token_in, names::MASKED},
     operation::{Action, Content, Operation, Resource, Trait},
     policy::{
         asks::{Gap, Gaps},
@@ -285,6 +285,10 @@ fn asked(principal: Principal, whole: bool, record: &OperationRecord) -> Result<
     };
     if let Some(seen) = &record.seen {
         known.extend(["unreadable", "size"]);
+        if seen.contains.is_some() {
+            known.insert("contains");
+        }
+        operation.contains.clone_from(&seen.contains);
         gaps.resource = [&seen.project, &seen.location]
             .into_iter()
             .flatten()
@@ -323,7 +327,8 @@ fn query(record: &OperationRecord) -> (Vec<(String, String)>, Gap) {
     if !record.query.is_whole() {
         return (query, Gap::All);
     }
-    let masked = query.iter().filter(|(_, value)| value == MASKED);
+    let is_masked = |value: &str| value == MASKED || mask_token_in(value.as_bytes()).is_some();
+    let masked = query.iter().filter(|(_, value)| is_masked(value));
     let masked: BTreeSet<_> = masked.map(|(name, _)| name.clone()).collect();
     (query, gap(masked))
 }

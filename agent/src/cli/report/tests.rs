@@ -79,12 +79,13 @@ impl Case {
     fn answer(&mut self, verdict: Answer) -> Option<Question> {
         let vote = VoteRecord {
             reviewer: self.words.as_str().into(),
-            uid: 7,
+            uid: Some(7),
             groups: BTreeSet::new(),
             names: BTreeSet::new(),
             verdict,
             comment: Some(self.words.as_str().into()),
             at: None,
+            channel: holdpoint_core::approval::Channel::Host,
         };
         let decided = Event::ApprovalDecided {
             session: self.session.clone(),

@@ -200,6 +200,9 @@ pub(crate) fn described(event: &Event) -> String {
             after_us / 1000,
             after_us % 1000
         ),
+        Event::AnswerWithheld {
+            operation, reason, ..
+        } => format!("withheld    the answer to {operation}: {reason}"),
         Event::Body {
             operation, body, ..
         } => passed_body(operation.as_str(), body),

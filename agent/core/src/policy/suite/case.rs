@@ -205,6 +205,8 @@ struct Direct {
     traits: Vec<String>,
     #[serde(default)]
     size: PartialSize,
+    #[serde(default)]
+    contains: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -325,6 +327,7 @@ impl Direct {
         };
         operation.content = self.content()?;
         operation.traits.extend(self.traits()?);
+        operation.contains = Some(self.contains.clone());
         Ok(operation)
     }
 

@@ -1,35 +1,39 @@
-//! Traits are strings to Cedar: nobody else notices that one does not exist.
+//! Traits and kinds of data are strings to Cedar: nobody else notices that one does not exist.
 
 use cedar_policy::pst::{BinaryOp, Clause, Expr, Literal, Template, Var};
 
 use crate::operation::Trait;
 
 /// The strings that `context.traits` is asked for in a policy and that name no trait.
-pub(super) fn unknown(policy: &Template) -> Vec<String> {
-    let clauses = policy.clauses().iter();
-    let mut asked: Vec<_> = clauses
-        .flat_map(|clause| match clause {
-            Clause::When(condition) | Clause::Unless(condition) => asked_for(condition),
-        })
-        .collect();
+pub(super) fn unknown_traits(policy: &Template) -> Vec<String> {
+    let mut asked = of(policy, "traits");
     asked.retain(|name| Trait::named(name).is_none());
     asked
 }
 
-fn asked_for(condition: &Expr) -> Vec<String> {
+/// The strings that a set of the context is asked for in a policy.
+pub(super) fn of(policy: &Template, set: &str) -> Vec<String> {
+    let clauses = policy.clauses().iter();
+    let asked = clauses.flat_map(|clause| match clause {
+        Clause::When(condition) | Clause::Unless(condition) => asked_for(condition, set),
+    });
+    asked.collect()
+}
+
+fn asked_for(condition: &Expr, set: &str) -> Vec<String> {
     let found = |expression: &Expr| match expression {
         Expr::BinaryOp {
             op: BinaryOp::Contains | BinaryOp::ContainsAll | BinaryOp::ContainsAny,
             left,
             right,
-        } if is_traits(left) => Some(strings(right)),
+        } if is_set(left, set) => Some(strings(right)),
         _ => None,
     };
     condition.reduce(&found, &joined, Vec::new())
 }
 
-fn is_traits(expression: &Expr) -> bool {
-    matches!(expression, Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Context) && attr == "traits")
+fn is_set(expression: &Expr, set: &str) -> bool {
+    matches!(expression, Expr::GetAttr { expr, attr } if **expr == Expr::Var(Var::Context) && attr == set)
 }
 
 fn strings(expression: &Expr) -> Vec<String> {
