@@ -253,8 +253,10 @@ impl Keeper {
         self.ledger.add(checkpoint.clone(), &note, &self.tree)?;
         self.signed_at = Instant::now();
         // One line, so that the journal is a place to find it again: `holdpoint audit verify --checkpoint` reads such lines.
-        let on_one_line = on_one_line(&note);
-        tracing::info!(size = checkpoint.size, root = %checkpoint.root, note = %on_one_line, "checkpoint of the record");
+        // All of it is in the message: fields are coloured, and the codes for that would stand between `note=` and the note.
+        let Checkpoint { size, root, .. } = checkpoint;
+        let note_on_one_line = on_one_line(&note);
+        tracing::info!("checkpoint of the record: size={size} root={root} note={note_on_one_line}");
         if let Some(file) = &self.settings.copy_to
             && let Err(error) = append(file, &note)
         {
