@@ -10,6 +10,7 @@ mod error;
 mod logins;
 mod membership;
 mod reading;
+mod retention;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -39,7 +40,7 @@ pub use reading::{LastEvent, SessionList};
 
 use crate::{
     approvals::Approvals, audit::keeper::Checkpoints, config::Reviewers, metrics::Scrape,
-    record::Record, refusals::Refusals, session::Sessions,
+    record::Record, refusals::Refusals, retention::Retention, session::Sessions,
 };
 use membership::AgentsCgroup;
 
@@ -57,6 +58,8 @@ pub struct ControlState {
     pub record: Record,
     /// What signs the record.
     pub checkpoints: Checkpoints,
+    /// What takes the old out of it.
+    pub retention: Arc<Retention>,
     /// The held operations.
     pub approvals: Approvals,
     /// The live sessions.

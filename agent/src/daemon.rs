@@ -52,6 +52,7 @@ use crate::{
     opening, policy_dir,
     record::{Event, Record, Text},
     refusals::{Refusals, Refused, RefusedBy},
+    retention::Retention,
     service::Services,
     session::Sessions,
     slice,
@@ -300,9 +301,11 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         record,
     });
 
+    let retention = Retention::new(house.record.clone(), config.record.retention);
+    let retention = Arc::new(retention);
     let control = control::open(
         &config.control_socket(),
-        control_state(&house, &config, logins.clone()),
+        control_state(&house, &config, logins.clone(), retention.clone()),
     )?;
     let control = tokio::spawn(control);
     if let (Some(answers), Some(links)) = (&config.answers, links) {
@@ -343,14 +346,17 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     tokio::spawn(containers::remove_leftovers(house.clone()));
     let reloads = keep_reloading(house.clone(), config.clone(), signal(SignalKind::hangup())?);
     let reloads = tokio::spawn(reloads);
+    let retention = tokio::spawn(retention.keep_running());
     notify("READY=1");
     tracing::info!("ready: sessions can be opened with `holdpoint run`");
     let end = serve(&house, &runs, &mut sessions, control, guard, &mut launcher).await?;
 
     notify("STOPPING=1");
     // Nothing is told to the record after its end.
-    reloads.abort();
-    let _aborted = reloads.await;
+    for task in [reloads, retention] {
+        task.abort();
+        let _aborted = task.await;
+    }
     let reason = match &end {
         End::Told(signal) => (*signal).to_owned(),
         End::Lost(loss) => {
@@ -626,7 +632,12 @@ fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn control_state(house: &Arc<House>, config: &Config, logins: Arc<Logins>) -> ControlState {
+fn control_state(
+    house: &Arc<House>,
+    config: &Config,
+    logins: Arc<Logins>,
+    retention: Arc<Retention>,
+) -> ControlState {
     let status = {
         let house = house.clone();
         move || status(&house)
@@ -634,6 +645,7 @@ fn control_state(house: &Arc<House>, config: &Config, logins: Arc<Logins>) -> Co
     ControlState {
         record: house.record.clone(),
         checkpoints: house.checkpoints.clone(),
+        retention,
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
         refusals: house.refusals.clone(),

@@ -43,6 +43,7 @@ pub mod refusals;
 pub mod relay;
 pub mod replay;
 pub mod reply;
+pub mod retention;
 pub mod service;
 pub mod session;
 pub mod slice;

@@ -52,7 +52,7 @@ pub use parts::{
     PrincipalRecord, Process, Purged, VoteRecord,
 };
 pub use pattern::Pattern;
-pub use purge::SegmentInfo;
+pub use purge::{Claims, SegmentInfo};
 pub use raw::RawEvent;
 pub use search::{Asked, Cursor, Found, Search};
 pub use seen::{ContentRecord, FieldsRecord, Seen};
@@ -279,6 +279,19 @@ impl Record {
         self.read(seqs).await
     }
 
+    /// The legal holds that are in force, oldest first.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn legal_holds(&self) -> anyhow::Result<Vec<StoredEvent>> {
+        let mut held = self.standing().await?;
+        held.retain(|stored| matches!(stored.event, Event::LegalHold { .. }));
+        Ok(held)
+    }
+
     async fn send(&self, event: Event, until: Until) -> Result<u64, RecordError> {
         if self.settings.bodies_required
             && matches!(event, Event::Intent { .. })
@@ -393,4 +406,4 @@ impl Record {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

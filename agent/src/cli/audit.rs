@@ -1,6 +1,7 @@
 //! `holdpoint audit`: proof of what happened.
 
 mod export;
+mod retention;
 mod verify;
 
 use std::{fs, path::PathBuf, process::ExitCode};
@@ -49,6 +50,12 @@ enum Command {
     Verify(verify::Args),
     /// Write a proof to a file of its own: that one event is in the record, or that it only grew between two checkpoints.
     Prove(Prove),
+    /// Show what of the record goes when, and what is kept from that. Changes nothing.
+    Retention(retention::Args),
+    /// Keep everything that a session did, whatever `[record.retention]` says, until it is released.
+    Hold(retention::Session),
+    /// End a session's legal hold.
+    Release(retention::Session),
     /// Who approved what, when, and the exact request.
     Report(report::Args),
 }
@@ -133,6 +140,9 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(args).await?,
         Command::Verify(args) => return Ok(verify::run(args)),
         Command::Prove(args) => prove(args)?,
+        Command::Retention(args) => retention::run(args).await?,
+        Command::Hold(args) => retention::hold(args).await?,
+        Command::Release(args) => retention::release(args).await?,
         Command::Report(args) => report::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,9 +1,13 @@
 //! `[record]`: how the record is kept.
 
+mod retention;
+
 use std::{path::PathBuf, time::Duration};
 
 use holdpoint_core::operation::Operation;
 use serde::Deserialize;
+
+pub use retention::{Age, Retention, Unkeepable};
 
 use crate::record::Settings;
 
@@ -26,6 +30,8 @@ pub struct Record {
     pub segment_hours: u32,
     /// How often it is signed, and where to.
     pub checkpoints: Checkpoints,
+    /// How long what is in it stays.
+    pub retention: Retention,
 }
 
 /// How often the record is signed, with what, and where that goes besides the state directory and the journal.
@@ -111,6 +117,7 @@ impl Default for Record {
             segment_bytes: usual.segment_bytes,
             segment_hours: 24,
             checkpoints: Checkpoints::default(),
+            retention: Retention::default(),
         }
     }
 }

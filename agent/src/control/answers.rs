@@ -29,7 +29,7 @@ use crate::{
 /// Approvals that one answer may be about.
 const MOST_AT_ONCE: usize = 256;
 
-type Body = Result<Bytes, BytesRejection>;
+pub(super) type Body = Result<Bytes, BytesRejection>;
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -285,7 +285,7 @@ pub(super) async fn log_out(
 }
 
 /// An empty body is an empty object.
-fn read<T: DeserializeOwned>(body: Body, shape: &str) -> Result<T, ApiError> {
+pub(super) fn read<T: DeserializeOwned>(body: Body, shape: &str) -> Result<T, ApiError> {
     let body = body.map_err(|rejection| ApiError::bad_request(rejection.body_text()))?;
     let body = match body.is_empty() {
         true => Bytes::from_static(b"{}"),

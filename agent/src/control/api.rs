@@ -15,7 +15,7 @@ use super::{
     ControlState, answers, audit,
     caller::{Caller, Stranger},
     error::ApiError,
-    reading,
+    reading, retention,
 };
 use crate::{
     approvals::{ApprovalDetail, ApprovalId, ApprovalView},
@@ -49,8 +49,14 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/logout", post(answers::log_out))
         .route("/v1/record/checkpoint", post(audit::checkpoint))
         .route("/v1/record/events", get(audit::events))
+        .route(
+            "/v1/record/retention",
+            get(retention::report).post(retention::run),
+        )
         .route("/v1/sessions", get(reading::sessions))
         .route("/v1/sessions/{id}", get(session))
+        .route("/v1/sessions/{id}/hold", post(retention::hold))
+        .route("/v1/sessions/{id}/release", post(retention::release))
         .route("/v1/sessions/{id}/bodies/{seq}", get(reading::body))
         .route("/v1/events", get(reading::events))
         .route("/v1/events/last", get(reading::last))

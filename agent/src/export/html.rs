@@ -89,6 +89,7 @@ fn note(stored: &StoredEvent) -> Option<Value> {
         Event::PoliciesLoaded { .. } => "policies",
         Event::DaemonStarted { .. } | Event::DaemonStopped { .. } => "daemon",
         Event::RecordPurged { .. } => "purged",
+        Event::LegalHold { .. } | Event::LegalHoldReleased { .. } => "legal hold",
         _ => return None,
     };
     let text = events::described(&stored.event);

@@ -401,14 +401,32 @@ pub enum Event {
         /// The body.
         body: BodyRecord,
     },
-    /// Something was taken out of the record, as the configuration or an operator wants it. The hashes stay.
+    /// Something was taken out of the record, as the configuration wants it. The hashes stay.
     RecordPurged {
         /// What.
         what: Purged,
-        /// The number of the first event of the segment.
+        /// The number of the first event of the segment; with those purged before on either side of it, where it is about events.
         first: u64,
-        /// The number of its last event.
+        /// The number of the last event.
         last: u64,
+        /// Why.
+        reason: Text,
+    },
+    /// A person wants everything kept that a session did, whatever retention says.
+    LegalHold {
+        /// The session.
+        session: SessionId,
+        /// The person.
+        by: Text,
+        /// Why.
+        reason: Text,
+    },
+    /// That is over.
+    LegalHoldReleased {
+        /// The session.
+        session: SessionId,
+        /// The person.
+        by: Text,
         /// Why.
         reason: Text,
     },
@@ -482,6 +500,8 @@ impl Event {
             | Self::Answered { session, .. }
             | Self::AnswerWithheld { session, .. }
             | Self::Body { session, .. }
+            | Self::LegalHold { session, .. }
+            | Self::LegalHoldReleased { session, .. }
             | Self::Outcome { session, .. } => Some(session),
         }
     }

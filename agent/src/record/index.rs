@@ -1,7 +1,10 @@
 //! Which events belong to which session. In memory, for the segment that is not complete yet: made anew from the events
 //! whenever the record is opened. Complete segments have theirs in a file ([`super::sealed`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
@@ -10,8 +13,8 @@ use tokio::sync::watch;
 
 use super::{
     event::{Event, OperationId},
-    parts::{DecisionVerdict, OutcomeResult},
-    rows::Rows,
+    parts::{DecisionVerdict, OutcomeResult, Purged},
+    rows::{Row, Rows},
     sealed::{self, Contents, Extent, OpenEnds},
     store::StoredEvent,
     text::{Text, Texts},
@@ -64,6 +67,11 @@ pub(super) struct Index {
     unfinished: HashMap<OperationId, (SessionId, OutcomeResult)>,
     /// Holds and grants that are not over, by name, the latest login of each user, and the numbers of the events that say what they are.
     standing: BTreeMap<String, Vec<u64>>,
+    /// The events that say what was purged, and the first and last event of that: without them nobody knows that it was not taken away
+    /// in secret.
+    purges: BTreeMap<u64, (u64, u64)>,
+    /// Whether an operation was denied since the last segment was completed.
+    has_denials: bool,
     /// When the first event since then was recorded, and the last one.
     span: Option<(Timestamp, Timestamp)>,
     rows: Rows,
@@ -91,6 +99,8 @@ impl Index {
                 .map(|(operation, session, result)| (operation, (session, result)))
                 .collect(),
             standing: open_ends.standing,
+            purges: open_ends.purges,
+            has_denials: false,
             span: None,
             last: watch::Sender::new(rows.head().seq),
             rows,
@@ -104,6 +114,8 @@ impl Index {
         self.open(stored);
         self.follow(&stored.event);
         self.keep_standing(stored);
+        self.keep_purges(stored);
+        self.has_denials |= is_denial(&stored.event);
         if let Some(id) = stored.event.session() {
             self.count(id, stored);
         }
@@ -178,6 +190,7 @@ impl Index {
             open_ends: OpenEnds {
                 sessions: self.by_session.keys().cloned().collect(),
                 standing: self.standing.clone(),
+                purges: self.purges.clone(),
                 unfinished: self
                     .unfinished
                     .iter()
@@ -186,6 +199,7 @@ impl Index {
                     })
                     .collect(),
             },
+            has_denials: std::mem::take(&mut self.has_denials),
             entries,
         }
     }
@@ -287,10 +301,46 @@ impl Index {
             Event::ReviewerLogin { user, .. } => {
                 self.standing.insert(login(user.uid), vec![stored.seq]);
             }
+            Event::LegalHold { session, .. } => {
+                self.standing.insert(legal_hold(session), vec![stored.seq]);
+            }
+            Event::LegalHoldReleased { session, .. } => {
+                self.standing.remove(&legal_hold(session));
+            }
             Event::ReviewerLogout { user } => drop(self.standing.remove(&login(user.uid))),
             Event::GrantEnded { grant, .. } => drop(self.standing.remove(grant.as_str())),
             _ => {}
         }
+    }
+
+    fn keep_purges(&mut self, stored: &StoredEvent) {
+        if let Event::RecordPurged {
+            what: Purged::Events,
+            first,
+            last,
+            ..
+        } = stored.event
+        {
+            let in_it = |it: &(u64, u64)| first <= it.0 && it.1 <= last;
+            self.purges.retain(|_, told| !in_it(told));
+            self.purges.insert(stored.seq, (first, last));
+        }
+    }
+
+    /// The events that say what was purged, and the first and last event of that.
+    pub(super) fn purges(&self) -> &BTreeMap<u64, (u64, u64)> {
+        &self.purges
+    }
+
+    /// When the first event was recorded that is in no complete segment.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.span.map(|(since, _)| since)
+    }
+
+    /// Whether a session was not closed.
+    pub(super) fn is_open(&self, id: &SessionId) -> bool {
+        let entry = self.by_session.get(id);
+        entry.is_some_and(|entry| entry.summary.closed_at.is_none())
     }
 
     /// The numbers of the events that say what is open, in order.
@@ -382,12 +432,16 @@ impl Index {
     /// Sessions that are open, and whose opening was purged, newest first.
     fn older_than_the_record(&self, keep: impl Fn(&SessionSummary) -> bool) -> Vec<SessionSummary> {
         let rows = self.rows.all();
-        let Some(from) = rows.iter().find_map(|row| Some(row.extent()?.from)) else {
+        if !rows.iter().any(|row| row.is_purged()) {
             return Vec::new();
+        }
+        let is_told_of = |id: &SessionId| {
+            let opened_here = |row: &Arc<Row>| row.find(id).is_some_and(|entry| entry.opened_here);
+            self.order.contains(id) || rows.iter().any(opened_here)
         };
         let all = self.by_session.values().map(|entry| &entry.summary);
         let mut older: Vec<_> = all
-            .filter(|summary| summary.opened_at < from && keep(summary))
+            .filter(|summary| keep(summary) && !is_told_of(&summary.id))
             .cloned()
             .collect();
         older.sort_by_key(|summary| std::cmp::Reverse(summary.opened_at));
@@ -452,6 +506,22 @@ impl SessionSummary {
             _ => {}
         }
     }
+}
+
+/// Whether it says that an operation was not let through, by policy, by people or because nobody answered.
+fn is_denial(event: &Event) -> bool {
+    match event {
+        Event::Intent { decision, .. } => {
+            decision.verdict == DecisionVerdict::Deny && !decision.observed
+        }
+        Event::ApprovalDecided { vote, .. } => vote.verdict == Answer::Deny,
+        Event::Outcome { result, .. } => *result == OutcomeResult::Refused,
+        _ => false,
+    }
+}
+
+fn legal_hold(session: &SessionId) -> String {
+    format!("legal hold of {session}")
 }
 
 fn login(uid: u32) -> String {

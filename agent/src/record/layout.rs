@@ -121,6 +121,28 @@ pub(super) fn put(path: &Path, contents: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// Removes a directory, if it is there. First it gets another name, with this ending, so that whoever opens it finds all of it or
+/// nothing, and whoever is killed here leaves what can be told to be on its way out.
+///
+/// # Errors
+/// When it cannot be removed.
+pub(super) fn remove_dir(path: &Path, dying: &str) -> anyhow::Result<()> {
+    let context = || format!("cannot remove {}", path.display());
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(dying);
+    let renamed = PathBuf::from(name);
+    if renamed.exists() {
+        std::fs::remove_dir_all(&renamed).with_context(context)?;
+    }
+    match std::fs::rename(path, &renamed) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.with_context(context)?,
+    }
+    sync_dir(path.parent().unwrap_or(Path::new("/"))).with_context(context)?;
+    std::fs::remove_dir_all(&renamed).with_context(context)
+}
+
 /// Brings the names in a directory to disk.
 pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

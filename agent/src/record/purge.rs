@@ -1,5 +1,8 @@
 //! What retention takes out of the record: stored bodies, and whole segments, of which the hashes of the events stay. An event
-//! says so first.
+//! says so first. What is removed gets another name before, so that nobody finds half of it, and what a daemon that was killed left of
+//! it is swept away later.
+
+use std::{ops::RangeInclusive, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
@@ -11,11 +14,15 @@ use super::{
     layout,
     parts::Purged,
     rows::{Row, Sessions},
+    sealed,
     store::Store,
     text::Text,
     writer::Call,
 };
 use crate::session::SessionId;
+
+/// Ending of the names of what is being removed.
+const DYING: &str = "purged";
 
 /// A complete segment of the record.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +33,14 @@ pub struct SegmentInfo {
     pub last: u64,
     /// When its first and last events were recorded; none if the segment was purged.
     pub span: Option<(Timestamp, Timestamp)>,
-    /// Whether bodies are stored along with it.
-    pub has_bodies: bool,
+    /// Whether its events are where they stay.
+    pub is_archived: bool,
+    /// Whether an operation was denied in it.
+    pub has_denials: bool,
+    /// Bytes on disk of its events and its index.
+    pub bytes: u64,
+    /// Bytes on disk of the bodies stored along with it; none if there are none.
+    pub body_bytes: Option<u64>,
 }
 
 impl Record {
@@ -44,30 +57,83 @@ impl Record {
         answer.await.map_err(|_| closed)?
     }
 
-    /// The complete segments, oldest first.
+    /// Completes it if it has been written for longer than a segment should: where nothing happens, nothing else does.
+    ///
+    /// # Errors
+    /// When the store does not take it.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub async fn complete_aged_segment(&self) -> Result<(), super::RecordError> {
+        let since = self.index.read().expect("no panic while locked").since();
+        let age = since.map(|since| Timestamp::now().duration_since(since).unsigned_abs());
+        if age.is_some_and(|age| age >= self.settings.segment_age) {
+            self.complete_segment().await?;
+        }
+        Ok(())
+    }
+
+    /// The complete segments, oldest first. Blocks.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
         let rows = self.store.rows.all();
-        let info = |row: &std::sync::Arc<Row>| SegmentInfo {
+        rows.iter().map(|row| self.info(row)).collect()
+    }
+
+    fn info(&self, row: &Row) -> SegmentInfo {
+        let dir = &self.store.dir;
+        let bodies = layout::bodies(dir, row.first);
+        SegmentInfo {
             first: row.first,
             last: row.last,
             span: row.extent().map(|extent| (extent.from, extent.to)),
-            has_bodies: layout::bodies(&self.store.dir, row.first).exists(),
-        };
-        rows.iter().map(info).collect()
+            is_archived: matches!(row.sessions, Sessions::File { .. }),
+            has_denials: row.has_denials(),
+            bytes: size(&layout::segment(dir, row.first)) + size(&layout::index(dir, row.first)),
+            body_bytes: bodies.exists().then(|| size(&bodies)),
+        }
     }
 
-    /// The sessions that a complete segment has events of.
-    #[must_use]
-    pub fn sessions_in(&self, first: u64) -> Vec<SessionId> {
-        let mut sessions = Vec::new();
-        if let Some(row) = self.store.rows.beginning_at(first) {
-            row.each_newest_first(|entry| {
-                sessions.push(entry.summary.id);
-                true
-            });
-        }
-        sessions
+    /// Why a segment has to stay, whatever its age. Blocks.
+    ///
+    /// # Errors
+    /// When its index is damaged: then nobody knows.
+    ///
+    /// # Panics
+    /// When the writer panicked.
+    pub fn claims(&self, segment: &SegmentInfo) -> anyhow::Result<Claims> {
+        let rows = &self.store.rows;
+        let row = rows.beginning_at(segment.first);
+        let row = row.context("there is no such segment")?;
+        let entries = row.entries()?;
+        // A body may be told of in the segment after the one that it was stored along with.
+        let next = rows.beginning_at(row.last + 1);
+        let next = next.map(|row| row.entries()).transpose()?;
+        let with_events = |entries: Vec<sealed::Entry>| {
+            let told_of = entries.into_iter().filter(|entry| !entry.events.is_empty());
+            told_of.map(|entry| entry.summary.id).collect::<Vec<_>>()
+        };
+        let index = self.index.read().expect("no panic while locked");
+        let opened: Vec<_> = entries
+            .iter()
+            .filter(|entry| entry.opened_here && index.is_open(&entry.summary.id))
+            .map(|entry| entry.summary.id.clone())
+            .collect();
+        let numbers = row.first..=row.last;
+        Ok(Claims {
+            opened,
+            standing: index.standing().iter().any(|seq| numbers.contains(seq)),
+            is_newest: !self.is_followed(&row),
+            sessions: with_events(entries),
+            sessions_after: with_events(next.unwrap_or_default()),
+        })
+    }
+
+    /// Where the daemon starts again it takes what is open from the last segment.
+    fn is_followed(&self, row: &Row) -> bool {
+        let rows = self.store.rows.all();
+        let is_whole = |row: &Row| matches!(row.sessions, Sessions::File { .. });
+        rows.iter().any(|it| it.first > row.first && is_whole(it))
     }
 
     /// Takes away the stored bodies of a complete segment, and the salts of their digests.
@@ -76,35 +142,54 @@ impl Record {
     /// When there is no such segment, or it cannot be done; it can be tried again.
     pub async fn purge_bodies(&self, first: u64, reason: &str) -> anyhow::Result<()> {
         let row = self.complete(first)?;
-        self.tell_purged(Purged::Bodies, &row, reason).await?;
+        self.tell_purged(Purged::Bodies, row.first..=row.last, reason)
+            .await?;
         let record = self.clone();
         blocking(move || record.remove_bodies(first)).await
     }
 
-    /// Takes away a segment: its events, of which the hashes are left, its index and its bodies. The oldest one only, so that what
-    /// is there is always the end of the chain.
+    /// Takes away a segment: its events, of which the hashes are left, its index and its bodies. Not the newest one, which has what is
+    /// open.
     ///
     /// # Errors
-    /// When it is not the oldest, or it cannot be done; it can be tried again.
+    /// When it is the newest, or it cannot be done; it can be tried again.
     pub async fn purge(&self, first: u64, reason: &str) -> anyhow::Result<()> {
         let row = self.complete(first)?;
-        let rows = self.store.rows.all();
-        let oldest = rows.iter().find(|row| !row.is_purged());
         ensure!(
-            oldest.is_some_and(|oldest| oldest.first == first),
-            "the segment of event {first} is not the oldest: purge the ones before it first"
+            self.is_followed(&row),
+            "the segment of event {first} is the newest: it goes when there is another one"
         );
-        self.tell_purged(Purged::Events, &row, reason).await?;
+        let (record, asked) = (self.clone(), row.clone());
+        let links = blocking(move || links_of(&record.store, &asked)).await?;
+        self.tell_removed(&row, reason).await?;
         let record = self.clone();
         blocking(move || {
-            leave_links(&record.store, &row)?;
+            leave_links(&record.store, &row, &links)?;
             record.remove_bodies(first)?;
-            record.store.close(first);
-            remove_dir(&layout::segment(&record.store.dir, first))?;
-            std::fs::remove_file(layout::index(&record.store.dir, first))?;
-            Ok(layout::sync_dir(&record.store.dir)?)
+            record.remove_segment(first)
         })
         .await
+    }
+
+    /// Removes what was purged as far as the record says so, and is still there because a daemon was killed. Blocks.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn sweep(&self) -> anyhow::Result<()> {
+        let dir = &self.store.dir;
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|it| it == DYING) {
+                std::fs::remove_dir_all(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        let rows = self.store.rows.all();
+        for row in rows.iter().filter(|row| row.is_purged()) {
+            self.remove_bodies(row.first)?;
+            self.remove_segment(row.first)?;
+        }
+        Ok(())
     }
 
     fn complete(&self, first: u64) -> anyhow::Result<std::sync::Arc<Row>> {
@@ -115,11 +200,61 @@ impl Record {
         }
     }
 
-    async fn tell_purged(&self, what: Purged, row: &Row, reason: &str) -> anyhow::Result<()> {
+    /// Tells what goes, with what has gone around it. Where the segment itself has the event that tells the end of another row, that is
+    /// told again first: an auditor takes a row whose end nobody tells for one that was taken away in secret.
+    async fn tell_removed(&self, row: &Row, reason: &str) -> anyhow::Result<()> {
+        let going = self.purged_around(row.first, row.last);
+        for gone in self.untold_without(row, &going) {
+            let why = "told again: the event that told it is purged, too";
+            self.tell_purged(Purged::Events, gone, why).await?;
+        }
+        self.tell_purged(Purged::Events, going, reason).await
+    }
+
+    /// What is purged, besides `going`, and whose end nothing tells but in this segment.
+    fn untold_without(&self, row: &Row, going: &RangeInclusive<u64>) -> Vec<RangeInclusive<u64>> {
+        let index = self.index.read().expect("no panic while locked");
+        let elsewhere = |seq: &u64| !(row.first..=row.last).contains(seq);
+        let is_told = |end: &u64| {
+            let mut told = index.purges().iter().filter(|(seq, _)| elsewhere(seq));
+            told.any(|(_, (first, last))| (first..=last).contains(&end))
+        };
+        let rows = self.store.rows.all();
+        let purged = rows.iter().filter(|row| row.is_purged());
+        let mut gone: Vec<_> = purged
+            .map(|row| self.purged_around(row.first, row.last))
+            .collect();
+        gone.dedup();
+        gone.retain(|it| !going.contains(it.end()) && !is_told(it.end()));
+        gone
+    }
+
+    /// These events, and all that were purged right before and after them.
+    fn purged_around(&self, first: u64, last: u64) -> RangeInclusive<u64> {
+        let (mut first, mut last) = (first, last);
+        let purged = |seq: u64| {
+            let row = self.store.rows.containing(seq);
+            row.filter(|row| row.is_purged())
+        };
+        while let Some(row) = purged(first.saturating_sub(1)) {
+            first = row.first;
+        }
+        while let Some(row) = purged(last + 1) {
+            last = row.last;
+        }
+        first..=last
+    }
+
+    async fn tell_purged(
+        &self,
+        what: Purged,
+        events: RangeInclusive<u64>,
+        reason: &str,
+    ) -> anyhow::Result<()> {
         let event = Event::RecordPurged {
             what,
-            first: row.first,
-            last: row.last,
+            first: *events.start(),
+            last: *events.end(),
             reason: Text::from(reason),
         };
         self.append(event).await?;
@@ -127,14 +262,44 @@ impl Record {
     }
 
     fn remove_bodies(&self, first: u64) -> anyhow::Result<()> {
-        self.bodies.close(first);
-        remove_dir(&layout::bodies(&self.store.dir, first))?;
-        Ok(layout::sync_dir(&self.store.dir)?)
+        self.bodies.purge(first, DYING)
+    }
+
+    fn remove_segment(&self, first: u64) -> anyhow::Result<()> {
+        let dir = &self.store.dir;
+        self.store.close(first);
+        layout::remove_dir(&layout::segment(dir, first), DYING)?;
+        match std::fs::remove_file(layout::index(dir, first)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(layout::sync_dir(dir)?),
+        }
     }
 }
 
-/// Writes the hashes of a segment's events. From then on it counts as purged.
-fn leave_links(store: &Store, row: &Row) -> anyhow::Result<()> {
+/// What keeps a segment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Sessions that were opened in it and are open.
+    pub opened: Vec<SessionId>,
+    /// Whether a hold, a grant, a login or a legal hold was made in it that is not over.
+    pub standing: bool,
+    /// Whether no later segment is complete.
+    pub is_newest: bool,
+    /// The sessions it has events of.
+    pub sessions: Vec<SessionId>,
+    /// Those that the next segment has events of.
+    pub sessions_after: Vec<SessionId>,
+}
+
+/// Bytes on disk of a file, or of all in a directory; what is going away counts nothing.
+fn size(path: &Path) -> u64 {
+    let own = std::fs::symlink_metadata(path).map_or(0, |it| it.blocks() * 512);
+    let within = std::fs::read_dir(path).into_iter().flatten().flatten();
+    own + within.map(|entry| size(&entry.path())).sum::<u64>()
+}
+
+/// The hashes of a segment's events.
+fn links_of(store: &Store, row: &Row) -> anyhow::Result<Vec<u8>> {
     let segment = store.readable(row.first)?;
     let mut links = Vec::new();
     let mut next = row.first;
@@ -152,22 +317,18 @@ fn leave_links(store: &Store, row: &Row) -> anyhow::Result<()> {
         "event {} was altered",
         row.last
     );
-    layout::put(&layout::links(&store.dir, row.first), &links)
+    Ok(links)
+}
+
+/// Writes the hashes of a segment's events. From then on it counts as purged.
+fn leave_links(store: &Store, row: &Row, links: &[u8]) -> anyhow::Result<()> {
+    layout::put(&layout::links(&store.dir, row.first), links)
         .context("cannot write the hashes of a segment")?;
     store.rows.replace(Row {
         sessions: Sessions::Purged,
         ..*row
     });
     Ok(())
-}
-
-fn remove_dir(path: &std::path::Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", path.display()))
-        }
-        _ => Ok(()),
-    }
 }
 
 async fn blocking<T: Send + 'static>(

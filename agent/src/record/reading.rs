@@ -46,13 +46,15 @@ pub fn events(
 /// When the directory cannot be read; each item, when that part of it cannot.
 pub fn places(dir: &Path) -> anyhow::Result<impl Iterator<Item = anyhow::Result<Place>> + use<>> {
     let layout = Layout::read(dir)?;
-    let links = layout.links.iter().map(|first| Part::Links(*first));
-    let segments = layout.segments.difference(&layout.links);
-    let segments = segments.map(|first| Part::Segment(*first));
+    let segments = layout.links.union(&layout.segments);
+    let segments = segments.map(|first| match layout.links.contains(first) {
+        true => Part::Links(*first),
+        false => Part::Segment(*first),
+    });
     let journals = layout.journals.iter().map(|first| Part::Journal(*first));
     Ok(Places {
         dir: dir.to_owned(),
-        parts: links.chain(segments).chain(journals).collect(),
+        parts: segments.chain(journals).collect(),
         ready: VecDeque::new(),
         segment: None,
         // Where a segment is not complete, journals may have what it has not; where it is, journals are leftovers.

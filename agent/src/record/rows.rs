@@ -51,7 +51,28 @@ impl Row {
         }
     }
 
-    fn find(&self, id: &SessionId) -> Option<Entry> {
+    /// Whether an operation was denied in it.
+    pub(super) fn has_denials(&self) -> bool {
+        match &self.sessions {
+            Sessions::Memory(contents) => contents.has_denials,
+            Sessions::File { table, .. } => table.has_denials,
+            Sessions::Purged => false,
+        }
+    }
+
+    /// Its sessions.
+    ///
+    /// # Errors
+    /// When its index is damaged.
+    pub(super) fn entries(&self) -> anyhow::Result<Vec<Entry>> {
+        match &self.sessions {
+            Sessions::Memory(contents) => Ok(contents.entries.clone()),
+            Sessions::File { table, .. } => table.newest_first().collect(),
+            Sessions::Purged => Ok(Vec::new()),
+        }
+    }
+
+    pub(super) fn find(&self, id: &SessionId) -> Option<Entry> {
         match &self.sessions {
             Sessions::Memory(contents) => {
                 let mut entries = contents.entries.iter();

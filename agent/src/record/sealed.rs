@@ -21,6 +21,9 @@ pub(super) struct OpenEnds {
     pub(super) sessions: Vec<SessionId>,
     /// Holds and grants, and the events that say what they are.
     pub(super) standing: BTreeMap<String, Vec<u64>>,
+    /// The events that say what was purged, and the first and last event of that.
+    #[serde(default)]
+    pub(super) purges: BTreeMap<u64, (u64, u64)>,
     /// Operations without an outcome.
     pub(super) unfinished: Vec<(OperationId, SessionId, OutcomeResult)>,
 }
@@ -59,6 +62,8 @@ pub(super) struct Entry {
 pub(super) struct Contents {
     pub(super) extent: Extent,
     pub(super) open_ends: OpenEnds,
+    /// Whether an operation was denied in it.
+    pub(super) has_denials: bool,
     /// Those that were opened in it come in the order they were.
     pub(super) entries: Vec<Entry>,
 }
@@ -68,6 +73,13 @@ struct Header {
     v: u8,
     extent: Extent,
     open_ends: OpenEnds,
+    /// Of a segment of before this was noted, it may be.
+    #[serde(default = "yes")]
+    has_denials: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Where an entry is.
@@ -83,6 +95,8 @@ const ROW: usize = 24;
 
 /// An index, open for reading.
 pub(super) struct Table {
+    /// Whether an operation was denied in the segment.
+    pub(super) has_denials: bool,
     file: File,
     rows: Vec<Row>,
     /// Places in `rows`, by hash.
@@ -98,6 +112,7 @@ pub(super) fn write(dir: &Path, contents: &Contents) -> anyhow::Result<()> {
         v: 1,
         extent: contents.extent.clone(),
         open_ends: contents.open_ends.clone(),
+        has_denials: contents.has_denials,
     })?;
     let mut entries = Vec::new();
     let mut rows = Vec::with_capacity(contents.entries.len() * ROW);
@@ -163,6 +178,7 @@ fn read(path: &Path, first: u64) -> anyhow::Result<(Extent, OpenEnds, Table)> {
     let mut by_hash: Vec<_> = (0..count).collect();
     by_hash.sort_by_key(|place| rows[*place as usize].hash);
     let table = Table {
+        has_denials: header.has_denials,
         file,
         rows,
         by_hash,

@@ -111,19 +111,20 @@ impl<'a> Start<'a> {
     }
 
     fn take_segments(&mut self) -> anyhow::Result<()> {
-        for first in self.layout.links.clone() {
-            self.take_links(first)?;
-        }
-        let links = &self.layout.links;
-        let segments: Vec<_> = self.layout.segments.difference(links).copied().collect();
-        for (place, first) in segments.iter().enumerate() {
-            let is_last = place + 1 == segments.len();
-            self.take_segment(*first, is_last)?;
+        let Layout {
+            links, segments, ..
+        } = &self.layout;
+        let all: Vec<_> = links.union(segments).copied().collect();
+        for (place, first) in all.iter().enumerate() {
+            match self.layout.links.contains(first) {
+                true => self.take_links(*first)?,
+                false => self.take_segment(*first, place + 1 == all.len())?,
+            }
         }
         Ok(())
     }
 
-    /// Segments are purged oldest first, so the hashes of all that are gone come first.
+    /// What was open at the end of a segment that is gone is told by the next one that is there; the last one never goes.
     fn take_links(&mut self, first: u64) -> anyhow::Result<()> {
         self.must_begin_at(first)?;
         let path = layout::links(self.dir, first);

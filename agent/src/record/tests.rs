@@ -28,7 +28,7 @@ fn event(text: &str) -> Event {
     }
 }
 
-pub(super) fn opened(session: &SessionId) -> Event {
+pub(crate) fn opened(session: &SessionId) -> Event {
     Event::SessionOpened {
         session: session.clone(),
         principal: PrincipalRecord {
@@ -50,7 +50,7 @@ pub(super) fn opened(session: &SessionId) -> Event {
     }
 }
 
-pub(super) fn denied(session: &SessionId) -> Event {
+pub(crate) fn denied(session: &SessionId) -> Event {
     let mut operation = Operation::on_host(Action::NET_CONNECT, "example.com", Some(443));
     operation.query = vec![("upload_id".into(), "secret".into())];
     let denial = holdpoint_core::policy::Decision::Deny(Denial {
@@ -722,9 +722,10 @@ async fn a_purged_segment_leaves_its_hashes() {
         .map(|event| event.expect("reads"))
         .collect();
     let segments = record.segments();
-    let (first, second) = (&segments[0], &segments[1]);
-    let refused = record.purge(second.first, "too old").await;
-    assert!(refused.expect_err("refused").to_string().contains("oldest"));
+    let first = &segments[0];
+    let newest = segments.last().expect("there is one");
+    let refused = record.purge(newest.first, "too old").await;
+    assert!(refused.expect_err("refused").to_string().contains("newest"));
     record.purge(first.first, "too old").await.expect("purged");
     assert!(record.purge(first.first, "again").await.is_err());
     let check = async |record: &Record| {

@@ -35,6 +35,10 @@ pub(crate) fn described(event: &Event) -> String {
             };
             format!("record      {what} of {first} to {last} purged: {reason}")
         }
+        Event::LegalHold { by, reason, .. } => format!("record      legal hold by {by}: {reason}"),
+        Event::LegalHoldReleased { by, reason, .. } => {
+            format!("record      legal hold released by {by}: {reason}")
+        }
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
         Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),

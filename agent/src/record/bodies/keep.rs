@@ -144,10 +144,12 @@ impl Bodies {
         self.shared.read(id)
     }
 
-    /// Lets go of the bodies of a complete segment.
-    pub(in crate::record) fn close(&self, first: u64) {
-        let databases = self.shared.databases.lock();
-        databases.expect("no panic while locked").pop(&first);
+    /// Removes the bodies of a complete segment, if there are any.
+    pub(in crate::record) fn purge(&self, first: u64, dying: &str) -> anyhow::Result<()> {
+        // Locked, so that nobody opens them meanwhile, which would make them anew.
+        let mut databases = self.shared.databases.lock().expect("no panic while locked");
+        databases.pop(&first);
+        layout::remove_dir(&layout::bodies(&self.shared.dir, first), dying)
     }
 }
 
@@ -229,17 +231,37 @@ impl Shared {
         if let Some(database) = databases.get(&segment) {
             return Ok(database.clone());
         }
+        self.open(segment, &mut databases)
+    }
+
+    fn open(
+        &self,
+        segment: u64,
+        databases: &mut LruCache<u64, Arc<Database>>,
+    ) -> anyhow::Result<Arc<Database>> {
         let database = Arc::new(Database::open(&layout::bodies(&self.dir, segment))?);
         databases.put(segment, database.clone());
         Ok(database)
     }
 
-    fn read(&self, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
+    /// Of a segment that has bodies.
+    fn existing(&self, segment: u64) -> anyhow::Result<Option<Arc<Database>>> {
+        let mut databases = self.databases.lock().expect("no panic while locked");
         // Opening would make it.
-        if !layout::bodies(&self.dir, id.segment).exists() {
+        if !layout::bodies(&self.dir, segment).exists() {
             return Ok(None);
         }
-        self.database(id.segment)?.read(&id.name)
+        match databases.get(&segment) {
+            Some(database) => Ok(Some(database.clone())),
+            None => self.open(segment, &mut databases).map(Some),
+        }
+    }
+
+    fn read(&self, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
+        match self.existing(id.segment)? {
+            Some(database) => database.read(&id.name),
+            None => Ok(None),
+        }
     }
 }
 

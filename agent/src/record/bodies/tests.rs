@@ -160,7 +160,7 @@ async fn purged_bodies_are_gone_and_the_others_are_not() {
     }
     assert_eq!(bench.read(&one).await, None);
     assert_eq!(bench.read(&two).await.as_deref(), Some(&b"two"[..]));
-    assert!(!bench.record.segments()[0].has_bodies);
+    assert_eq!(bench.record.segments()[0].body_bytes, None);
 }
 
 #[tokio::test]

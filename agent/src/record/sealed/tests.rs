@@ -46,8 +46,10 @@ fn contents(entries: Vec<Entry>) -> Contents {
         open_ends: OpenEnds {
             sessions: entries.iter().map(|it| it.summary.id.clone()).collect(),
             standing: [("ap-1".to_owned(), vec![5, 7])].into(),
+            purges: [(4, (1, 3))].into(),
             unfinished: Vec::new(),
         },
+        has_denials: true,
         entries,
     }
 }
