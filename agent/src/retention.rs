@@ -269,8 +269,8 @@ fn judged(
 ) -> Option<Segment> {
     let mut segment = Segment::by_age(settings, &info, now)?;
     if segment.is_due() || !held.is_empty() {
-        match record.claims(&info) {
-            Ok(claims) => segment.keep(&claims, held),
+        match record.claims(&info, held) {
+            Ok(claims) => segment.keep(&claims),
             Err(error) => segment.keep_unread(&format!("{error:#}")),
         }
     }

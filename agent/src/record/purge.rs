@@ -2,7 +2,7 @@
 //! says so first. What is removed gets another name before, so that nobody finds half of it, and what a daemon that was killed left of
 //! it is swept away later.
 
-use std::{ops::RangeInclusive, os::unix::fs::MetadataExt as _, path::Path};
+use std::{collections::BTreeSet, ops::RangeInclusive, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context as _, bail, ensure};
 use jiff::Timestamp;
@@ -14,8 +14,7 @@ use super::{
     layout,
     parts::Purged,
     rows::{Row, Sessions},
-    sealed,
-    store::Store,
+    store::{Store, StoredEvent},
     text::Text,
     writer::Call,
 };
@@ -94,39 +93,64 @@ impl Record {
         }
     }
 
-    /// Why a segment has to stay, whatever its age. Blocks.
+    /// Why a segment has to stay, whatever its age, if these sessions are held. Blocks.
     ///
     /// # Errors
     /// When its index is damaged: then nobody knows.
     ///
     /// # Panics
     /// When the writer panicked.
-    pub fn claims(&self, segment: &SegmentInfo) -> anyhow::Result<Claims> {
-        let rows = &self.store.rows;
-        let row = rows.beginning_at(segment.first);
+    pub fn claims(
+        &self,
+        segment: &SegmentInfo,
+        held: &BTreeSet<SessionId>,
+    ) -> anyhow::Result<Claims> {
+        let row = self.store.rows.beginning_at(segment.first);
         let row = row.context("there is no such segment")?;
         let entries = row.entries()?;
-        // A body may be told of in the segment after the one that it was stored along with.
-        let next = rows.beginning_at(row.last + 1);
-        let next = next.map(|row| row.entries()).transpose()?;
-        let with_events = |entries: Vec<sealed::Entry>| {
-            let told_of = entries.into_iter().filter(|entry| !entry.events.is_empty());
-            told_of.map(|entry| entry.summary.id).collect::<Vec<_>>()
-        };
+        let told_of = entries.iter().filter(|entry| !entry.events.is_empty());
+        let here = told_of.map(|entry| &entry.summary.id);
+        let mut held_here: BTreeSet<_> = here.filter(|id| held.contains(*id)).cloned().collect();
+        held_here.extend(self.told_of_later(&row, held)?);
         let index = self.index.read().expect("no panic while locked");
-        let opened: Vec<_> = entries
+        let opened = entries
             .iter()
-            .filter(|entry| entry.opened_here && index.is_open(&entry.summary.id))
-            .map(|entry| entry.summary.id.clone())
-            .collect();
+            .filter(|entry| entry.opened_here && index.is_open(&entry.summary.id));
         let numbers = row.first..=row.last;
         Ok(Claims {
-            opened,
-            standing: index.standing().iter().any(|seq| numbers.contains(seq)),
+            held: held_here,
+            opened: opened.map(|entry| entry.summary.id.clone()).collect(),
+            in_force: index.standing().iter().any(|seq| numbers.contains(seq)),
             is_newest: !self.is_followed(&row),
-            sessions: with_events(entries),
-            sessions_after: with_events(next.unwrap_or_default()),
         })
+    }
+
+    /// Those of the held sessions of which the next segment has the events that tell of bodies stored along with this one.
+    fn told_of_later(
+        &self,
+        row: &Row,
+        held: &BTreeSet<SessionId>,
+    ) -> anyhow::Result<Vec<SessionId>> {
+        let mut found = Vec::new();
+        for id in held {
+            let seqs = {
+                let index = self.index.read().expect("no panic while locked");
+                index.events_of(id, row.last, usize::MAX)
+            };
+            let end = self.store.rows.beginning_at(row.last + 1);
+            let end = end.map_or(u64::MAX, |next| next.last);
+            let seqs: Vec<_> = seqs.into_iter().filter(|seq| *seq <= end).collect();
+            let is_here = |stored: &StoredEvent| match &stored.event {
+                Event::Body { body, .. } => {
+                    body.kept.as_ref().is_some_and(|it| it.segment == row.first)
+                }
+                _ => false,
+            };
+            if self.store.read(&seqs)?.iter().any(is_here) {
+                found.push(id.clone());
+            }
+        }
+        Ok(found)
     }
 
     /// Where the daemon starts again it takes what is open from the last segment.
@@ -279,16 +303,14 @@ impl Record {
 /// What keeps a segment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
+    /// The held sessions it has events or bodies of.
+    pub held: BTreeSet<SessionId>,
     /// Sessions that were opened in it and are open.
     pub opened: Vec<SessionId>,
     /// Whether a hold, a grant, a login or a legal hold was made in it that is not over.
-    pub standing: bool,
+    pub in_force: bool,
     /// Whether no later segment is complete.
     pub is_newest: bool,
-    /// The sessions it has events of.
-    pub sessions: Vec<SessionId>,
-    /// Those that the next segment has events of.
-    pub sessions_after: Vec<SessionId>,
 }
 
 /// Bytes on disk of a file, or of all in a directory; what is going away counts nothing.

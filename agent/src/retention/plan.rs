@@ -1,7 +1,5 @@
 //! What becomes of a segment: from its age and from what is in it. Pure.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -130,23 +128,20 @@ impl Segment {
     }
 
     /// What of it has to stay all the same.
-    pub(super) fn keep(&mut self, claims: &Claims, held: &BTreeSet<SessionId>) {
-        let among = |sessions: &[SessionId]| -> BTreeSet<SessionId> {
-            let found = sessions.iter().filter(|id| held.contains(*id));
-            found.cloned().collect()
+    pub(super) fn keep(&mut self, claims: &Claims) {
+        let held = || {
+            let sessions = claims.held.iter().cloned();
+            sessions.map(|session| KeptBy::LegalHold { session })
         };
-        let hold = |session: SessionId| KeptBy::LegalHold { session };
-        let (here, after) = (among(&claims.sessions), among(&claims.sessions_after));
         if let Some(bodies) = &mut self.bodies {
-            bodies.keep(here.union(&after).cloned().map(hold));
+            bodies.keep(held());
         }
         let opened = claims.opened.iter().cloned();
-        let in_force = claims.standing.then_some(KeptBy::InForce);
+        let opened = opened.map(|session| KeptBy::OpenSession { session });
+        let in_force = claims.in_force.then_some(KeptBy::InForce);
         let newest = claims.is_newest.then_some(KeptBy::Newest);
-        self.events.keep(here.union(&after).cloned().map(hold));
         self.events
-            .keep(opened.map(|session| KeptBy::OpenSession { session }));
-        self.events.keep(in_force.into_iter().chain(newest));
+            .keep(held().chain(opened).chain(in_force).chain(newest));
     }
 
     /// Nobody knows whether it has to stay.
