@@ -1,7 +1,10 @@
 //! Which events belong to which session. In memory, for the segment that is not complete yet: made anew from the events
 //! whenever the record is opened. Complete segments have theirs in a file ([`super::sealed`]).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
@@ -10,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     event::{Event, OperationId},
     parts::{DecisionVerdict, OutcomeResult},
-    rows::Rows,
+    rows::{Row, Rows},
     sealed::{self, Contents, Extent, OpenEnds},
     store::StoredEvent,
     text::{Text, Texts},
@@ -282,54 +285,17 @@ impl Index {
             .collect()
     }
 
-    /// Summaries that `keep` wants, newest first, `limit` at most.
-    pub(super) fn newest(
-        &self,
-        limit: usize,
-        keep: impl Fn(&SessionSummary) -> bool,
-    ) -> Vec<SessionSummary> {
-        let newest_first = self.order.iter().rev();
-        let mut found: Vec<_> = newest_first
-            .filter_map(|id| Some(&self.by_session.get(id)?.summary))
-            .filter(|summary| keep(summary))
-            .take(limit)
-            .cloned()
-            .collect();
-        for row in self.rows.all().iter().rev() {
-            let goes_on = row.each_newest_first(|entry| {
-                if found.len() < limit && entry.opened_here {
-                    let is_over = entry.summary.closed_at.is_some();
-                    let now = if is_over && !self.by_session.contains_key(&entry.summary.id) {
-                        Some(entry.summary)
-                    } else {
-                        self.summary(&entry.summary.id)
-                    };
-                    found.extend(now.filter(&keep));
-                }
-                found.len() < limit
-            });
-            if !goes_on {
-                return found;
-            }
+    /// What to list sessions from, without holding up whoever writes: most are on disk.
+    pub(super) fn listing(&self) -> Listing {
+        let summaries = self.by_session.iter();
+        Listing {
+            in_memory: summaries
+                .map(|(id, entry)| (id.clone(), entry.summary.clone()))
+                .collect(),
+            order: self.order.clone(),
+            complete: self.rows.all(),
+            rows: self.rows.clone(),
         }
-        let left = limit - found.len();
-        found.extend(self.older_than_the_record(keep).into_iter().take(left));
-        found
-    }
-
-    /// Sessions that are open, and whose opening was purged, newest first.
-    fn older_than_the_record(&self, keep: impl Fn(&SessionSummary) -> bool) -> Vec<SessionSummary> {
-        let rows = self.rows.all();
-        let Some(from) = rows.iter().find_map(|row| Some(row.extent()?.from)) else {
-            return Vec::new();
-        };
-        let all = self.by_session.values().map(|entry| &entry.summary);
-        let mut older: Vec<_> = all
-            .filter(|summary| summary.opened_at < from && keep(summary))
-            .cloned()
-            .collect();
-        older.sort_by_key(|summary| std::cmp::Reverse(summary.opened_at));
-        older
     }
 
     /// What is known of a session.
@@ -357,6 +323,70 @@ impl Index {
         let mut last: Vec<_> = backwards.take(limit).collect();
         last.reverse();
         last
+    }
+}
+
+/// The sessions, as they were at one time.
+pub(super) struct Listing {
+    in_memory: HashMap<SessionId, SessionSummary>,
+    order: Vec<SessionId>,
+    /// The segments that were complete then.
+    complete: Vec<Arc<Row>>,
+    rows: Rows,
+}
+
+impl Listing {
+    /// Summaries that `keep` wants, newest first, `limit` at most.
+    pub(super) fn newest(
+        &self,
+        limit: usize,
+        keep: impl Fn(&SessionSummary) -> bool,
+    ) -> Vec<SessionSummary> {
+        let newest_first = self.order.iter().rev();
+        let mut found: Vec<_> = newest_first
+            .filter_map(|id| self.in_memory.get(id))
+            .filter(|summary| keep(summary))
+            .take(limit)
+            .cloned()
+            .collect();
+        for row in self.complete.iter().rev() {
+            let goes_on = row.each_newest_first(|entry| {
+                if found.len() < limit && entry.opened_here {
+                    found.extend(self.latest(entry.summary).filter(&keep));
+                }
+                found.len() < limit
+            });
+            if !goes_on {
+                return found;
+            }
+        }
+        let left = limit.saturating_sub(found.len());
+        found.extend(self.older_than_the_record(keep).into_iter().take(left));
+        found
+    }
+
+    /// What is known of a session by now that was opened in an earlier segment.
+    fn latest(&self, then: SessionSummary) -> Option<SessionSummary> {
+        match self.in_memory.get(&then.id) {
+            Some(summary) => Some(summary.clone()),
+            None if then.closed_at.is_some() => Some(then),
+            None => self.rows.summary(&then.id),
+        }
+    }
+
+    /// Sessions that are open, and whose opening was purged, newest first.
+    fn older_than_the_record(&self, keep: impl Fn(&SessionSummary) -> bool) -> Vec<SessionSummary> {
+        let mut extents = self.complete.iter().filter_map(|row| row.extent());
+        let Some(from) = extents.next().map(|extent| extent.from) else {
+            return Vec::new();
+        };
+        let all = self.in_memory.values();
+        let mut older: Vec<_> = all
+            .filter(|summary| summary.opened_at < from && keep(summary))
+            .cloned()
+            .collect();
+        older.sort_by_key(|summary| std::cmp::Reverse(summary.opened_at));
+        older
     }
 }
 
