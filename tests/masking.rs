@@ -455,28 +455,23 @@ fn a_secret_on_its_way_out_waits_for_people_who_do_not_see_it() {
     assert_nowhere(&[API_KEY], &world.dir().join("state"));
 }
 
+const MINT: &str = "/v1/projects/-/serviceAccounts/a@b.iam.gserviceaccount.com:generateAccessToken";
+
+/// What an agent gets that mints an access token, which a person has approved.
+fn minted(world: &World) -> String {
+    let url = format!("https://iamcredentials.googleapis.com{MINT}");
+    let agent = world.sandbox();
+    let json = ["-H", "content-type: application/json"];
+    let data = ["--data", r#"{"scope":["x"]}"#, &url];
+    let command = [&["curl", "-sS", "-m", "60"], &json[..], &data[..]].concat();
+    let running = agent.start(&command);
+    let hold = world.wait_for_hold("iamcredentials.projects.serviceAccounts.generateAccessToken");
+    world.approve(hold.id()).expect("root may approve");
+    running.finish().succeeded().stdout
+}
+
 #[test]
 fn minted_credentials_are_masked_unless_policy_shows_them() {
-    const MINT: &str = "https://iamcredentials.googleapis.com/v1/projects/-/serviceAccounts/a@b.iam.gserviceaccount.com:generateAccessToken";
-    let minted = |world: &World| {
-        let agent = world.sandbox();
-        let json = "content-type: application/json";
-        let running = agent.start(&[
-            "curl",
-            "-sS",
-            "-m",
-            "60",
-            "-H",
-            json,
-            "--data",
-            "{\"scope\":[\"x\"]}",
-            MINT,
-        ]);
-        let hold =
-            world.wait_for_hold("iamcredentials.projects.serviceAccounts.generateAccessToken");
-        world.approve(hold.id()).expect("root may approve");
-        running.finish().succeeded().stdout
-    };
     let by_default = world("");
     let text = minted(&by_default);
     assert!(
@@ -490,6 +485,22 @@ fn minted_credentials_are_masked_unless_policy_shows_them() {
     for world in [by_default, shown] {
         assert_nowhere(&["ya29.impersonated"], &world.dir().join("state"));
     }
+}
+
+#[test]
+fn minted_credentials_in_a_form_without_names_are_withheld() {
+    const MINTED: &str = "no-form-that-is-known-3141";
+    let world = world("");
+    for content_type in ["text/javascript", "application/x-protobuf"] {
+        let answer = format!(r#"f({{"accessToken":"{MINTED}"}})"#);
+        let answer = Answer::of(content_type, answer.into());
+        let script = world.google.script();
+        script.answer_by("POST", MINT, move |_| answer.clone());
+        let text = minted(&world);
+        assert!(text.contains("HOLDPOINT_ANSWER_WITHHELD"), "{text}");
+        assert!(!text.contains(MINTED), "{text}");
+    }
+    assert_nowhere(&[MINTED], &world.dir().join("state"));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod index;
 mod journal;
 mod layout;
 mod leaves;
+mod listing;
 mod needle;
 pub mod offline;
 mod page;
@@ -319,8 +320,11 @@ impl Record {
         limit: usize,
         keep: impl Fn(&SessionSummary) -> bool,
     ) -> Vec<SessionSummary> {
-        let index = self.index.read().expect("no panic while locked");
-        index.newest(limit, keep)
+        let listing = {
+            let index = self.index.read().expect("no panic while locked");
+            index.listing()
+        };
+        listing.newest(limit, keep)
     }
 
     /// One session, if there ever was one of this name.

@@ -2,11 +2,11 @@
 
 mod passing;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use holdpoint_core::{
-    mask::{Form, Masker},
+    mask::{Form, MaskSet, Masker},
     refusal::{Kind, Refusal},
 };
 use http::{HeaderValue, Response, StatusCode, header, response};
@@ -175,7 +175,11 @@ impl Answering {
         if set.is_some() || !matches!(flow.undo, Undo::Nothing) {
             headers::altered(&mut head.headers);
         }
-        flow.mask = set.map(|set| Masker::new(set.clone(), Form::of(content_type)));
+        flow.mask = match set {
+            Some(set) if head.status.is_success() => Some(masker(set, content_type)?),
+            Some(set) => Some(Masker::new(set.clone(), Form::of(content_type))),
+            None => None,
+        };
         flow.copy = self.copy(content_type);
         Ok(flow)
     }
@@ -194,6 +198,9 @@ impl Answering {
     fn copy(&self, content_type: Option<&str>) -> Option<Copy> {
         let set = self.plan.copy.as_ref()?;
         let operation = self.operations.first()?;
+        if !self.plan.may_keep(&Form::of(content_type)) {
+            return None;
+        }
         Some(Copy {
             mask: Masker::new(set.clone(), Form::of(content_type)),
             capture: self
@@ -249,7 +256,7 @@ impl Answering {
     fn by_all(&self, content_type: &str, mut plain: Vec<u8>) -> Result<Vec<u8>, Unreadable> {
         for set in self.plan.parts.iter().flatten() {
             let mut masked = Vec::with_capacity(plain.len());
-            let mut masker = Masker::new(set.clone(), Form::of(Some(content_type)));
+            let mut masker = masker(set, Some(content_type))?;
             masker.push(&plain, &mut masked)?;
             masker.finish(&mut masked)?;
             plain = masked;
@@ -300,6 +307,21 @@ impl Answering {
             });
         }
     }
+}
+
+/// For an answer of this type.
+///
+/// # Errors
+/// When what the set looks for does not show in such a body: whoever asks for credentials may also ask in which form they come
+/// (`alt=proto`, `callback=`).
+pub(super) fn masker(set: &Arc<MaskSet>, content_type: Option<&str>) -> Result<Masker, Unreadable> {
+    let form = Form::of(content_type);
+    if !set.sees_minted(&form) {
+        return Err(Unreadable::new(
+            "credentials cannot be told from the rest in an answer of this type; ask for JSON",
+        ));
+    }
+    Ok(Masker::new(set.clone(), form))
 }
 
 /// Reads on until the answer is whole, enough of it is there, or it takes its time.

@@ -8,7 +8,7 @@ use holdpoint_core::{
 };
 use http::{HeaderValue, header};
 
-use super::{Unreadable, headers};
+use super::{Unreadable, answer::masker, headers};
 
 /// Bytes of an answer to a batch: as many as a batch may have.
 pub const MOST: usize = 16 << 20;
@@ -45,7 +45,8 @@ pub fn rewrite(content_type: &str, body: &[u8], sets: &Sets<'_>) -> Result<Vec<u
         let Some(set) = set else { continue };
         headers::mask(&mut part.headers, set);
         headers::altered(&mut part.headers);
-        if let Err(why) = rewrite_part(&part.headers.clone(), &mut part.body, set) {
+        let is_error = part.status >= 400;
+        if let Err(why) = rewrite_part(&part.headers.clone(), &mut part.body, set, is_error) {
             part.status = 403;
             part.body = error(&why);
             let json = HeaderValue::from_static("application/json; charset=UTF-8");
@@ -59,6 +60,7 @@ fn rewrite_part(
     headers: &http::HeaderMap,
     body: &mut Vec<u8>,
     set: &Arc<MaskSet>,
+    is_error: bool,
 ) -> Result<(), Unreadable> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Unreadable::new("it is compressed"));
@@ -69,7 +71,10 @@ fn rewrite_part(
     let content_type = headers.get(header::CONTENT_TYPE);
     let content_type = content_type.and_then(|it| it.to_str().ok());
     let mut masked = Vec::with_capacity(body.len());
-    let mut masker = Masker::new(set.clone(), Form::of(content_type));
+    let mut masker = match is_error {
+        true => Masker::new(set.clone(), Form::of(content_type)),
+        false => masker(set, content_type)?,
+    };
     masker.push(body, &mut masked)?;
     masker.finish(&mut masked)?;
     *body = masked;

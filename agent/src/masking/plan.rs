@@ -26,6 +26,8 @@ pub struct Plan {
     pub(super) copy: Option<Arc<MaskSet>>,
     /// Whether the record gets the headers.
     keeps_headers: bool,
+    /// Whether something asked for deals in credentials.
+    mints: bool,
     always: Arc<MaskSet>,
     /// What answers must not show.
     pub(super) injected: Arc<super::injected::Injected>,
@@ -84,6 +86,7 @@ impl Masking {
             parts,
             copy: (record == Recording::Bodies && !is_media).then(|| self.always.clone()),
             keeps_headers: record >= Recording::Headers,
+            mints: operations.iter().any(mints),
             always: self.always.clone(),
             injected: self.credentials.with(authorization),
             is_media,
@@ -149,6 +152,9 @@ impl Plan {
         };
         let content_type = headers.get(header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
+        if !self.may_keep(&Form::of(content_type)) {
+            return;
+        }
         let copy = Copy {
             mask: Masker::new(set.clone(), Form::of(content_type)),
             capture: record.capture(session, operation, Way::Request, content_type),
@@ -157,6 +163,11 @@ impl Plan {
         if let Some(plain) = recognise::decoded(body, headers) {
             copy.all(&plain);
         }
+    }
+
+    /// Whether credentials would be found in a body of this form, if there may be any in it.
+    pub(super) fn may_keep(&self, form: &Form) -> bool {
+        !self.mints || self.always.sees_minted(form)
     }
 
     /// The set for an answer that is not divided: all of them.
@@ -168,11 +179,14 @@ impl Plan {
 /// What a reply is masked by: what policy says, and for what mints credentials the default.
 fn sets(operation: &Operation, terms: &Terms) -> BTreeSet<String> {
     let mut sets = terms.masks.clone();
-    let mints = operation.action.groups().contains(Group::Secret);
-    if mints && !terms.unmasked {
+    if mints(operation) && !terms.unmasked {
         sets.insert(MINTED.to_owned());
     }
     sets
+}
+
+fn mints(operation: &Operation) -> bool {
+    operation.action.groups().contains(Group::Secret)
 }
 
 fn unmaskable_media(operation: &Operation) -> Refusal {

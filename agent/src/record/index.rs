@@ -1,10 +1,7 @@
 //! Which events belong to which session. In memory, for the segment that is not complete yet: made anew from the events
 //! whenever the record is opened. Complete segments have theirs in a file ([`super::sealed`]).
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use holdpoint_core::approval::Answer;
 use jiff::Timestamp;
@@ -13,8 +10,9 @@ use tokio::sync::watch;
 
 use super::{
     event::{Event, OperationId},
+    listing::Listing,
     parts::{DecisionVerdict, OutcomeResult, Purged},
-    rows::{Row, Rows},
+    rows::Rows,
     sealed::{self, Contents, Extent, OpenEnds},
     store::StoredEvent,
     text::{Text, Texts},
@@ -365,87 +363,18 @@ impl Index {
             .collect()
     }
 
-    /// Summaries that `keep` wants, newest first, `limit` at most.
-    pub(super) fn newest(
-        &self,
-        limit: usize,
-        keep: impl Fn(&SessionSummary) -> bool,
-    ) -> Vec<SessionSummary> {
-        let found = self.opened_before(u64::MAX, limit, keep).into_iter();
-        found.map(|(summary, _)| summary).collect()
-    }
-
-    /// Sessions that `keep` wants, newest first, `limit` at most, with the numbers of the events that opened them, which are below
-    /// `before`; 0 where that event was purged.
-    pub(super) fn opened_before(
-        &self,
-        before: u64,
-        limit: usize,
-        keep: impl Fn(&SessionSummary) -> bool,
-    ) -> Vec<(SessionSummary, u64)> {
-        let mut found = Vec::new();
-        for entry in self
-            .order
-            .iter()
-            .rev()
-            .filter_map(|id| self.by_session.get(id))
-        {
+    /// What to list sessions from, without holding up whoever writes: most are on disk.
+    pub(super) fn listing(&self) -> Listing {
+        let entry = |(id, entry): (&SessionId, &Entry)| {
             let opened = entry.events.first().copied().unwrap_or_default();
-            if found.len() < limit && opened < before && keep(&entry.summary) {
-                found.push((entry.summary.clone(), opened));
-            }
-        }
-        for row in self
-            .rows
-            .all()
-            .iter()
-            .rev()
-            .filter(|row| row.first < before)
-        {
-            let goes_on = row.each_newest_first(|entry| {
-                let opened = entry.events.first().copied().unwrap_or_default();
-                if found.len() < limit && entry.opened_here && opened < before {
-                    let now = self.as_it_is(entry.summary);
-                    found.extend(now.filter(&keep).map(|summary| (summary, opened)));
-                }
-                found.len() < limit
-            });
-            if !goes_on {
-                return found;
-            }
-        }
-        if before > 0 {
-            let older = self.older_than_the_record(keep).into_iter();
-            found.extend(older.map(|summary| (summary, 0)).take(limit - found.len()));
-        }
-        found
-    }
-
-    /// Of a session in a complete segment, which may have gone on.
-    fn as_it_is(&self, then: SessionSummary) -> Option<SessionSummary> {
-        match self.by_session.contains_key(&then.id) || then.closed_at.is_none() {
-            true => self.summary(&then.id),
-            false => Some(then),
-        }
-    }
-
-    /// Sessions that are open, and whose opening was purged, newest first.
-    fn older_than_the_record(&self, keep: impl Fn(&SessionSummary) -> bool) -> Vec<SessionSummary> {
-        let rows = self.rows.all();
-        if !rows.iter().any(|row| row.is_purged()) {
-            return Vec::new();
-        }
-        let is_told_of = |id: &SessionId| {
-            let opened_here = |row: &Arc<Row>| row.find(id).is_some_and(|entry| entry.opened_here);
-            self.order.contains(id) || rows.iter().any(opened_here)
+            (id.clone(), (entry.summary.clone(), opened))
         };
-        let all = self.by_session.values().map(|entry| &entry.summary);
-        let mut older: Vec<_> = all
-            .filter(|summary| keep(summary) && !is_told_of(&summary.id))
-            .cloned()
-            .collect();
-        older.sort_by_key(|summary| std::cmp::Reverse(summary.opened_at));
-        older
+        Listing {
+            in_memory: self.by_session.iter().map(entry).collect(),
+            order: self.order.clone(),
+            complete: self.rows.all(),
+            rows: self.rows.clone(),
+        }
     }
 
     /// What is known of a session.

@@ -4,7 +4,12 @@
 //! SHA-256 of what follows up to the entries; the length of the header (32 bits, little endian); the header as JSON; a row for
 //! each session; the entries as JSON. It is made from the events, and made anew when it is missing or damaged.
 
-use std::{collections::BTreeMap, fs::File, os::unix::fs::FileExt as _, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, ensure};
 use jiff::Timestamp;
@@ -93,11 +98,11 @@ struct Row {
 
 const ROW: usize = 24;
 
-/// An index, open for reading.
+/// An index. Its file is opened for every look: a record has as many as it has segments.
 pub(super) struct Table {
     /// Whether an operation was denied in the segment.
     pub(super) has_denials: bool,
-    file: File,
+    path: PathBuf,
     rows: Vec<Row>,
     /// Places in `rows`, by hash.
     by_hash: Vec<u32>,
@@ -179,7 +184,7 @@ fn read(path: &Path, first: u64) -> anyhow::Result<(Extent, OpenEnds, Table)> {
     by_hash.sort_by_key(|place| rows[*place as usize].hash);
     let table = Table {
         has_denials: header.has_denials,
-        file,
+        path: path.to_owned(),
         rows,
         by_hash,
     };
@@ -193,12 +198,11 @@ impl Table {
         let start = self
             .by_hash
             .partition_point(|place| self.rows[*place as usize].hash < hash);
-        for place in &self.by_hash[start..] {
-            let row = self.rows[*place as usize];
-            if row.hash != hash {
-                break;
-            }
-            let entry = self.entry(row)?;
+        let rows = self.by_hash[start..]
+            .iter()
+            .map(|place| self.rows[*place as usize]);
+        for row in rows.take_while(|row| row.hash == hash) {
+            let entry = entry(&File::open(&self.path)?, row)?;
             if entry.summary.id == *id {
                 return Ok(Some(entry));
             }
@@ -208,15 +212,21 @@ impl Table {
 
     /// All sessions, those that were opened last first.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = anyhow::Result<Entry>> {
-        self.rows.iter().rev().map(|row| self.entry(*row))
+        let (file, unreadable) = match File::open(&self.path) {
+            Ok(file) => (Some(file), None),
+            Err(error) => (None, Some(Err(error.into()))),
+        };
+        let rows = self.rows.iter().rev();
+        let entries = file.map(|file| rows.map(move |row| entry(&file, *row)));
+        unreadable.into_iter().chain(entries.into_iter().flatten())
     }
+}
 
-    fn entry(&self, row: Row) -> anyhow::Result<Entry> {
-        let mut bytes = vec![0; usize::try_from(row.length)?];
-        self.file.read_exact_at(&mut bytes, row.offset)?;
-        ensure!(check(&bytes) == row.check, "a session's entry was altered");
-        Ok(serde_json::from_slice(&bytes)?)
-    }
+fn entry(file: &File, row: Row) -> anyhow::Result<Entry> {
+    let mut bytes = vec![0; usize::try_from(row.length)?];
+    file.read_exact_at(&mut bytes, row.offset)?;
+    ensure!(check(&bytes) == row.check, "a session's entry was altered");
+    Ok(serde_json::from_slice(&bytes)?)
 }
 
 impl Row {

@@ -125,9 +125,12 @@ impl Record {
         may: impl Fn(&SessionSummary) -> bool,
         before: u64,
     ) -> Vec<(SessionSummary, u64)> {
-        let index = self.index.read().expect("no panic while locked");
+        let listing = {
+            let index = self.index.read().expect("no panic while locked");
+            index.listing()
+        };
         let keep = |summary: &SessionSummary| may(summary) && search.may_find(summary);
-        index.opened_before(before, CANDIDATES, keep)
+        listing.opened_before(before, CANDIDATES, keep)
     }
 
     async fn look(

@@ -30,7 +30,7 @@ use crate::audit::lines;
 /// The version of the events' format.
 pub const VERSION: u8 = 1;
 /// Complete segments open at once.
-const OPEN_SEGMENTS: NonZero<usize> = NonZero::new(4).expect("not zero");
+const OPEN_SEGMENTS: NonZero<usize> = NonZero::new(2).expect("not zero");
 /// Journals that wait for the archiver at most.
 const MOST_WAITING: usize = 8;
 /// How long the writer waits for one of them to be done with.
@@ -201,9 +201,8 @@ impl Store {
         segment.write(frame::pack(&full.page)?)?;
         if full.completes {
             self.seal(full.segment)?;
-            let mut segments = self.segments.lock().expect("no panic while locked");
-            segments.complete.put(full.segment, segment);
-            segments.current = None;
+            // Whoever reads it opens it again: most are never read.
+            self.segments.lock().expect("no panic while locked").current = None;
         }
         if !full.page.is_empty() {
             remove(&layout::journal(&self.dir, full.page.first()))?;

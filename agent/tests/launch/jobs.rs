@@ -135,10 +135,11 @@ fn stdout_and_stderr_are_apart(world: &World) {
     );
 }
 
-/// Starts a script that says `ready` when it is.
+/// Starts a script that says `ready` when it is. Not of bash's: where SIGINT comes just as it begins to wait for a child, it sends that
+/// to itself again and again (`wait_sigint_handler`).
 fn ready(world: &World, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut client = world
-        .client(&["bash", "-c", script])
+        .client(&["sh", "-c", script])
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");

@@ -49,8 +49,22 @@ impl Bench {
         let mut capture = record.capture(&session.id, &id, Way::Response, json);
         capture.push(answer);
         capture.finish();
-        record.settled().await;
+        self.stored_body(&session.id).await;
         session.id.clone()
+    }
+
+    /// Bodies are told of once they are stored, which nobody waits for.
+    async fn stored_body(&self, session: &SessionId) {
+        for _ in 0..500 {
+            self.state.record.settled().await;
+            let events = self.state.record.events_of(session, 0, 1000).await;
+            let mut events = events.expect("reads").into_iter();
+            if events.any(|stored| matches!(stored.event, Event::Body { .. })) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the record is not told of the body");
     }
 
     async fn found(&self, query: &str) -> Vec<SessionId> {
