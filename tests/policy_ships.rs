@@ -168,6 +168,7 @@ fn every_key_of_the_configuration_is_documented() {
             "reviewer_issuers" => "[[reviewer_issuer]]",
             "services" => "[[service]]",
             "notifications" => "[[notification]]",
+            "masks" => "[[mask]]",
             key => key,
         };
         assert!(
