@@ -121,7 +121,12 @@ fn a_held_session_stays_and_the_others_go() {
     let files = segments(&world);
     let dry = json(&world, &["retention"]);
     assert!(dry["due"]["bytes"].as_u64() > Some(0), "{dry}");
-    assert_eq!(segments(&world), files, "a dry run changes nothing");
+    // Journals become segments meanwhile.
+    let now = segments(&world);
+    assert!(
+        files.is_subset(&now),
+        "a dry run changes nothing: {files:?} {now:?}"
+    );
     let gone = json(&world, &["retention", "--now"]);
     assert!(
         gone["segments"].as_u64() >= dry["due"]["segments"].as_u64(),

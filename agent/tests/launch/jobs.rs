@@ -135,11 +135,10 @@ fn stdout_and_stderr_are_apart(world: &World) {
     );
 }
 
-/// Starts a script that says `ready` when it is. Not of bash's: where SIGINT comes just as it begins to wait for a child, it sends that
-/// to itself again and again (`wait_sigint_handler`).
+/// Starts a script that says `ready` when it is.
 fn ready(world: &World, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
     let mut client = world
-        .client(&["sh", "-c", script])
+        .client(&["bash", "-c", script])
         .stdout(Stdio::piped())
         .spawn()
         .expect("starts");
@@ -156,8 +155,10 @@ fn send(client: &Child, signal: Signal) {
 
 fn signals_are_forwarded(world: &World) {
     for signal in ["HUP", "INT", "QUIT", "TERM", "USR1", "USR2"] {
+        // Not bash itself: where SIGINT comes just as it begins to wait for a child, it sends that to itself again and again
+        // (`wait_sigint_handler`).
         let script = format!(
-            "trap 'echo got {signal}; exit 9' {signal}; echo ready; while :; do sleep 0.05; done"
+            "exec sh -c \"trap 'echo got {signal}; exit 9' {signal}; echo ready; while :; do sleep 0.05; done\""
         );
         let (mut client, mut stdout) = ready(world, &script);
         send(&client, format!("SIG{signal}").parse().expect("a signal"));

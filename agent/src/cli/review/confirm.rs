@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use ratatui::text::Line;
 
 use crate::approvals::{ApprovalId, ApprovalView};
@@ -70,6 +71,8 @@ pub(super) struct Confirm {
     pub(super) comment: String,
     pub(super) page: Vec<Line<'static>>,
     pub(super) top: usize,
+    /// When it was asked. What it says does not change with the time of day: a page that changed has to be read again.
+    pub(super) asked_at: Timestamp,
     /// Lines of the page that have been on the screen, from its beginning.
     seen: usize,
     quiet_since: Option<Instant>,
@@ -91,13 +94,14 @@ pub(super) enum NotYet {
 }
 
 impl Confirm {
-    pub(super) fn new(verdict: Verdict, items: Vec<Item>) -> Self {
+    pub(super) fn new(verdict: Verdict, items: Vec<Item>, asked_at: Timestamp) -> Self {
         Self {
             verdict,
             items,
             comment: String::new(),
             page: Vec::new(),
             top: 0,
+            asked_at,
             seen: 0,
             quiet_since: None,
         }

@@ -225,7 +225,6 @@ fn request(page: &mut Page, detail: &ApprovalDetail) {
 pub(super) fn question(
     confirm: &Confirm,
     details: &HashMap<ApprovalId, Result<ApprovalDetail, String>>,
-    now: Timestamp,
     theme: Theme,
     width: u16,
 ) -> Vec<Line<'static>> {
@@ -256,7 +255,7 @@ pub(super) fn question(
                 Tone::Bad,
             ),
             Some(Ok(detail)) => {
-                found(&mut page, detail, now);
+                found(&mut page, detail, confirm.asked_at);
                 request(&mut page, detail);
             }
         }

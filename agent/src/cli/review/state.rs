@@ -362,7 +362,6 @@ impl State {
         let page = describe::question(
             confirm,
             &self.details,
-            self.now,
             self.theme,
             self.layout().whole.width,
         );
@@ -384,7 +383,7 @@ impl State {
         for item in items.iter().filter(|item| !item.read && verdict.opens()) {
             self.want(&item.view.id);
         }
-        let mut confirm = Confirm::new(verdict, items);
+        let mut confirm = Confirm::new(verdict, items, self.now);
         self.refresh(&mut confirm);
         self.overlay = Some(match verdict.asks_why() {
             true => Overlay::Comment(confirm),

@@ -352,10 +352,10 @@ fn nothing_is_approved_that_was_not_shown_to_its_end() {
             .contains("nothing is approved that was not shown")
     );
     let body: String = (0..60).map(|line| format!("line {line}\n")).collect();
-    desk.tell(Event::Looked(
-        ApprovalId::named("ap-1"),
-        Ok(detail(hold("ap-1", "s-one"), &body)),
-    ));
+    let mut told = serde_json::to_value(detail(hold("ap-1", "s-one"), &body)).expect("JSON");
+    told["read_at"] = serde_json::json!(at(0));
+    let told = serde_json::from_value(told).expect("a detail");
+    desk.tell(Event::Looked(ApprovalId::named("ap-1"), Ok(told)));
     desk.press(KeyCode::Char('y'));
     assert!(desk.ballots().is_empty());
     assert!(desk.look().contains("There is more to see"));
@@ -364,7 +364,10 @@ fn nothing_is_approved_that_was_not_shown_to_its_end() {
     desk.keys("y");
     assert!(desk.ballots().is_empty());
     desk.press(KeyCode::Home);
-    for _ in 0..4 {
+    assert!(desk.look().contains(" ago"), "{}", desk.look());
+    for minutes in 2..7 {
+        // What was read some time ago was read longer ago now, and is still what has been looked at.
+        desk.tell(Event::Tick(at(minutes * 60)));
         desk.press(KeyCode::PageDown);
     }
     assert!(desk.look().contains("line 59"));
