@@ -63,6 +63,7 @@ pub use text::{Pairs, Text, Texts};
 use crate::session::SessionId;
 use bodies::{Bodies, Limits};
 use index::Index;
+use listing::Listing;
 use store::Store;
 use writer::{Append, Call, Until};
 
@@ -320,11 +321,13 @@ impl Record {
         limit: usize,
         keep: impl Fn(&SessionSummary) -> bool,
     ) -> Vec<SessionSummary> {
-        let listing = {
-            let index = self.index.read().expect("no panic while locked");
-            index.listing()
-        };
-        listing.newest(limit, keep)
+        self.listing().newest(limit, keep)
+    }
+
+    /// The sessions as they are now, to be looked through while others write.
+    fn listing(&self) -> Listing {
+        let index = self.index.read().expect("no panic while locked");
+        index.listing()
     }
 
     /// One session, if there ever was one of this name.

@@ -94,8 +94,10 @@ impl Record {
         let until = Instant::now() + lasting;
         let mut found = Found::default();
         let mut at = from;
+        let listing = self.listing();
         loop {
-            let candidates = self.candidates(search, &may, at.before);
+            let keep = |summary: &SessionSummary| may(summary) && search.may_find(summary);
+            let candidates = listing.opened_before(at.before, CANDIDATES, keep);
             if candidates.is_empty() {
                 return Ok(found);
             }
@@ -116,21 +118,6 @@ impl Record {
                 at.before = opened;
             }
         }
-    }
-
-    /// The newest sessions opened before this event that what the index knows does not rule out.
-    fn candidates(
-        &self,
-        search: &Search,
-        may: impl Fn(&SessionSummary) -> bool,
-        before: u64,
-    ) -> Vec<(SessionSummary, u64)> {
-        let listing = {
-            let index = self.index.read().expect("no panic while locked");
-            index.listing()
-        };
-        let keep = |summary: &SessionSummary| may(summary) && search.may_find(summary);
-        listing.opened_before(before, CANDIDATES, keep)
     }
 
     async fn look(
