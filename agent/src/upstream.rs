@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::connector::{check_scheme, is_loopback};
 pub use self::error::{FetchError, SendError};
+pub(crate) use self::tls::{roots_of, system_roots_and};
 use self::{
     connector::{Connector, Dialer},
     error::FetchCause,
