@@ -290,7 +290,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         services,
         refusals: Arc::default(),
         acceptor: tls::acceptor(leaves.clone())?,
-        database_acceptor: tls::DatabaseAcceptor::new(leaves)?,
+        database_acceptor: DatabaseAcceptor::new(leaves)?,
         databases: Databases::new(&config, &credentials)?,
         masking,
         credentials,

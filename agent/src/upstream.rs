@@ -57,7 +57,7 @@ impl Upstream {
     /// # Errors
     /// When `ca_file` cannot be read or holds no usable certificate, or nothing at all would be trusted.
     pub fn new(settings: &config::Upstream) -> anyhow::Result<Self> {
-        let roots = tls::system_roots_and(settings.ca_file.as_deref())?;
+        let roots = system_roots_and(settings.ca_file.as_deref())?;
         Self::trusting(roots, settings)
     }
 
@@ -67,7 +67,7 @@ impl Upstream {
     /// # Errors
     /// When `ca_file` cannot be read or holds no usable certificate.
     pub fn trusting_only(ca_file: &Path, settings: &config::Upstream) -> anyhow::Result<Self> {
-        Self::trusting(tls::roots_of(ca_file)?, settings)
+        Self::trusting(roots_of(ca_file)?, settings)
     }
 
     fn trusting(roots: rustls::RootCertStore, settings: &config::Upstream) -> anyhow::Result<Self> {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr},
-    path::{Path, PathBuf},
+    path::PathBuf,
     str::FromStr,
 };
 
@@ -427,7 +427,7 @@ impl Config {
     #[must_use]
     pub fn root_files(&self) -> Vec<PathBuf> {
         let files = self.connections.iter().flat_map(|it| &it.root_files);
-        files.map(Path::to_owned).collect()
+        files.cloned().collect()
     }
 }
 

@@ -73,8 +73,7 @@ impl Databases {
     /// Whether a name, in lower case and without the dot at its end, is one of a database's.
     #[must_use]
     pub fn know(&self, name: &str) -> bool {
-        let named =
-            |address: &Address| matches!(&address.hosts, Hosts::Named(own) if own == name);
+        let named = |address: &Address| matches!(&address.hosts, Hosts::Named(own) if own == name);
         let mut entries = self.entries.iter();
         entries.any(|entry| entry.addresses.iter().any(named))
     }
@@ -156,10 +155,7 @@ impl Entry {
         }
         Ok(Self {
             name: name.as_str().into(),
-            instance: connection
-                .instance
-                .as_ref()
-                .map(|it| it.to_string().into()),
+            instance: connection.instance.as_ref().map(|it| it.to_string().into()),
             place: connection.place()?,
             databases: connection.databases.clone(),
             agent_users: connection.agent_users.clone(),

@@ -88,7 +88,8 @@ async fn direct_tls<S: AsyncRead + AsyncWrite + Unpin>(
     host: &str,
 ) -> Result<Result<Stream<S>, Greeting<S>>, String> {
     let stream = tls(stream, acceptor, host).await?;
-    let says_so = matches!(&stream, Stream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN));
+    let says_so =
+        matches!(&stream, Stream::Tls(tls) if tls.get_ref().1.alpn_protocol() == Some(ALPN));
     if says_so {
         return Ok(Ok(stream));
     }

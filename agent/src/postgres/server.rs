@@ -73,7 +73,9 @@ pub enum Peer {
 }
 
 async fn open(entry: &Entry) -> Result<(Stream<TcpStream>, Peer), ConnectError> {
-    let mut tcp = dial(&entry.place).await.map_err(ConnectError::Unreachable)?;
+    let mut tcp = dial(&entry.place)
+        .await
+        .map_err(ConnectError::Unreachable)?;
     let Some(connector) = &entry.tls.connector else {
         return Ok((Stream::Plain(tcp), Peer::InClear));
     };
@@ -84,7 +86,11 @@ async fn open(entry: &Entry) -> Result<(Stream<TcpStream>, Peer), ConnectError> 
         b'S' => {}
         b'N' => return Err(ConnectError::NoTls),
         // It is not encrypted, so what it says may be anybody's.
-        b'E' => return Err(ConnectError::Protocol("it answered SSLRequest with an error")),
+        b'E' => {
+            return Err(ConnectError::Protocol(
+                "it answered SSLRequest with an error",
+            ));
+        }
         _ => return Err(ConnectError::Protocol("it is no PostgreSQL server")),
     }
     let connecting = connector.connect(entry.tls.name.clone(), tcp);

@@ -66,6 +66,7 @@ struct For {
 
 impl ResolvesServerCert for For {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.leaves.leaf_for(hello.server_name().unwrap_or(&self.host))
+        self.leaves
+            .leaf_for(hello.server_name().unwrap_or(&self.host))
     }
 }

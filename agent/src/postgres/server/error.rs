@@ -11,16 +11,22 @@ use super::super::answer::Complaint;
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// No address of it answers.
-    #[error("it cannot be reached: {0}. Check `dial` of its [[connection]], and whether the server runs")]
+    #[error(
+        "it cannot be reached: {0}. Check `dial` of its [[connection]], and whether the server runs"
+    )]
     Unreachable(io::Error),
     /// It took too long.
     #[error("it did not answer within {} s", .0.as_secs())]
     Late(Duration),
     /// It speaks no TLS.
-    #[error("it does not speak TLS. Turn `ssl` on there, or say tls = \"off\" in its [[connection]]")]
+    #[error(
+        "it does not speak TLS. Turn `ssl` on there, or say tls = \"off\" in its [[connection]]"
+    )]
     NoTls,
     /// The handshake failed, or its certificate is not good enough.
-    #[error("TLS with it failed: {0}. Check tls, ca_file and server_name of its [[connection]], and the server's certificate")]
+    #[error(
+        "TLS with it failed: {0}. Check tls, ca_file and server_name of its [[connection]], and the server's certificate"
+    )]
     Tls(io::Error),
     /// There is nothing to log in with.
     #[error("there is nothing to log in with: {0:#}")]

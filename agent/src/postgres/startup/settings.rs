@@ -145,9 +145,13 @@ fn check_encoding(value: &str) -> Result<(), Complaint> {
     }
     Err(Complaint::new(
         "0A000",
-        format!("Holdpoint reads SQL in UTF-8, and the client asks for client_encoding \"{value}\""),
+        format!(
+            "Holdpoint reads SQL in UTF-8, and the client asks for client_encoding \"{value}\""
+        ),
     )
-    .detail("In other encodings, bytes that look like a quote or a backslash may be part of a letter.")
+    .detail(
+        "In other encodings, bytes that look like a quote or a backslash may be part of a letter.",
+    )
     .hint("Set PGCLIENTENCODING=UTF8, or client_encoding=UTF8 in the connection string."))
 }
 
