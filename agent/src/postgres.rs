@@ -12,6 +12,8 @@ pub mod server;
 pub mod session;
 pub mod startup;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

@@ -234,4 +234,4 @@ impl fmt::Debug for Entry {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
