@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::LazyLock};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -258,8 +258,8 @@ fn entry_at(address: SocketAddr, more: &str) -> Entry {
 
 #[tokio::test]
 async fn who_is_no_postgresql_is_found_out() {
-    for (answers, more, part) in [
-        (&[&b"N"[..]][..], "", "does not speak TLS"),
+    let cases: [(&'static [&'static [u8]], &str, &str); 7] = [
+        (&[b"N"], "", "does not speak TLS"),
         (
             &[b"E\0\0\0\x08Mx\0\0"],
             "",
@@ -278,7 +278,8 @@ async fn who_is_no_postgresql_is_found_out() {
         ),
         (&[b"R\xff\xff\xff\xff"], "tls = 'off'", "no PostgreSQL"),
         (&[b""], "", ""),
-    ] {
+    ];
+    for (answers, more, part) in cases {
         let address = somebody(answers).await;
         let error = timeout(Duration::from_secs(5), try_to(&entry_at(address, more)));
         match error.await {
@@ -339,9 +340,10 @@ proptest! {
         runtime.block_on(async {
             let (near, far) = tokio::io::duplex(piece);
             let (mut reader, mut writer) = tokio::io::split(far);
-            let entry = entry_at(([127, 0, 0, 1], 1).into(), "tls = 'off'");
+            static ENTRY: LazyLock<Entry> =
+                LazyLock::new(|| entry_at(([127, 0, 0, 1], 1).into(), "tls = 'off'"));
             let settings = Settings::default();
-            let logging_in = log_in(near, Peer::InClear, &entry, "d", &settings);
+            let logging_in = log_in(near, Peer::InClear, &ENTRY, "d", &settings);
             let writing = async {
                 let _ = writer.write_all(&bytes).await;
                 let _ = writer.shutdown().await;
