@@ -304,6 +304,12 @@ impl Resolved {
     }
 }
 
+/// What can be said of a statement without its server: relations are plain tables.
+#[must_use]
+pub fn offline(statement: &Statement) -> Resolved {
+    Resolved::as_parsed(statement)
+}
+
 /// Where a statement runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Database {
