@@ -76,8 +76,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 origins.len()
             );
         }
-        let named =
-            |(schema, relation, column)| (Name::within::<String, String>(schema, relation), column);
+        let named = |(schema, relation, column): (String, String, String)| {
+            (Name::within(schema, relation), column)
+        };
         Ok(told.into_iter().map(|it| it.map(named)).collect())
     }
 
