@@ -5,6 +5,8 @@ use serde::Deserialize;
 
 use super::*;
 
+mod regression;
+
 #[derive(Deserialize)]
 struct Table {
     statement: Vec<Row>,
