@@ -8,6 +8,7 @@ pub mod cancel;
 pub mod catalog;
 pub mod frame;
 pub mod greeting;
+pub mod lookup;
 pub mod server;
 pub mod session;
 pub mod startup;

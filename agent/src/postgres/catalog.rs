@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::{
     cancel::Cancels,
+    lookup::Lookups,
     server::trust::{self, ServerTls},
 };
 use crate::{
@@ -34,6 +35,8 @@ pub struct Databases {
     entries: Vec<Arc<Entry>>,
     /// Which connection of an agent's a request to cancel is about.
     pub cancels: Cancels,
+    /// What names mean on the servers.
+    pub lookups: Lookups,
 }
 
 impl Databases {
@@ -55,6 +58,7 @@ impl Databases {
                 .map(entry)
                 .collect::<Result<_, _>>()?,
             cancels: Cancels::default(),
+            lookups: Lookups::default(),
         })
     }
 
