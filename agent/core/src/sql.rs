@@ -311,10 +311,11 @@ impl Resolved {
     }
 }
 
-/// What can be said of a statement without its server: relations are plain tables.
+/// What can be said of a statement without its server: relations are plain tables, functions, operators and types those of a
+/// stock PostgreSQL, and whatever else is opaque.
 #[must_use]
 pub fn offline(statement: &Statement) -> Resolved {
-    Resolved::as_parsed(statement)
+    facts::resolve(statement, facts::Facts::stock())
 }
 
 /// Where a statement runs.
@@ -356,3 +357,6 @@ impl fmt::Debug for Parameter {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,8 @@
 //! `holdpoint recognise --sql`: what Holdpoint makes of SQL, without a server.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
-use holdpoint_core::{
-    operation::Trait,
-    sql::{self, Control, Database, Effect, Parsed, Statement},
-};
+use holdpoint_core::sql::{self, Control, Database, Effect, Parsed, Statement};
 use serde::{Deserialize, Serialize};
 
 use super::{Judge, Verdict};
@@ -101,16 +98,15 @@ impl Judge {
                 let Verdict {
                     decision, reason, ..
                 } = self.decide(operation);
-                debug_assert_eq!(
-                    effect.opaque.is_some(),
-                    operation.traits.contains(&Trait::Opaque)
-                );
                 did(effect, decision, reason)
             })
             .collect();
         let (decision, reason) = strictest(effects.iter().map(|it| (it.decision, &it.reason)));
         let text = |it: &sql::Name| it.to_string();
-        let named = resolved.effects.iter().filter_map(|it| it.relation.as_ref());
+        let named = resolved
+            .effects
+            .iter()
+            .filter_map(|it| it.relation.as_ref());
         Said {
             action: effects.first().map_or(sql::UNPARSED, |it| it.action),
             relations: named.map(text).collect(),
@@ -139,8 +135,8 @@ fn did(effect: &Effect, decision: Option<&'static str>, reason: Option<String>) 
 }
 
 /// The statements, each EXECUTE of one that the same text prepares replaced by what it does.
-fn prepared_in(parsed: &Arc<Parsed>) -> Vec<Statement> {
-    let mut prepared = std::collections::BTreeMap::new();
+fn prepared_in(parsed: &Parsed) -> Vec<Statement> {
+    let mut prepared = BTreeMap::new();
     let mut statements = Vec::new();
     for statement in &parsed.statements {
         let known = match &statement.control {

@@ -388,7 +388,6 @@ impl Walk {
                 self.names.relations.extend(it.name.as_ref().map(name_of));
                 self.bound(it.bound.as_ref());
             }
-            NodeEnum::RangeVar(it) => drop(self.names.relations.insert(name_of(it))),
             NodeEnum::DefElem(_)
             | NodeEnum::RoleSpec(_)
             | NodeEnum::ReplicaIdentityStmt(_)

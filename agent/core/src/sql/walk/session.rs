@@ -3,9 +3,8 @@
 use pg_query::{
     NodeEnum,
     protobuf::{
-        DeclareCursorStmt, DefElem, DiscardMode, DiscardStmt, ExecuteStmt, ExplainStmt, Node,
-        PrepareStmt, TransactionStmt, TransactionStmtKind, VariableSetKind, VariableSetStmt,
-        a_const::Val,
+        DeclareCursorStmt, DiscardMode, DiscardStmt, ExecuteStmt, ExplainStmt, Node, PrepareStmt,
+        TransactionStmt, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val,
     },
 };
 
@@ -266,13 +265,13 @@ impl Walk {
 
 /// What cannot be read as off is on.
 fn is_analyze(option: &Node) -> bool {
-    let Some(NodeEnum::DefElem(DefElem { defname, arg, .. })) = option.node.as_ref() else {
+    let Some(NodeEnum::DefElem(option)) = option.node.as_ref() else {
         return true;
     };
-    let value = arg.as_deref().and_then(constant);
+    let value = option.arg.as_deref().and_then(constant);
     let off =
         |value: &String| ["off", "false", "0", "no"].contains(&value.to_ascii_lowercase().as_str());
-    defname == "analyze" && !value.as_ref().is_some_and(off)
+    option.defname == "analyze" && !value.as_ref().is_some_and(off)
 }
 
 /// The text of a constant, also of one that is cast.
