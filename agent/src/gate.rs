@@ -273,12 +273,12 @@ impl Gate {
     /// Why one of these, which were admitted and are under way, may not go on by what policy says now. What people approved is approved.
     #[must_use]
     pub fn objection_to(&self, session: &Session, operations: &[Operation]) -> Option<String> {
-        operations.iter().find_map(|operation| {
-            match self.rule(session, operation).demand() {
+        operations
+            .iter()
+            .find_map(|operation| match self.rule(session, operation).demand() {
                 Demand::Pass(_) | Demand::Ask(_) => None,
                 Demand::Refuse(denial) => Some(denial.reason.clone()),
-            }
-        })
+            })
     }
 
     /// Returns once an operation that was admitted and lasts would no longer be, with what policy says now.

@@ -18,6 +18,7 @@ pub mod stream;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use holdpoint_core::sql::Database;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -83,23 +84,6 @@ pub struct Conversation<C, S> {
     pub cancelled: Cancelled,
     /// Asks the server to.
     pub server_cancel: ServerCancel,
-}
-
-/// Where statements run.
-#[derive(Clone, Debug)]
-pub struct Database {
-    /// The entry's name.
-    pub entry: Arc<str>,
-    /// `PROJECT:REGION:INSTANCE`.
-    pub instance: Option<String>,
-    /// The host, as the client calls it.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The database.
-    pub database: String,
-    /// Who Holdpoint is there.
-    pub user: String,
 }
 
 /// Serves a connection to a database until it ends.

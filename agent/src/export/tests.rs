@@ -179,7 +179,8 @@ fn events(words: &str) -> Vec<Event> {
             status: Some(200),
             result: OutcomeResult::Completed,
             request_bytes: 10,
-            response_bytes: 20, statement: None,
+            response_bytes: 20,
+            statement: None,
         },
         // Recorded on its own, so perhaps later.
         told(Way::Response, words),

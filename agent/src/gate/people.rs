@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{Asker, Gate, Judged, Waiting, asker::sleep_until, not_recorded, ruling::Demand};
 use crate::approvals::{
-    ApprovalId, ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView, Spent,
-    Ticket, Verdict,
+    ApprovalId, ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView,
+    Spent, Ticket, Verdict,
 };
 
 /// What waiting for people has led to, for one operation.

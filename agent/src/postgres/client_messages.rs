@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::frame::{FrameError, Fields, Message};
+use super::frame::{Fields, FrameError, Message};
 
 /// Bytes of a statement's text at most: it is judged as a whole.
 pub const STATEMENT: usize = 1 << 20;

@@ -42,7 +42,11 @@ impl Complaint<'_> {
     /// As a message.
     #[must_use]
     pub fn message(&self) -> Bytes {
-        let tag = if self.severity == "NOTICE" { b'N' } else { b'E' };
+        let tag = if self.severity == "NOTICE" {
+            b'N'
+        } else {
+            b'E'
+        };
         let mut out = BytesMut::new();
         put(&mut out, tag, |body| {
             let fields = [

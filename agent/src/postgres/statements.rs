@@ -87,7 +87,10 @@ impl Names {
         match &statement.control {
             Control::Prepare { name, .. } => {
                 let by_prepare = true;
-                let definition = Definition { by_prepare, ..definition.clone() };
+                let definition = Definition {
+                    by_prepare,
+                    ..definition.clone()
+                };
                 remember(&mut self.prepared, name, definition);
             }
             Control::DeclareCursor { name, .. } => {

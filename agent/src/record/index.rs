@@ -358,7 +358,8 @@ impl Index {
                 status: None,
                 result: *result,
                 request_bytes: 0,
-                response_bytes: 0, statement: None,
+                response_bytes: 0,
+                statement: None,
             })
             .collect()
     }

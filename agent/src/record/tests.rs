@@ -233,7 +233,8 @@ async fn leave_operations(settings: Settings) {
         status: None,
         result,
         request_bytes: 0,
-        response_bytes: 0, statement: None,
+        response_bytes: 0,
+        statement: None,
     };
     let (allowed, held) = (asked(DecisionVerdict::Allow), asked(DecisionVerdict::Hold));
     let (refused, used) = (asked(DecisionVerdict::Deny), asked(DecisionVerdict::Hold));

@@ -102,7 +102,8 @@ impl Case {
             status: (result == OutcomeResult::Completed).then_some(200),
             result,
             request_bytes: 0,
-            response_bytes: 0, statement: None,
+            response_bytes: 0,
+            statement: None,
         };
         told(&mut self.questions, outcome)
     }

@@ -6,7 +6,7 @@ use holdpoint_core::{
     mask::MaskSet,
     operation::Operation,
     refusal::Refusal,
-    sql::{Name, Parsed, Resolved, operations},
+    sql::{Database, Name, Parsed, Resolved, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
@@ -20,7 +20,7 @@ use crate::{
     binding::Room,
     daemon::House,
     gate::{Asker, Attended, Patience},
-    postgres::{Conversation, Database, Entry, cancel::Cancelled, server::ServerCancel},
+    postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
 };
 
 /// Bytes of one parameter that reviewers see.
@@ -102,11 +102,7 @@ impl Judging {
                 });
                 running.flatten().cloned().collect()
             };
-            if let Some(reason) = self
-                .house
-                .gate
-                .objection_to(&self.room.session, &under_way)
-            {
+            if let Some(reason) = self.house.gate.objection_to(&self.room.session, &under_way) {
                 return reason;
             }
         }

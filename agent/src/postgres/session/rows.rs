@@ -12,10 +12,7 @@ use holdpoint_core::{
 };
 
 use super::End;
-use crate::postgres::{
-    frame::put,
-    server_messages::Described,
-};
+use crate::postgres::{frame::put, server_messages::Described};
 
 /// Who knows which column of which relation a result's column is.
 pub(super) trait Columns: Sync {
@@ -58,11 +55,14 @@ impl Rows {
             .map(|it| Column {
                 origin: match it.table {
                     0 => None,
-                    _ => origins.next().flatten().map(|(relation, attribute)| Origin {
-                        schema: relation.schema,
-                        relation: relation.name,
-                        attribute,
-                    }),
+                    _ => origins
+                        .next()
+                        .flatten()
+                        .map(|(relation, attribute)| Origin {
+                            schema: relation.schema,
+                            relation: relation.name,
+                            attribute,
+                        }),
                 },
                 name: it.name,
                 type_oid: it.type_oid,
@@ -89,12 +89,7 @@ impl Rows {
     }
 
     /// One row, or one piece of data, as what goes on in its place.
-    pub(super) fn mask(
-        &mut self,
-        tag: u8,
-        body: &[u8],
-        out: &mut BytesMut,
-    ) -> Result<(), End> {
+    pub(super) fn mask(&mut self, tag: u8, body: &[u8], out: &mut BytesMut) -> Result<(), End> {
         match self {
             Self::Mask(masker) => {
                 let mut masked = Vec::with_capacity(body.len() + 64);

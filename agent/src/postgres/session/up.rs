@@ -168,7 +168,9 @@ where
             return match tag {
                 // As the server does: clients send those without noticing that what they asked for is a COPY.
                 b'H' | b'S' => Ok(()),
-                _ => Err(End::Broken("a COPY is under way, and takes nothing but its data".into())),
+                _ => Err(End::Broken(
+                    "a COPY is under way, and takes nothing but its data".into(),
+                )),
             };
         }
         let message = split(tag, &whole);
@@ -368,7 +370,8 @@ where
             Some(definition) => definition,
             // Whatever it is: the text that stands for it is read as what nobody understands.
             None => {
-                let text = format!("(the prepared statement \"{name}\", which Holdpoint does not know)");
+                let text =
+                    format!("(the prepared statement \"{name}\", which Holdpoint does not know)");
                 let parsed = self.judge.parse(&text);
                 Definition::new(text.into(), parsed, 0, Arc::new([]))
             }
@@ -430,9 +433,9 @@ where
             self.settled(move |state| {
                 let is_there = |it: &Portal| it.run.is_some();
                 state.portals.get(&named).is_none_or(is_there)
-                    || !state.expected.iter().any(|it| {
-                        matches!(it, Expected::Execute { portal, .. } if *portal == named)
-                    })
+                    || !state.expected.iter().any(
+                        |it| matches!(it, Expected::Execute { portal, .. } if *portal == named),
+                    )
             })
             .await?;
         }
@@ -529,7 +532,11 @@ where
                 self.answer_query(told);
             }
             b'P' | b'B' => self.refuse(told, false),
-            _ => return Err(End::Broken("a message is larger than any of its kind".into())),
+            _ => {
+                return Err(End::Broken(
+                    "a message is larger than any of its kind".into(),
+                ));
+            }
         }
         Ok(())
     }
@@ -595,7 +602,10 @@ where
         questions: &[Question<'_>],
         is_open: bool,
     ) -> Result<Result<Admitted, Refusal>, End> {
-        if let Some(refusal) = questions.iter().find_map(|it| refused_setting(&it.statement)) {
+        if let Some(refusal) = questions
+            .iter()
+            .find_map(|it| refused_setting(&it.statement))
+        {
             return Ok(Err(refusal));
         }
         self.flush().await?;
