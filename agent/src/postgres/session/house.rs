@@ -5,6 +5,7 @@ use std::sync::Arc;
 use holdpoint_core::{
     mask::MaskSet,
     operation::Operation,
+    recognise::{Head, Payload},
     refusal::Refusal,
     sql::{Database, Name, Parsed, Resolved, operations},
 };
@@ -20,6 +21,7 @@ use crate::{
     binding::Room,
     daemon::House,
     gate::{Asker, Attended, Patience},
+    masking,
     postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
 };
 
@@ -112,6 +114,30 @@ impl Judging {
         Resolved::as_parsed(&question.statement)
     }
 
+    /// What the statement and its parameters contain, where policy asks.
+    fn look_into(&self, headers: &HeaderMap, shown: &str, operations: &mut [Operation]) {
+        let asks = |it: &Operation| {
+            self.house
+                .gate
+                .asks_what_it_contains(&self.room.session, it)
+        };
+        if !operations.iter().any(asks) {
+            return;
+        }
+        let head = Head {
+            method: "",
+            authority: &self.at.host,
+            path: "",
+            query: "",
+            headers,
+        };
+        let payload = Payload::Whole(shown.as_bytes());
+        let found = tokio::task::block_in_place(|| self.house.masking.contained(&head, payload));
+        for operation in operations {
+            operation.contains = Some(found.clone());
+        }
+    }
+
     fn masks(
         &self,
         operations: &[Operation],
@@ -138,6 +164,14 @@ impl Judge for Judging {
         attended: Attended,
     ) -> Result<Admitted, Refusal> {
         let place = self.room.allowance.request()?;
+        for question in questions {
+            masking::refuse_returned_in("the statement", [question.text.as_bytes()])?;
+            let values = question
+                .parameters
+                .iter()
+                .filter_map(|it| it.value.as_deref());
+            masking::refuse_returned_in("a parameter", values)?;
+        }
         let mut asked = Vec::new();
         let mut is_opaque = false;
         for question in questions {
@@ -155,6 +189,7 @@ impl Judge for Judging {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         let shown = shown(questions);
+        self.look_into(&headers, &shown, &mut asked);
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.connection,

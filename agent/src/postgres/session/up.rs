@@ -21,9 +21,10 @@ use super::{
 };
 use crate::{
     gate::Attended,
+    masking::{self, Watch},
     postgres::{
         client_messages::{self, Asked, Target, is_copy, limit, split},
-        frame::{Inbox, put, put_text},
+        frame::{HEAD, Inbox, put, put_text},
         server_messages::{self, Complaint, TOO_LARGE, UNSUPPORTED},
         statements::Definition,
     },
@@ -58,6 +59,8 @@ pub(super) struct Up<'a, R, W, J> {
     dropping: usize,
     /// Bytes of data that are passed on as they come, still to come.
     passing: usize,
+    /// Looks for masked values in that data.
+    watch: Watch,
 }
 
 impl<'a, R, W, J> Up<'a, R, W, J>
@@ -87,6 +90,7 @@ where
             moved: false,
             dropping: 0,
             passing: 0,
+            watch: Watch::default(),
         }
     }
 
@@ -126,7 +130,7 @@ where
                 self.dropping = self.dropping.saturating_sub(piece.len());
                 if self.passing > 0 {
                     self.passing -= piece.len();
-                    self.out.extend_from_slice(&piece);
+                    self.piece(&piece);
                     self.flush().await?;
                 }
                 continue;
@@ -223,6 +227,7 @@ where
             Asked::CopyDone | Asked::CopyFail => {
                 if self.takes_data().await? {
                     self.shared.lock().copies_in = false;
+                    self.watch = Watch::default();
                     self.out.extend_from_slice(&whole);
                 }
                 Ok(())
@@ -555,7 +560,8 @@ where
     /// Data of a COPY goes on as it comes; other data the server would not look at.
     async fn data(&mut self, length: usize) -> Result<(), End> {
         if self.takes_data().await? {
-            self.passing = length;
+            self.inbox.take(HEAD);
+            self.passing = length - HEAD;
             let mut state = self.shared.lock();
             if let Some(Expected::Query(run) | Expected::Execute { run, .. }) =
                 state.expected.front_mut()
@@ -566,6 +572,20 @@ where
             self.dropping = length;
         }
         Ok(())
+    }
+
+    /// One piece of data, in a message of its own: where they end means nothing (`CopyData`).
+    fn piece(&mut self, piece: &[u8]) {
+        if !self.watch.finds_token(piece) {
+            put(&mut self.out, b'd', |body| body.extend_from_slice(piece));
+            return;
+        }
+        // A masked value comes back. The COPY fails, and all of it is undone.
+        let refusal = masking::returned("the data of the COPY");
+        put(&mut self.out, b'f', |body| put_text(body, &refusal.message));
+        self.shared.lock().copies_in = false;
+        self.watch = Watch::default();
+        self.dropping = std::mem::take(&mut self.passing);
     }
 
     /// Whether the server takes data now, once it has said whether it does.
