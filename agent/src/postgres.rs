@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod client_messages;
 pub mod frame;
 pub mod greeting;
+pub mod lookup;
 pub mod server;
 pub mod server_messages;
 pub mod session;

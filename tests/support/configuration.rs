@@ -70,6 +70,9 @@ pub fn text(
     if let Some(seconds) = settings.max_seconds {
         write!(text, "\n[session]\nmax_seconds = {seconds}\n")?;
     }
+    for connection in &settings.connections {
+        write!(text, "\n{connection}")?;
+    }
     text += &settings.extra_configuration.replace("ISSUER", issuer.url());
     Ok(text)
 }

@@ -27,6 +27,7 @@ use crate::{
     files::{copy_policies, holdpoint_binary, install},
     host,
     issuer::Issuer,
+    postgres::Connection,
     sandbox::Sandbox,
     stand_in::{Arrival, StandIn},
 };
@@ -66,6 +67,8 @@ pub struct Settings {
     pub addresses: Vec<(String, SocketAddr)>,
     /// Further tables of the configuration; `ISSUER` in it becomes the issuer's URL.
     pub extra_configuration: String,
+    /// The catalog of databases.
+    pub connections: Vec<Connection>,
 }
 
 /// A running world.

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     cancel::Cancels,
+    lookup::Lookups,
     server::trust::{self, ServerTls},
 };
 use crate::{
@@ -37,6 +38,8 @@ pub struct Databases {
     pub cancels: Cancels,
     /// What texts say, which come again and again.
     statements: Mutex<Cache>,
+    /// What names mean on the servers.
+    pub lookups: Lookups,
 }
 
 impl Databases {
@@ -66,6 +69,7 @@ impl Databases {
                 .collect::<Result<_, _>>()?,
             cancels: Cancels::default(),
             statements: Mutex::default(),
+            lookups: Lookups::default(),
         })
     }
 

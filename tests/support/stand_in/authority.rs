@@ -66,6 +66,25 @@ impl Authority {
         Ok((leaf.pem(), key.serialize_pem()))
     }
 
+    /// A PEM certificate and a PEM key for all of `names`, DNS names and IP addresses; its subject is `common_name`.
+    ///
+    /// # Errors
+    /// When a name is neither.
+    pub fn leaf_pem_for(
+        &self,
+        common_name: &str,
+        names: &[&str],
+    ) -> anyhow::Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        let leaf = params.signed_by(&key, &self.issuer)?;
+        Ok((leaf.pem(), key.serialize_pem()))
+    }
+
     /// TLS for every name, HTTP/2 and HTTP/1.1.
     ///
     /// # Errors
