@@ -1,0 +1,3 @@
+//! PostgreSQL: what agents say to databases, statement by statement.
+
+pub mod frame;
