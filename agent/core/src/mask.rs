@@ -14,7 +14,7 @@ mod formats;
 mod masker;
 pub mod names;
 mod own;
-mod rows;
+pub mod rows;
 mod source;
 mod statement;
 mod token;
@@ -33,7 +33,6 @@ pub use self::{
     detector::Builtin,
     form::Form,
     masker::{Found, Masker, Unreadable},
-    rows::{Column, CopyFormat, CopyMasker, MAX_ROW, RowMasker},
     source::{MAX_OWN, Mode, SetProblem, SetSource, UnknownSet},
     statement::Bound,
     token::mask_token_in,
