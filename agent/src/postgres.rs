@@ -16,6 +16,8 @@ pub mod session;
 pub mod startup;
 pub mod statements;
 pub mod stream;
+#[cfg(test)]
+mod testing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

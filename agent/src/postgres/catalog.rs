@@ -249,4 +249,4 @@ impl fmt::Debug for Entry {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
