@@ -6,12 +6,15 @@
 pub mod answer;
 pub mod cancel;
 pub mod catalog;
+pub mod client_messages;
 pub mod frame;
 pub mod greeting;
 pub mod lookup;
 pub mod server;
+pub mod server_messages;
 pub mod session;
 pub mod startup;
+pub mod statements;
 pub mod stream;
 #[cfg(test)]
 mod testing;
