@@ -112,11 +112,20 @@ pub enum Trait {
     OwnHost,
     /// Goes to a resolver that is asked over TLS or HTTPS: a well-known one, or port 853.
     PublicResolver,
+    /// It cannot be told what a SQL statement does.
+    Opaque,
+    /// An UPDATE or DELETE of every row.
+    WithoutWhere,
+    /// In a transaction that an earlier statement began: whatever that locked stays locked meanwhile.
+    InTransaction,
 }
 
 impl Trait {
     /// Every trait.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 7] = [
+        Self::Opaque,
+        Self::WithoutWhere,
+        Self::InTransaction,
         Self::OpenToInternet,
         Self::PublicAccess,
         Self::PublicResolver,
@@ -137,6 +146,9 @@ impl Trait {
             Self::PublicAccess => "public-access",
             Self::OwnHost => "own-host",
             Self::PublicResolver => "public-resolver",
+            Self::Opaque => "opaque",
+            Self::WithoutWhere => "without-where",
+            Self::InTransaction => "in-transaction",
         }
     }
 }
