@@ -459,6 +459,11 @@ impl Approvals {
         tokio::task::spawn_blocking(read).await.ok().flatten()
     }
 
+    /// Who asked no longer wants it: the question is withdrawn, unless it is answered or another connection waits for the same.
+    pub async fn call_off(&self, id: &ApprovalId) {
+        self.call(|reply| Call::CallOff(id.clone(), reply)).await;
+    }
+
     /// The daemon ends: whoever waits is told to ask again. The questions stay, and so does what was answered.
     pub async fn interrupt(&self) {
         self.call(Call::Interrupt).await;

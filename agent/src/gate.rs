@@ -29,7 +29,7 @@ use crate::{
 use people::Answered;
 use ruling::{Demand, Ruling};
 
-pub use asker::{Asker, Patience};
+pub use asker::{Asker, Attended, Patience, Waiting};
 pub use outcome::Outcome;
 pub use ruling::{InForce, Lease};
 
@@ -262,6 +262,23 @@ impl Gate {
     #[must_use]
     pub fn allows(&self, session: &Session, operation: &Operation) -> bool {
         matches!(self.rule(session, operation).demand(), Demand::Pass(_))
+    }
+
+    /// Tells of every change of what may pass.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Why one of these, which were admitted and are under way, may not go on by what policy says now. What people approved is approved.
+    #[must_use]
+    pub fn objection_to(&self, session: &Session, operations: &[Operation]) -> Option<String> {
+        operations
+            .iter()
+            .find_map(|operation| match self.rule(session, operation).demand() {
+                Demand::Pass(_) | Demand::Ask(_) => None,
+                Demand::Refuse(denial) => Some(denial.reason.clone()),
+            })
     }
 
     /// Returns once an operation that was admitted and lasts would no longer be, with what policy says now.

@@ -25,7 +25,7 @@ use crate::config::{Config, record::RecordedBodies};
 
 pub use answer::Answering;
 pub use names::unknown as unknown_names;
-pub use outgoing::{Watch, refuse_returned, returned};
+pub use outgoing::{Watch, refuse_returned, refuse_returned_in, returned};
 pub use plan::Plan;
 pub use shown::Shown;
 

@@ -6,17 +6,22 @@
 pub mod answer;
 pub mod cancel;
 pub mod catalog;
+pub mod client_messages;
 pub mod frame;
 pub mod greeting;
+pub mod lookup;
 pub mod server;
+pub mod server_messages;
 pub mod session;
 pub mod startup;
+pub mod statements;
 pub mod stream;
 #[cfg(test)]
 mod testing;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use holdpoint_core::sql::Database;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -82,23 +87,6 @@ pub struct Conversation<C, S> {
     pub cancelled: Cancelled,
     /// Asks the server to.
     pub server_cancel: ServerCancel,
-}
-
-/// Where statements run.
-#[derive(Clone, Debug)]
-pub struct Database {
-    /// The entry's name.
-    pub entry: Arc<str>,
-    /// `PROJECT:REGION:INSTANCE`.
-    pub instance: Option<String>,
-    /// The host, as the client calls it.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The database.
-    pub database: String,
-    /// Who Holdpoint is there.
-    pub user: String,
 }
 
 /// Serves a connection to a database until it ends.

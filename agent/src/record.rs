@@ -50,7 +50,7 @@ pub use leaves::Leaves;
 pub use needle::{Needle, NoSums, SecretSums};
 pub use parts::{
     BinaryRecord, DecisionRecord, DecisionVerdict, OperationRecord, OutcomeResult, PolicyRecord,
-    PrincipalRecord, Process, Purged, VoteRecord,
+    PrincipalRecord, Process, Purged, StatementAnswer, VoteRecord,
 };
 pub use pattern::Pattern;
 pub use purge::{Claims, SegmentInfo};

@@ -4,6 +4,7 @@
 //! A [`Masker`] takes a body in pieces and gives it back masked, in bounded memory, the same whatever the pieces; what it cannot
 //! read is an error, never passed.
 
+mod columns;
 mod detector;
 mod dress;
 mod fields;
@@ -13,7 +14,9 @@ mod formats;
 mod masker;
 pub mod names;
 mod own;
+pub mod rows;
 mod source;
+mod statement;
 mod token;
 
 use std::{
@@ -26,15 +29,17 @@ use regex::bytes::Regex;
 use zeroize::Zeroizing;
 
 pub use self::{
+    columns::Origin,
     detector::Builtin,
     form::Form,
     masker::{Found, Masker, Unreadable},
     source::{MAX_OWN, Mode, SetProblem, SetSource, UnknownSet},
+    statement::Bound,
     token::mask_token_in,
 };
 use self::{
     dress::dresses,
-    fields::{Fields, Hint, Whole},
+    fields::{Fields, Hint, StandIn, Whole},
     find::{Context, Finder, Hit, Literals},
     own::OwnSet,
 };
@@ -148,6 +153,7 @@ impl Masks {
 struct Building {
     detectors: Vec<Detector>,
     fields: Fields,
+    columns: Vec<(columns::Pattern, u16)>,
     regexes: Vec<(Regex, u16)>,
     literals: Vec<(Zeroizing<Vec<u8>>, u16)>,
 }
@@ -163,14 +169,16 @@ impl Building {
             .expect("at most as many as fit into the configuration's limits")
     }
 
-    /// Fields and literals go by the set's name, regular expressions by their own.
+    /// Fields, columns and literals go by the set's name, regular expressions by their own.
     fn add_own(&mut self, name: &str, set: &OwnSet) {
-        if !set.fields.is_empty() || !set.literals.is_empty() {
+        if !set.fields.is_empty() || !set.columns.is_empty() || !set.literals.is_empty() {
             let index = self.detector(name, set.mode, None);
             for field in &set.fields {
-                let added = self.fields.add(field, index, false);
+                let added = self.fields.add(field, index, StandIn::Token);
                 debug_assert!(added.is_ok(), "was read before");
             }
+            let columns = set.columns.iter().cloned();
+            self.columns.extend(columns.map(|column| (column, index)));
             let literals = set.literals.iter().flat_map(|literal| dresses(literal));
             self.literals
                 .extend(literals.map(|literal| (literal, index)));
@@ -198,6 +206,7 @@ impl Building {
                 finder: Finder::new(builtins, self.regexes, self.literals),
                 detectors: self.detectors,
                 fields: self.fields,
+                columns: self.columns,
                 injected,
                 key,
             }),
@@ -217,6 +226,7 @@ struct Base {
     detectors: Vec<Detector>,
     finder: Finder,
     fields: Fields,
+    columns: Vec<(columns::Pattern, u16)>,
     /// The index of what Holdpoint injected.
     injected: u16,
     key: token::Key,
@@ -309,6 +319,32 @@ impl MaskSet {
         }
     }
 
+    /// Whether it looks for anything by its form.
+    fn looks_at_text(&self) -> bool {
+        !self.base.finder.is_idle() || !self.injected.is_empty()
+    }
+
+    /// Whether it looks for anything by a field's name or path.
+    fn looks_at_fields(&self) -> bool {
+        !self.base.fields.is_empty()
+    }
+
+    /// Whether it looks for anything that a number may be.
+    fn looks_at_numbers(&self) -> bool {
+        self.base.finder.looks_at_numbers() || !self.injected.is_empty()
+    }
+
+    /// Whether it looks for texts or expressions of the configuration's own, which may be anywhere.
+    fn looks_for_own_texts(&self) -> bool {
+        self.base.finder.looks_for_own() || !self.injected.is_empty()
+    }
+
+    /// A number that stands in place of `value`: by the mode 0, made of its digest or of its last four digits.
+    fn number_for(&self, detector: u16, value: &[u8]) -> u64 {
+        let Detector { mode, .. } = &self.base.detectors[usize::from(detector)];
+        token::number(*mode, value, &self.base.key)
+    }
+
     /// Writes what stands in place of `value`.
     fn write_token(&self, detector: u16, value: &[u8], out: &mut Vec<u8>) {
         let Detector {
@@ -319,6 +355,12 @@ impl MaskSet {
         let normalised = builtin.map(|builtin| builtin.normalised(value));
         let value = normalised.as_deref().unwrap_or(value);
         token::write(*mode, name, value, &self.base.key, out);
+    }
+
+    /// The same for a value of which only the SHA-256 is there.
+    fn write_token_of_digest(&self, detector: u16, digest: &[u8; 32], out: &mut Vec<u8>) {
+        let Detector { name, mode, .. } = &self.base.detectors[usize::from(detector)];
+        token::write_of_digest(*mode, name, digest, &self.base.key, out);
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Kind {
     Withheld,
     /// It carries what stands for a masked value.
     MaskToken,
+    /// The client itself called it off while people were asked.
+    CalledOff,
 }
 
 impl Kind {
@@ -39,7 +41,8 @@ impl Kind {
             | Self::UsedByResend
             | Self::NotReady
             | Self::Withheld
-            | Self::MaskToken => 403,
+            | Self::MaskToken
+            | Self::CalledOff => 403,
             Self::Malformed => 400,
             Self::Upstream => 502,
         }
@@ -54,6 +57,7 @@ impl Kind {
             | Self::NotReady
             | Self::Withheld
             | Self::MaskToken => ("PERMISSION_DENIED", 7),
+            Self::CalledOff => ("CANCELLED", 1),
             Self::Malformed => ("INVALID_ARGUMENT", 3),
             Self::Upstream => ("UNAVAILABLE", 14),
         }
@@ -70,6 +74,7 @@ impl Kind {
             Self::Upstream => "HOLDPOINT_UPSTREAM_UNAVAILABLE",
             Self::Withheld => "HOLDPOINT_ANSWER_WITHHELD",
             Self::MaskToken => "HOLDPOINT_MASK_TOKEN",
+            Self::CalledOff => "HOLDPOINT_CALLED_OFF",
         }
     }
 }
@@ -141,6 +146,18 @@ impl Refusal {
             why(rules),
         );
         Self::new(Kind::Pending, message)
+            .about(operation)
+            .with("approval", approval)
+    }
+
+    /// The client called it off.
+    #[must_use]
+    pub fn called_off(operation: &Operation, approval: &str) -> Self {
+        let message = format!(
+            "{} was cancelled by its client while Holdpoint held it. It was not run, and approval {approval} is withdrawn.",
+            describe(operation),
+        );
+        Self::new(Kind::CalledOff, message)
             .about(operation)
             .with("approval", approval)
     }
@@ -237,6 +254,12 @@ impl Refusal {
             .with("resource", &operation.resource.name)
     }
 
+    /// The facts, for programs and for those who want to know more than the message says.
+    #[must_use]
+    pub fn facts(&self) -> &[(&'static str, String)] {
+        &self.facts
+    }
+
     /// Adds a fact for programs that read `ErrorInfo.metadata`.
     #[must_use]
     pub fn with(mut self, key: &'static str, value: impl Into<String>) -> Self {
@@ -326,6 +349,17 @@ impl Dress {
             Self::Json
         }
     }
+}
+
+/// What a client that can be talked to is told while it waits.
+#[must_use]
+pub fn waiting(operation: &Operation, approval: &str, rules: &[HoldRule]) -> String {
+    format!(
+        "Holdpoint holds {} until {} it{}: approval {approval}. Cancelling withdraws the question.",
+        describe(operation),
+        who_approves(rules),
+        why(rules),
+    )
 }
 
 /// `sql.instances.delete on //sqladmin.googleapis.com/...`, for messages.

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 
 mod actions;
 mod cache;
+pub mod facts;
 mod operations;
 mod parse;
 mod walk;
@@ -291,6 +292,8 @@ pub struct Resolved {
     pub effects: Vec<Effect>,
     /// Not known yet: to be asked for, before it is resolved again.
     pub needs: Names,
+    /// It may make or change what names mean without saying so: a function of a user's, a DO.
+    pub defines: bool,
 }
 
 impl Resolved {
@@ -300,8 +303,19 @@ impl Resolved {
         Self {
             effects: statement.effects.clone(),
             needs: Names::default(),
+            defines: statement
+                .effects
+                .iter()
+                .any(|effect| effect.opaque.is_some()),
         }
     }
+}
+
+/// What can be said of a statement without its server: relations are plain tables, functions, operators and types those of a
+/// stock PostgreSQL, and whatever else is opaque.
+#[must_use]
+pub fn offline(statement: &Statement) -> Resolved {
+    facts::resolve(statement, facts::Facts::stock())
 }
 
 /// Where a statement runs.
@@ -343,3 +357,6 @@ impl fmt::Debug for Parameter {
         )
     }
 }
+
+#[cfg(test)]
+mod tests;

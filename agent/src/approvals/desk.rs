@@ -62,6 +62,7 @@ pub(super) enum Call {
     ),
     UseGrant(GrantTicket, Reply<GrantUse, GrantUseError>),
     PoliciesChanged(Vec<HoldRule>, oneshot::Sender<()>),
+    CallOff(ApprovalId, oneshot::Sender<()>),
     Interrupt(oneshot::Sender<()>),
 }
 
@@ -138,6 +139,10 @@ impl Desk {
             }
             Call::PoliciesChanged(rules, reply) => {
                 self.end_unfounded_grants(&rules).await;
+                let _ = reply.send(());
+            }
+            Call::CallOff(id, reply) => {
+                self.call_off(&id).await;
                 let _ = reply.send(());
             }
             Call::Interrupt(reply) => {
@@ -285,6 +290,19 @@ impl Desk {
                 Err(error)
             }
         }
+    }
+
+    async fn call_off(&mut self, id: &ApprovalId) {
+        let Some(held) = self.live.get_mut(id) else {
+            return;
+        };
+        if held.is_awaited() || held.state() != State::Pending {
+            return;
+        }
+        let at = held.now();
+        held.step(|approval| approval.withdraw(at));
+        self.settle(id, Some("the client that asked called it off"))
+            .await;
     }
 
     async fn pass_time(&mut self) {

@@ -154,6 +154,12 @@ impl Held {
         self.waiters.len() < MOST_WAITERS
     }
 
+    pub(super) fn is_awaited(&self) -> bool {
+        self.waiters
+            .iter()
+            .any(|waiter| !waiter.verdict.is_closed())
+    }
+
     pub(super) fn join(&mut self, waiter: Waiter) {
         self.waiters.push(waiter);
     }

@@ -35,6 +35,10 @@ pub struct Args {
     /// Requests, one JSON object a line: scheme, method, host, path, query, headers, body or body_b64, body_len.
     /// `-` reads standard input.
     file: PathBuf,
+    /// The lines are SQL, `{"sql": "..."}`: say what each statement does. Relations are taken as plain tables, functions as those
+    /// of a stock PostgreSQL; whatever else is opaque.
+    #[arg(long)]
+    sql: bool,
     /// Decide about each request under the policies in this directory.
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
@@ -89,14 +93,25 @@ fn judge_lines(
         if line.trim_ascii().is_empty() {
             continue;
         }
-        let verdict = judge.line(&line);
-        bad += usize::from(verdict.is_err());
-        match &verdict {
-            Ok(verdict) => serde_json::to_writer(&mut *output, verdict)?,
-            Err(error) => serde_json::to_writer(&mut *output, &BadLine { error })?,
-        }
+        let written = match judge.sql {
+            true => write_verdict(&judge.statements(&line), output)?,
+            false => write_verdict(&judge.line(&line), output)?,
+        };
+        bad += usize::from(!written);
         output.write_all(b"\n")?;
     }
+}
+
+/// Whether it is one.
+fn write_verdict(
+    verdict: &Result<impl Serialize, String>,
+    output: &mut impl Write,
+) -> anyhow::Result<bool> {
+    match verdict {
+        Ok(verdict) => serde_json::to_writer(output, verdict)?,
+        Err(error) => serde_json::to_writer(output, &BadLine { error })?,
+    }
+    Ok(verdict.is_ok())
 }
 
 #[derive(Serialize)]
@@ -138,6 +153,7 @@ struct Verdict {
 }
 
 struct Judge {
+    sql: bool,
     policies: Option<Policies>,
     principal: Principal,
 }
@@ -151,6 +167,7 @@ impl Judge {
             })
         });
         Ok(Self {
+            sql: args.sql,
             policies: policies.transpose()?,
             principal: Principal {
                 issuer: args.issuer.clone(),
@@ -314,5 +331,6 @@ impl Row {
     }
 }
 
+mod sql;
 #[cfg(test)]
 mod tests;

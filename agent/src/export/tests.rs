@@ -180,6 +180,7 @@ fn events(words: &str) -> Vec<Event> {
             result: OutcomeResult::Completed,
             request_bytes: 10,
             response_bytes: 20,
+            statement: None,
         },
         // Recorded on its own, so perhaps later.
         told(Way::Response, words),

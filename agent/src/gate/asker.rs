@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 use crate::{
     interim::{Interims, MOST_PER_REQUEST},
@@ -47,6 +50,27 @@ pub enum Patience {
     },
     /// Nothing keeps it waiting: it is told "pending" after this time.
     AtMost(Duration),
+    /// A database's client: it is told at once what it waits for, and may call it off.
+    Attended(Attended),
+}
+
+/// A client that can be talked to while it waits.
+pub struct Attended {
+    /// Where it is told what it waits for, once for each operation.
+    pub told: mpsc::UnboundedSender<Waiting>,
+    /// Rung when it no longer wants what it asked for.
+    pub called_off: Arc<Notify>,
+    /// How long it may wait, where others may wait for what it has locked; else for as long as the question is open.
+    pub at_most: Option<Duration>,
+}
+
+/// What a client waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The approval's id.
+    pub approval: String,
+    /// In words: what is held, why, and for whom.
+    pub message: String,
 }
 
 impl Patience {
@@ -63,6 +87,7 @@ impl Patience {
         match self {
             Self::Interims { .. } => None,
             Self::AtMost(time) => Some(Instant::now() + *time),
+            Self::Attended(attended) => attended.at_most.map(|time| Instant::now() + time),
         }
     }
 
@@ -72,6 +97,22 @@ impl Patience {
         {
             *left -= 1;
             interims.send();
+        }
+    }
+
+    /// Tells whoever can be told what it waits for.
+    pub(super) fn tell(&self, waiting: impl FnOnce() -> Waiting) {
+        if let Self::Attended(attended) = self {
+            // A client that is gone need not know.
+            let _ = attended.told.send(waiting());
+        }
+    }
+
+    /// Returns when the client no longer wants it; never where it cannot say so.
+    pub(super) async fn called_off(&self) {
+        match self {
+            Self::Attended(attended) => attended.called_off.notified().await,
+            Self::Interims { .. } | Self::AtMost(_) => std::future::pending().await,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{future::poll_fn, task::Poll, time::Instant};
 use crate::{
     approvals::GrantUse,
     lookup::Changing,
-    record::{Event, OperationId, OutcomeResult, Pairs, Record},
+    record::{Event, OperationId, OutcomeResult, Pairs, Record, StatementAnswer},
     session::SessionId,
 };
 
@@ -22,6 +22,8 @@ pub struct Outcome {
     changing: Option<Changing>,
     /// The grants that let them through.
     grants: Vec<GrantUse>,
+    /// What the database said, where they are of a statement.
+    pub statement: Option<StatementAnswer>,
     /// Bytes of the request's body that were sent.
     pub request_bytes: u64,
     /// Bytes of the response's body that were passed on.
@@ -39,6 +41,7 @@ impl Outcome {
             sent_at: None,
             changing: None,
             grants: Vec::new(),
+            statement: None,
             request_bytes: 0,
             response_bytes: 0,
         }
@@ -151,6 +154,7 @@ impl Drop for Outcome {
                 result: self.result,
                 request_bytes: self.request_bytes,
                 response_bytes: self.response_bytes,
+                statement: self.statement.clone(),
             });
         }
     }

@@ -3,14 +3,14 @@
 use holdpoint_core::{
     operation::Operation,
     policy::Hold,
-    refusal::{Kind, Refusal},
+    refusal::{self, Kind, Refusal},
 };
 use tokio::time::Instant;
 
-use super::{Asker, Gate, Judged, asker::sleep_until, not_recorded, ruling::Demand};
+use super::{Asker, Gate, Judged, Waiting, asker::sleep_until, not_recorded, ruling::Demand};
 use crate::approvals::{
-    ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView, Spent,
-    Ticket, Verdict,
+    ApprovalId, ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView,
+    Spent, Ticket, Verdict,
 };
 
 /// What waiting for people has led to, for one operation.
@@ -50,6 +50,35 @@ impl Gate {
                 Demand::Pass(_) | Demand::Refuse(_) => None,
             });
         }
+        for (judged, ticket) in judged.iter().zip(&tickets) {
+            if let (Demand::Ask(hold), Some(ticket)) = (judged.ruling.demand(), ticket) {
+                asker.patience.tell(|| Waiting {
+                    approval: ticket.id().to_string(),
+                    message: refusal::waiting(&judged.operation, ticket.id().as_str(), &hold.rules),
+                });
+            }
+        }
+        let asked_about: Vec<ApprovalId> = tickets
+            .iter()
+            .flatten()
+            .map(|ticket| ticket.id().clone())
+            .collect();
+        let answered = self.wait_for_all(asker, judged, tickets).await;
+        if matches!(&answered, Err(refusal) if refusal.kind == Kind::CalledOff) {
+            // Nobody needs to answer, unless others wait for the same.
+            for approval in &asked_about {
+                self.approvals.call_off(approval).await;
+            }
+        }
+        answered
+    }
+
+    async fn wait_for_all(
+        &self,
+        asker: &mut Asker<'_>,
+        judged: &[Judged<'_>],
+        tickets: Vec<Option<Ticket>>,
+    ) -> Result<Vec<Answered>, Refusal> {
         let deadline = asker.patience.deadline();
         let mut answers = Vec::with_capacity(judged.len());
         for (judged, ticket) in judged.iter().zip(tickets) {
@@ -118,6 +147,9 @@ impl Gate {
                 verdict = ticket.verdict() => break verdict,
                 () = sleep_until(deadline) => {
                     return Err(Refusal::pending(operation, &approval, &hold.rules));
+                }
+                () = asker.patience.called_off() => {
+                    return Err(Refusal::called_off(operation, &approval));
                 }
                 () = tokio::time::sleep(self.settings.interim()) => asker.patience.keep_waiting(),
             }

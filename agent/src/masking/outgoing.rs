@@ -40,6 +40,20 @@ pub fn refuse_returned(head: &Head<'_>, payload: Payload<'_>) -> Result<(), Refu
     }
 }
 
+/// The same, for what databases are asked.
+///
+/// # Errors
+/// Where a mask token is in it.
+pub fn refuse_returned_in<'a>(
+    place: &str,
+    all: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<(), Refusal> {
+    match all.into_iter().any(|it| mask_token_in(it).is_some()) {
+        true => Err(returned(place)),
+        false => Ok(()),
+    }
+}
+
 /// What the client is told when a masked value comes back.
 #[must_use]
 pub fn returned(place: &str) -> Refusal {

@@ -95,6 +95,33 @@ impl Masking {
     }
 }
 
+impl Masking {
+    /// What rows are masked by that these operations ask a database for; nothing where they are not.
+    ///
+    /// # Errors
+    /// When there is no such set, which loading the policies refuses.
+    pub fn rows(
+        &self,
+        operations: &[Operation],
+        terms: &[Terms],
+    ) -> Result<Option<Arc<MaskSet>>, Refusal> {
+        let mut wanted = BTreeSet::new();
+        for (operation, terms) in operations.iter().zip(terms) {
+            wanted.extend(sets(operation, terms));
+        }
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let union = self.masks.union(wanted.iter().map(String::as_str));
+        union.map(Some).map_err(|error| {
+            Refusal::new(
+                Kind::NotReady,
+                format!("Holdpoint cannot mask these rows, so they were not asked for: {error}"),
+            )
+        })
+    }
+}
+
 impl Plan {
     /// Whether something is masked towards the agent.
     #[must_use]

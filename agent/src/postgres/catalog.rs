@@ -5,14 +5,16 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::Context as _;
+use holdpoint_core::sql::{Cache, Parsed};
 use zeroize::Zeroizing;
 
 use super::{
     cancel::Cancels,
+    lookup::Lookups,
     server::trust::{self, ServerTls},
 };
 use crate::{
@@ -34,9 +36,20 @@ pub struct Databases {
     entries: Vec<Arc<Entry>>,
     /// Which connection of an agent's a request to cancel is about.
     pub cancels: Cancels,
+    /// What texts say, which come again and again.
+    statements: Mutex<Cache>,
+    /// What names mean on the servers.
+    pub lookups: Lookups,
 }
 
 impl Databases {
+    /// What a text says.
+    #[must_use]
+    pub fn parse(&self, text: &str) -> Arc<Parsed> {
+        let cache = self.statements.lock();
+        cache.unwrap_or_else(PoisonError::into_inner).parse(text)
+    }
+
     /// Those of the configuration. Secrets and certificates are read here, so that what is missing is found at the start.
     ///
     /// # Errors
@@ -55,6 +68,8 @@ impl Databases {
                 .map(entry)
                 .collect::<Result<_, _>>()?,
             cancels: Cancels::default(),
+            statements: Mutex::default(),
+            lookups: Lookups::default(),
         })
     }
 

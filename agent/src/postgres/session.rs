@@ -1,18 +1,214 @@
-//! What is said on a connection that is let in.
+//! What is said on a connection that is let in: messages become statements, the gate judges them, and what it permits goes on.
+//!
+//! Two directions run side by side. `up` reads the client's messages in their order and judges them; `down` matches the server's answers
+//! with what was asked. What both know is `state`: it follows the server's answers, never hopes.
 
-use tokio::io::{AsyncRead, AsyncWrite};
+mod down;
+mod house;
+mod judge;
+mod rows;
+mod run;
+mod state;
+mod up;
 
-use super::{Conversation, Refused};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, split},
+    sync::Notify,
+};
+
+use super::{
+    Conversation, Refused,
+    frame::FrameError,
+    server_messages::{BROKEN, Complaint, VIOLATION},
+};
+use down::Down;
+use house::Judging;
+use judge::Judge;
+use rows::Columns;
+use state::{Expected, State};
+use up::Up;
+
+/// What both directions share.
+struct Shared {
+    state: Mutex<State>,
+    /// There is something to say to the client that the server does not say.
+    for_client: Notify,
+    /// The server has said something.
+    changed: Notify,
+    /// The client no longer wants what is held.
+    called_off: Arc<Notify>,
+    /// Something waits for people.
+    holds: AtomicBool,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new(State::new()),
+            for_client: Notify::new(),
+            changed: Notify::new(),
+            called_off: Arc::new(Notify::new()),
+            holds: AtomicBool::new(false),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why a connection ends before its client wants that.
+#[derive(Debug)]
+enum End {
+    ClientGone,
+    ServerGone,
+    /// Something that cannot be passed on, in words.
+    Broken(String),
+    /// Rows that have to be masked and cannot be.
+    Withheld(String),
+    /// Policy no longer allows what is under way.
+    Cut(String),
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// How cancel requests come, and go.
+trait Cancelling: Send {
+    /// Waits for the next one; what it gives is dropped when it was seen to.
+    fn next(&mut self) -> impl Future<Output = Box<dyn Send>> + Send;
+    /// Asks the server.
+    fn pass_on(&self) -> impl Future<Output = ()> + Send;
+}
 
 /// Passes on what policy allows, until one side is done.
 ///
 /// # Errors
-/// Always: until statements are judged here, nothing is passed on.
+/// Why it ended, where neither side wanted that.
 pub async fn run<C, S>(conversation: Conversation<C, S>) -> Result<(), Refused>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    drop(conversation);
-    Err(Refused("statements are not judged yet".to_owned()))
+    let (judging, client, server, cancels) = Judging::new(conversation);
+    let house = judging.house().clone();
+    let room = judging.room().clone();
+    let session = room.session.id.as_str().to_owned();
+    let shared = Shared::new();
+    let ends = async {
+        tokio::select! {
+            () = house.stopped() => End::Broken("the daemon stopped".to_owned()),
+            reason = judging.no_longer_allowed(&shared) => End::Cut(reason),
+        }
+    };
+    talk(client, server, &judging, cancels, &shared, session, ends)
+        .await
+        .map_err(Refused)
 }
+
+/// The two directions, and what may end them.
+async fn talk<C, S, J>(
+    client: C,
+    server: S,
+    judge: &J,
+    mut cancels: impl Cancelling,
+    shared: &Shared,
+    session: String,
+    ends: impl Future<Output = End>,
+) -> Result<(), String>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send,
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+    J: Judge + Columns,
+{
+    let (from_client, to_client) = split(client);
+    let (from_server, to_server) = split(server);
+    let mut up = Up::new(from_client, to_server, shared, judge, session.clone());
+    let mut down = Down::new(from_server, to_client, shared, judge);
+    let cancelling = async {
+        loop {
+            let asked = cancels.next().await;
+            if shared.holds.load(Ordering::Acquire) {
+                shared.called_off.notify_one();
+            } else {
+                cancels.pass_on().await;
+            }
+            drop(asked);
+        }
+    };
+    let end = tokio::select! {
+        ended = up.run() => ended.err(),
+        ended = down.run() => ended.err(),
+        end = ends => Some(end),
+        () = cancelling => None,
+    };
+    drop(up);
+    let Some(end) = end else {
+        return Ok(());
+    };
+    let fatal = |code: &str, message: &str, hint: &str| {
+        Complaint {
+            severity: "FATAL",
+            code,
+            message,
+            detail: "",
+            hint: &format!("{hint} Holdpoint session {session}."),
+        }
+        .message()
+    };
+    match end {
+        End::ClientGone => {
+            cancels.pass_on().await;
+            Ok(())
+        }
+        End::ServerGone => {
+            if shared.lock().over.is_some() {
+                down.farewell(&[]).await;
+                return Ok(());
+            }
+            let told = "the database server closed the connection; what was under way may or may not have happened";
+            let hint = "Holdpoint does not send it again: look at what is there before you do.";
+            down.farewell(&fatal(BROKEN, told, hint)).await;
+            Err(told.to_owned())
+        }
+        End::Broken(why) => {
+            let told = format!("Holdpoint ends this connection: {why}");
+            down.farewell(&fatal(VIOLATION, &told, "")).await;
+            Err(why)
+        }
+        End::Withheld(why) => {
+            cancels.pass_on().await;
+            let told = format!("Holdpoint withholds this result: {why}");
+            let hint = "It has run. Ask for less, or for other columns.";
+            down.farewell(&fatal("42501", &told, hint)).await;
+            Err(why)
+        }
+        End::Cut(why) => {
+            cancels.pass_on().await;
+            cut_all(shared);
+            let told = format!("Holdpoint broke this off: {why}");
+            let hint = "What had run by then may have had its effect. Trying again does not help.";
+            down.farewell(&fatal("42501", &told, hint)).await;
+            Err(why)
+        }
+    }
+}
+
+fn cut_all(shared: &Shared) {
+    for expected in std::mem::take(&mut shared.lock().expected) {
+        if let Expected::Query(run) | Expected::Execute { run, .. } = expected {
+            run.cut();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,9 @@ pub(crate) fn ca(name: &str) -> Ca {
 pub(crate) fn leaf(common_name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<_> = hosts.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(hosts).expect("names");
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
     params.extended_key_usages = vec![
         ExtendedKeyUsagePurpose::ServerAuth,
         ExtendedKeyUsagePurpose::ClientAuth,
@@ -77,7 +79,16 @@ impl Postgres {
             std::os::unix::fs::chown(&data, Some(NOBODY), Some(NOBODY)).expect("root");
         }
         let made = unprivileged(&bin.join("initdb"))
-            .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "-D"])
+            .args([
+                "-U",
+                "postgres",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .output()
             .expect("initdb");
@@ -92,7 +103,14 @@ impl Postgres {
             .arg("-D")
             .arg(&data)
             .args(["-p", &port.to_string(), "-k", "", "-h", "127.0.0.1", "-F"])
-            .args(["-c", "ssl=on", "-c", "log_connections=on", "-c", "ssl_ca_file=ca.pem"])
+            .args([
+                "-c",
+                "ssl=on",
+                "-c",
+                "log_connections=on",
+                "-c",
+                "ssl_ca_file=ca.pem",
+            ])
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(dir.path().join("log")).expect("made"))
             .spawn()
@@ -116,7 +134,9 @@ impl Postgres {
             let mut psql = self.psql("host=127.0.0.1 user=postgres dbname=postgres");
             psql.args(["-v", &format!("p={PASSWORD}"), "-v", &format!("t={TOKEN}")]);
             psql.args(["-v", "ON_ERROR_STOP=1"]);
-            psql.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+            psql.args(["-f", "-"])
+                .stdin(Stdio::piped())
+                .stderr(Stdio::piped());
             let mut running = psql.spawn().expect("psql");
             let mut input = running.stdin.take().expect("piped");
             // One that cannot connect does not read.
@@ -187,9 +207,13 @@ fn unprivileged(program: &Path) -> Command {
 
 fn furnish(dir: &Path, ca: &Ca) {
     let key = KeyPair::generate().expect("a key");
-    let server = leaf("a server", &["127.0.0.1"]).signed_by(&key, ca).expect("signed");
+    let server = leaf("a server", &["127.0.0.1"])
+        .signed_by(&key, ca)
+        .expect("signed");
     let client_key = KeyPair::generate().expect("a key");
-    let client = leaf("cert", &[]).signed_by(&client_key, ca).expect("signed");
+    let client = leaf("cert", &[])
+        .signed_by(&client_key, ca)
+        .expect("signed");
     let hba = "host all postgres 127.0.0.1/32 trust\nhost all scram 127.0.0.1/32 scram-sha-256\nhost all md5 127.0.0.1/32 md5\n\
                host all clear 127.0.0.1/32 password\n\
                hostssl all \"agent@p.iam\" 127.0.0.1/32 password\nhostssl all cert 127.0.0.1/32 cert\n";

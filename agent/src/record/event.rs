@@ -10,7 +10,7 @@ use super::{
     bodies::BodyRecord,
     parts::{
         BinaryRecord, DecisionRecord, OperationRecord, OutcomeResult, PrincipalRecord, Process,
-        Purged, VoteRecord,
+        Purged, StatementAnswer, VoteRecord,
     },
     text::{Pairs, Text, Texts},
 };
@@ -444,6 +444,9 @@ pub enum Event {
         request_bytes: u64,
         /// Bytes of the response's body that were passed on.
         response_bytes: u64,
+        /// What a database said of a statement, where it was one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        statement: Option<StatementAnswer>,
     },
     /// A call of the control API was refused.
     ControlRefused {

@@ -359,6 +359,7 @@ impl Index {
                 result: *result,
                 request_bytes: 0,
                 response_bytes: 0,
+                statement: None,
             })
             .collect()
     }

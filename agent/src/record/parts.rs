@@ -312,6 +312,19 @@ impl From<&Vote> for VoteRecord {
     }
 }
 
+/// What a database said of a statement.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatementAnswer {
+    /// The command tag, such as `DELETE 3`, of the last command that completed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<Text>,
+    /// SQLSTATE, where it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sqlstate: Option<Text>,
+    /// Rows that were passed on, those of a COPY included where it was one to the client.
+    pub rows: u64,
+}
+
 /// What became of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -234,6 +234,7 @@ async fn leave_operations(settings: Settings) {
         result,
         request_bytes: 0,
         response_bytes: 0,
+        statement: None,
     };
     let (allowed, held) = (asked(DecisionVerdict::Allow), asked(DecisionVerdict::Hold));
     let (refused, used) = (asked(DecisionVerdict::Deny), asked(DecisionVerdict::Hold));

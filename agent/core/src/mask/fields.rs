@@ -97,10 +97,21 @@ struct Rule {
 pub(super) struct Whole {
     /// As what.
     pub(super) detector: u16,
-    /// Base64 of bytes: what stands for it has to be base64 as well, or the client cannot read the answer.
-    pub(super) bytes: bool,
+    /// What the client can read there.
+    pub(super) stand_in: StandIn,
     /// Told by the name alone, so that the value has to look like a secret.
     pub(super) guessed: bool,
+}
+
+/// What stands where a whole value was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StandIn {
+    /// The token.
+    Token,
+    /// The token in base64, since the field is base64 of bytes.
+    Base64,
+    /// Nothing, as if it had not been sent: a sum of what is masked, by which the client would find it damaged.
+    Nothing,
 }
 
 /// The path says nothing.
@@ -108,7 +119,12 @@ pub(super) struct NoPath;
 
 impl Fields {
     /// Adds a path as the configuration writes it.
-    pub(super) fn add(&mut self, path: &str, detector: u16, bytes: bool) -> Result<(), NoPath> {
+    pub(super) fn add(
+        &mut self,
+        path: &str,
+        detector: u16,
+        stand_in: StandIn,
+    ) -> Result<(), NoPath> {
         if let Some(numbers) = path.strip_prefix("grpc:") {
             let numbers: Result<Vec<u32>, _> = numbers.split('.').map(str::parse).collect();
             let numbers = numbers.map_err(|_| NoPath)?;
@@ -130,7 +146,7 @@ impl Fields {
             rooted,
             what: Whole {
                 detector,
-                bytes,
+                stand_in,
                 guessed: false,
             },
         };
@@ -139,6 +155,14 @@ impl Fields {
             None => self.any_last.push(rule),
         }
         Ok(())
+    }
+
+    /// Whether there is no rule.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_name.is_none()
+            && self.by_last.is_empty()
+            && self.any_last.is_empty()
+            && self.numbers.is_empty()
     }
 
     /// Whether some path may end in this (normalised) name, so that the names above have to be looked at.
@@ -169,7 +193,7 @@ impl Fields {
             let detector = self.by_name?;
             names::names_a_secret(name).then_some(Whole {
                 detector,
-                bytes: false,
+                stand_in: StandIn::Token,
                 guessed: true,
             })
         })
@@ -238,41 +262,42 @@ fn part(path: &str) -> Result<(Cow<'_, str>, &str), NoPath> {
 }
 
 /// Fields in which Google's minting methods return what they have minted: service account keys, access and ID tokens, signed
-/// JWTs and blobs, secret payloads, passwords, HMAC keys, OAuth token endpoints. The flag says that it is base64 of bytes.
-pub(super) const MINTED: [(&str, bool); 26] = [
-    ("privateKeyData", true),
-    ("accessToken", false),
-    ("access_token", false),
-    ("idToken", false),
-    ("refreshToken", false),
-    ("token", false),
-    ("signedJwt", false),
-    ("signedBlob", true),
-    ("signature", true),
-    ("payload.data", true),
-    ("password", false),
-    ("rootPassword", false),
-    ("secret", false),
-    ("keyString", false),
-    ("clientSecret", false),
-    ("certPrivateKey", false),
-    ("privateKey", false),
-    ("clientKey", true),
-    ("authString", false),
-    ("connectionString", false),
-    ("authToken", false),
-    ("sessionToken", false),
-    ("customToken", false),
-    ("deviceCode", false),
-    ("$.code", false),
-    ("assertion", false),
+/// JWTs and blobs, secret payloads, passwords, HMAC keys, OAuth token endpoints.
+pub(super) const MINTED: [(&str, StandIn); 27] = [
+    ("privateKeyData", StandIn::Base64),
+    ("accessToken", StandIn::Token),
+    ("access_token", StandIn::Token),
+    ("idToken", StandIn::Token),
+    ("refreshToken", StandIn::Token),
+    ("token", StandIn::Token),
+    ("signedJwt", StandIn::Token),
+    ("signedBlob", StandIn::Base64),
+    ("signature", StandIn::Base64),
+    ("payload.data", StandIn::Base64),
+    ("payload.dataCrc32c", StandIn::Nothing),
+    ("password", StandIn::Token),
+    ("rootPassword", StandIn::Token),
+    ("secret", StandIn::Token),
+    ("keyString", StandIn::Token),
+    ("clientSecret", StandIn::Token),
+    ("certPrivateKey", StandIn::Token),
+    ("privateKey", StandIn::Token),
+    ("clientKey", StandIn::Base64),
+    ("authString", StandIn::Token),
+    ("connectionString", StandIn::Token),
+    ("authToken", StandIn::Token),
+    ("sessionToken", StandIn::Token),
+    ("customToken", StandIn::Token),
+    ("deviceCode", StandIn::Token),
+    ("$.code", StandIn::Token),
+    ("assertion", StandIn::Token),
 ];
 
 impl Fields {
     /// Adds what [`Builtin::Minted`] is about.
     pub(super) fn add_minted(&mut self, detector: u16) {
-        for (path, bytes) in MINTED {
-            let added = self.add(path, detector, bytes);
+        for (path, stand_in) in MINTED {
+            let added = self.add(path, detector, stand_in);
             debug_assert!(added.is_ok(), "{} path {path}", Builtin::Minted.name());
         }
     }
@@ -285,7 +310,7 @@ mod tests {
     fn fields(paths: &[&str]) -> Fields {
         let mut fields = Fields::default();
         for (path, detector) in paths.iter().zip(0..) {
-            assert!(fields.add(path, detector, false).is_ok(), "{path}");
+            assert!(fields.add(path, detector, StandIn::Token).is_ok(), "{path}");
         }
         fields
     }
@@ -322,10 +347,13 @@ mod tests {
         for path in [
             "", ".", "a..b", "$.", "grpc:", "grpc:0", "grpc:1.x", "'a", "'a'b", "-_",
         ] {
-            assert!(Fields::default().add(path, 0, false).is_err(), "{path}");
+            assert!(
+                Fields::default().add(path, 0, StandIn::Token).is_err(),
+                "{path}"
+            );
         }
         let deep = ["a"; MAX_PARTS + 2].join(".");
-        assert!(Fields::default().add(&deep, 0, false).is_err());
+        assert!(Fields::default().add(&deep, 0, StandIn::Token).is_err());
     }
 
     #[test]

@@ -79,6 +79,21 @@ impl Finder {
         }
     }
 
+    /// Whether it looks for nothing.
+    pub(super) fn is_idle(&self) -> bool {
+        self.anchors.is_none() && self.email.is_none() && !self.looks_at_numbers()
+    }
+
+    /// Whether it looks for anything made of digits.
+    pub(super) fn looks_at_numbers(&self) -> bool {
+        self.numbers.any() || self.looks_for_own()
+    }
+
+    /// Whether it looks for own texts or expressions.
+    pub(super) fn looks_for_own(&self) -> bool {
+        !self.regexes.is_empty() || self.literals.is_some()
+    }
+
     /// Everything found in `text`, in order, without overlaps: what overlaps is one hit.
     pub(super) fn find(&self, text: &[u8], context: Context, hits: &mut Vec<Hit>) {
         hits.clear();

@@ -12,6 +12,7 @@ mod xml;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub(super) use json::{Json, may_be_json};
 pub(super) use worker::Worker;
 
 use super::{Form, MaskSet};
@@ -74,6 +75,14 @@ pub enum Unreadable {
     /// A message, or a part of one, that is too long to be looked at.
     #[error("a message or a value in it is too long")]
     TooLong,
+    /// Not the row, or not the value of its type, that the server announced.
+    #[error("a row of it is not what its description says")]
+    Row,
+    /// A value that has to be masked, of a type of which Holdpoint can make none.
+    #[error(
+        "a value has to be masked whose type (OID {0}) Holdpoint cannot write in binary: cast it to text in the statement, or ask for text"
+    )]
+    Unmaskable(u32),
     /// Nothing that Holdpoint reads.
     #[error("its content type is not one that can be read")]
     Opaque,
@@ -87,7 +96,7 @@ pub struct Masker {
 }
 
 enum Reading {
-    Json(Box<json::Json>),
+    Json(Box<Json>),
     Text(text::Text),
     UrlEncoded(form::Pairs),
     Xml(Box<xml::Xml>),
@@ -176,8 +185,8 @@ impl Masker {
 impl Reading {
     fn new(form: Form, nested: usize) -> Self {
         match form {
-            Form::Json => Self::Json(Box::new(json::Json::new(false))),
-            Form::JsonLines => Self::Json(Box::new(json::Json::new(true))),
+            Form::Json => Self::Json(Box::new(Json::new(false))),
+            Form::JsonLines => Self::Json(Box::new(Json::new(true))),
             Form::Text => Self::Text(text::Text::default()),
             Form::UrlEncoded => Self::UrlEncoded(form::Pairs::default()),
             Form::Xml => Self::Xml(Box::default()),

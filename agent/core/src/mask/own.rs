@@ -5,7 +5,12 @@ use std::{collections::BTreeSet, sync::Arc};
 use regex::bytes::{Regex, RegexBuilder};
 use zeroize::Zeroizing;
 
-use super::{Builtin, MAX_OWN, Mode, SetProblem, SetSource, fields::Fields, token};
+use super::{
+    Builtin, MAX_OWN, Mode, SetProblem, SetSource,
+    columns::Pattern,
+    fields::{Fields, StandIn},
+    token,
+};
 
 /// How large one compiled regular expression may be, in bytes.
 const REGEX_SIZE: usize = 1 << 20;
@@ -15,6 +20,7 @@ pub(super) struct OwnSet {
     pub(super) mode: Mode,
     pub(super) builtins: BTreeSet<Builtin>,
     pub(super) fields: Vec<String>,
+    pub(super) columns: Vec<Pattern>,
     pub(super) regexes: Vec<(Arc<str>, Regex)>,
     pub(super) literals: Vec<Zeroizing<Vec<u8>>>,
 }
@@ -32,6 +38,7 @@ impl OwnSet {
         named(&source.name)?;
         if [
             source.fields.len(),
+            source.columns.len(),
             source.regexes.len(),
             source.literals.len(),
         ]
@@ -55,12 +62,18 @@ impl OwnSet {
             builtins.extend(found);
         }
         for field in &source.fields {
-            let added = Fields::default().add(field, 0, false);
+            let added = Fields::default().add(field, 0, StandIn::Token);
             added.map_err(|_| SetProblem::Field {
                 set: source.name.clone(),
                 field: field.clone(),
             })?;
         }
+        let column = |text: &String| {
+            Pattern::read(text).map_err(|_| SetProblem::Column {
+                set: source.name.clone(),
+                column: text.clone(),
+            })
+        };
         let compile = |(name, pattern): (&String, &String)| {
             let built = RegexBuilder::new(pattern)
                 .size_limit(REGEX_SIZE)
@@ -80,6 +93,11 @@ impl OwnSet {
             mode: source.mode,
             builtins,
             fields: source.fields.clone(),
+            columns: source
+                .columns
+                .iter()
+                .map(column)
+                .collect::<Result<_, _>>()?,
             regexes: source
                 .regexes
                 .iter()

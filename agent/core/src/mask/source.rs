@@ -21,6 +21,10 @@ pub struct SetSource {
     /// protobuf fields, from the message's root). Case, `_` and `-` do not matter.
     #[serde(default)]
     pub fields: Vec<String>,
+    /// Columns of databases' relations: `public.users.email`, `users.phone`, `*.ssn`. Where a result does not tell where a column is
+    /// from, its name there decides; text that is computed from one (`upper(email)`) is masked, too.
+    #[serde(default)]
+    pub columns: Vec<String>,
     /// Regular expressions (the `regex` crate's), by the name they have in mask tokens. With a group 1, that alone is masked.
     #[serde(default)]
     pub regexes: BTreeMap<String, String>,
@@ -79,6 +83,16 @@ pub enum SetProblem {
         /// What it names.
         field: String,
     },
+    /// A column that says nothing.
+    #[error(
+        "mask set `{set}`: `{column}` is no column: write `schema.relation.column`, `relation.column` or `column`; `*` is any, but not all"
+    )]
+    Column {
+        /// The set.
+        set: String,
+        /// What it names.
+        column: String,
+    },
     /// A regular expression that does not compile, or is too large.
     #[error("mask set `{set}`: regex `{name}`: {problem}")]
     Regex {
@@ -93,11 +107,11 @@ pub enum SetProblem {
     #[error("mask set `{0}`: a literal of less than four bytes would be found everywhere")]
     Literal(String),
     /// More than there is room for.
-    #[error("mask set `{0}`: more than {MAX_OWN} fields, regexes or literals")]
+    #[error("mask set `{0}`: more than {MAX_OWN} fields, columns, regexes or literals")]
     TooMany(String),
 }
 
-/// How many fields, regular expressions or literals one set may have, each.
+/// How many fields, columns, regular expressions or literals one set may have, each.
 pub const MAX_OWN: usize = 1000;
 
 fn names() -> String {

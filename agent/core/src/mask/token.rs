@@ -24,31 +24,73 @@ pub(super) type Key = Zeroizing<[u8; 32]>;
 
 /// Writes what stands in place of `value`.
 pub(super) fn write(mode: Mode, name: &str, value: &[u8], key: &Key, out: &mut Vec<u8>) {
-    if mode == Mode::Drop {
-        return;
+    match mode {
+        Mode::KeepLast4 if value.len() >= KEEPABLE => {
+            let last = last4(value);
+            put(name, &[b":..", &last], out);
+        }
+        Mode::Hash => write_of_digest(mode, name, &Sha256::digest(value).into(), key, out),
+        Mode::KeepLast4 | Mode::Replace => put(name, &[], out),
+        Mode::Drop => {}
     }
-    out.extend_from_slice(OPENING);
-    out.extend_from_slice(name.as_bytes());
+}
+
+/// The last four characters, with what may stand in a token.
+fn last4(value: &[u8]) -> Vec<u8> {
+    let of = |byte: &u8| match byte {
+        byte if byte.is_ascii_alphanumeric() => *byte,
+        _ => b'_',
+    };
+    value[value.len() - 4..].iter().map(of).collect()
+}
+
+/// Writes what stands in place of a value of which only the SHA-256 is known.
+pub(super) fn write_of_digest(
+    mode: Mode,
+    name: &str,
+    digest: &[u8; 32],
+    key: &Key,
+    out: &mut Vec<u8>,
+) {
+    match mode {
+        Mode::Hash => put(name, &[b":", hash(key, digest).as_bytes()], out),
+        Mode::KeepLast4 | Mode::Replace => put(name, &[], out),
+        Mode::Drop => {}
+    }
+}
+
+/// A number that stands in place of one, or of what is written with digits: positive, and with [`Mode::Hash`] the same for equal values.
+pub(super) fn number(mode: Mode, value: &[u8], key: &Key) -> u64 {
     match mode {
         Mode::Hash => {
-            out.push(b':');
-            out.extend_from_slice(hex::encode(&hmac(key, value)[..HASH / 2]).as_bytes());
+            let mac = hmac(key, &Sha256::digest(value));
+            u64::from_be_bytes(mac[..8].try_into().expect("it has 32"))
         }
         Mode::KeepLast4 if value.len() >= KEEPABLE => {
-            out.extend_from_slice(b":..");
-            let last = &value[value.len() - 4..];
-            out.extend(last.iter().map(|byte| match byte {
-                byte if byte.is_ascii_alphanumeric() => *byte,
-                _ => b'_',
-            }));
+            let digits = value[value.len() - 4..].iter();
+            digits.fold(0, |number, digit| {
+                number * 10 + u64::from(digit.wrapping_sub(b'0') % 10)
+            })
         }
-        _ => {}
+        Mode::KeepLast4 | Mode::Replace | Mode::Drop => 0,
     }
+}
+
+fn put(name: &str, tail: &[&[u8]], out: &mut Vec<u8>) {
+    out.extend_from_slice(OPENING);
+    out.extend_from_slice(name.as_bytes());
+    tail.iter().for_each(|part| out.extend_from_slice(part));
     out.push(b']');
 }
 
-/// HMAC-SHA-256 (RFC 2104) of `value`, under a prefix of its own so that the key may be used for other things.
-fn hmac(key: &Key, value: &[u8]) -> [u8; 32] {
+/// What stands for a value in its token, from its SHA-256: whoever has that and asks the host, which has the key, finds the value's tokens
+/// without telling the value.
+pub(super) fn hash(key: &Key, digest: &[u8; 32]) -> String {
+    hex::encode(&hmac(key, digest)[..HASH / 2])
+}
+
+/// HMAC-SHA-256 (RFC 2104), under a prefix of its own so that the key may be used for other things.
+pub(super) fn hmac(key: &Key, value: &[u8]) -> [u8; 32] {
     hmac_sha256(key.as_slice(), &[b"holdpoint mask\0", value])
 }
 

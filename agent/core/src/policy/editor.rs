@@ -43,7 +43,9 @@ pub fn schema(
         }
     }
     if let Extent::Services(services) = extent {
-        let unknown = |service: &&String| !catalog.has_service(service);
+        let unknown = |service: &&String| {
+            service.as_str() != vocabulary::POSTGRES && !catalog.has_service(service)
+        };
         let unknown: BTreeSet<_> = services.iter().filter(unknown).cloned().collect();
         if !unknown.is_empty() {
             return Err(unknown);
@@ -61,6 +63,18 @@ pub fn schema(
             let groups = classify(method.id, method.verb);
             named.methods.insert(method.id.to_owned(), groups);
         }
+    }
+    let statements = match extent {
+        Extent::Named => false,
+        Extent::Services(services) => services.contains(vocabulary::POSTGRES),
+        Extent::Everything => true,
+    };
+    if statements {
+        named.services.insert(vocabulary::POSTGRES.to_owned());
+        let all = crate::sql::ACTIONS.iter();
+        named
+            .methods
+            .extend(all.map(|(id, groups)| ((*id).to_owned(), *groups)));
     }
     Ok(format!(
         "// What Holdpoint's policies may name; written by `holdpoint policy schema`. Actions called \"any other ...\" stand\n\

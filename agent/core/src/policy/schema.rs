@@ -11,10 +11,11 @@ use std::{
 
 use cedar_policy::pst::ActionConstraint;
 
-use super::vocabulary::{GOOGLE, NET, OWN_ACTIONS};
+use super::vocabulary::{GOOGLE, NET, OWN_ACTIONS, POSTGRES};
 use crate::{
     catalog::Catalog,
     groups::{Group, Groups, classify},
+    sql,
 };
 
 const TYPES: &str = r"
@@ -51,13 +52,18 @@ type Context = {
 /// The schema with every service, and those of `names` that are methods.
 pub(super) fn for_people(names: impl Iterator<Item = String>, catalog: &Catalog) -> String {
     let methods = names.filter_map(|name| {
-        let groups = classify(&name, catalog.verb(&name)?);
+        let google = || Some(classify(&name, catalog.verb(&name)?));
+        let groups = sql::ACTIONS.get(name.as_str()).copied().or_else(google)?;
         Some((name, groups))
     });
     let services = catalog.service_names();
     let named = Named {
         methods: methods.collect(),
-        services: services.into_iter().map(str::to_owned).collect(),
+        services: services
+            .into_iter()
+            .chain([POSTGRES])
+            .map(str::to_owned)
+            .collect(),
     };
     format!("{EXPLANATION}{}", named.schema(&Scope::Everything))
 }
@@ -153,7 +159,9 @@ impl Named {
             .map(|service| format!("{service}.*"));
         let mut parents: Vec<&str> = groups.iter().map(Group::name).collect();
         parents.extend(family.as_deref());
-        parents.push(GOOGLE);
+        if service != Some(POSTGRES) {
+            parents.push(GOOGLE);
+        }
         text.declare(name, &parents);
     }
 }

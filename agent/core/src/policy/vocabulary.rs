@@ -4,6 +4,7 @@ use crate::{
     catalog::Catalog,
     groups::{Group, Groups, classify},
     operation::Action,
+    sql,
 };
 
 /// Which Google methods there are.
@@ -42,6 +43,8 @@ impl KnownActions for Catalog {
 pub(super) const GOOGLE: &str = "google";
 /// Everything that is about hosts.
 pub(super) const NET: &str = "net";
+/// What stands before the dot in the actions of SQL statements.
+pub(super) const POSTGRES: &str = "postgres";
 /// Actions that are no Google methods.
 pub(super) const OWN_ACTIONS: [&str; 3] =
     [Action::NET_CONNECT, Action::NET_RESOLVE, Action::UNKNOWN];
@@ -63,9 +66,11 @@ pub(super) fn look_up<'a>(name: &'a str, known: &dyn KnownActions) -> Result<Nam
         return Ok(Name::Fixed);
     }
     if let Some(service) = name.strip_suffix(".*") {
-        if known.has_service(service) {
+        if service == POSTGRES || known.has_service(service) {
             return Ok(Name::Service(service));
         }
+    } else if let Some(groups) = sql::ACTIONS.get(name) {
+        return Ok(Name::Method(*groups));
     } else if let Some(verb) = known.verb(name) {
         return Ok(Name::Method(classify(name, verb)));
     }
@@ -86,6 +91,8 @@ fn fixed() -> impl Iterator<Item = &'static str> {
 fn nearest(name: &str, known: &dyn KnownActions) -> String {
     let distance = |other: &str| strsim::levenshtein(name, other);
     let own = fixed()
+        .chain(sql::ACTIONS.keys().copied())
+        .chain(["postgres.*"])
         .min_by_key(|own| distance(own))
         .expect("there are fixed names");
     let method = known.nearest(name).map(|method| {
@@ -110,7 +117,9 @@ pub(super) fn names_of(action: &Action) -> Vec<String> {
         Action::NET_CONNECT | Action::NET_RESOLVE => names.push(NET.to_owned()),
         _ => {
             names.push(format!("{}.*", action.service()));
-            names.push(GOOGLE.to_owned());
+            if action.service() != POSTGRES {
+                names.push(GOOGLE.to_owned());
+            }
         }
     }
     names

@@ -93,7 +93,11 @@ const WRITES: &[&str] = &[
     "postgres.vacuum",
 ];
 
-const DELETES: &[&str] = &["postgres.delete", "postgres.truncate"];
+const DELETES: &[&str] = &[
+    "postgres.delete",
+    "postgres.drop_column",
+    "postgres.truncate",
+];
 
 const IAMS: &[&str] = &[
     "postgres.alter_default_privileges",

@@ -314,6 +314,9 @@ fn action(id: &str) -> Result<Action, String> {
     if [Action::UNKNOWN, Action::NET_CONNECT, Action::NET_RESOLVE].contains(&id) {
         return Ok(Action::new(id, Groups::default()));
     }
+    if let Some(groups) = holdpoint_core::sql::ACTIONS.get(id) {
+        return Ok(Action::new(id, *groups));
+    }
     let verb = Catalog::built_in().verb(id);
     let verb = verb.ok_or_else(|| format!("this version knows no action {id:?}"))?;
     Ok(Action::new(id, classify(id, verb)))

@@ -7,6 +7,7 @@ const CORPUS: &str = concat!(
 
 fn judge() -> Judge {
     Judge {
+        sql: false,
         policies: None,
         principal: Principal {
             issuer: "i".into(),

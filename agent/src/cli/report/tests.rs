@@ -103,6 +103,7 @@ impl Case {
             result,
             request_bytes: 0,
             response_bytes: 0,
+            statement: None,
         };
         told(&mut self.questions, outcome)
     }

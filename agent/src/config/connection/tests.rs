@@ -18,7 +18,9 @@ fn config(connections: &str) -> anyhow::Result<Config> {
 }
 
 fn entry(name: &str, address: &str) -> String {
-    format!("[[connection]]\nname = '{name}'\naddresses = ['{address}']\ndial = 'db.internal:5432'\nuser = 'u'\n")
+    format!(
+        "[[connection]]\nname = '{name}'\naddresses = ['{address}']\ndial = 'db.internal:5432'\nuser = 'u'\n"
+    )
 }
 
 #[test]
@@ -51,7 +53,10 @@ fn what_cannot_be_meant_is_refused() {
         ("'[::]/0:5432'", "HOST:PORT"),
         ("'[::/0]:5432'", "a session's own"),
         ("'localhost:5432'", "answers for that name itself"),
-        ("'sqladmin.googleapis.com:443'", "answers for that name itself"),
+        (
+            "'sqladmin.googleapis.com:443'",
+            "answers for that name itself",
+        ),
         ("'holdpoint.internal:5432'", "answers for that name itself"),
         ("'a b:5432'", "neither an address"),
         ("'10.2.0.0/24:5432'", "needs `dial`"),

@@ -20,7 +20,10 @@ async fn only_the_same_session_with_the_right_key_cancels() {
     let mut other = key.clone();
     other.process ^= 1;
     assert!(!cancels.ask(&two, &ours, &key).await, "another session's");
-    assert!(!cancels.ask(&one, &others, &key).await, "another database's");
+    assert!(
+        !cancels.ask(&one, &others, &key).await,
+        "another database's"
+    );
     for wrong in [&wrong, &longer, &other] {
         assert!(!cancels.ask(&one, &ours, wrong).await);
     }
@@ -39,12 +42,18 @@ async fn only_the_same_session_with_the_right_key_cancels() {
     };
     let asked = cancelled.next().await;
     tokio::task::yield_now().await;
-    assert!(!is_over.load(Ordering::SeqCst), "it waits until it was seen to");
+    assert!(
+        !is_over.load(Ordering::SeqCst),
+        "it waits until it was seen to"
+    );
     drop(asked);
     let (found, one) = asking.await.expect("no panic");
     assert!(found);
     drop(cancelled);
-    assert!(!cancels.ask(&one, &ours, &key).await, "the connection is gone");
+    assert!(
+        !cancels.ask(&one, &ours, &key).await,
+        "the connection is gone"
+    );
     assert!(cancels.0.lock().expect("no panic").is_empty());
 }
 

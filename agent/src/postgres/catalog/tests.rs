@@ -47,10 +47,16 @@ fn an_address_means_the_entry_that_has_it() {
         let found = databases.at(name, to.parse().expect("an address"));
         found.map(|entry| entry.name.to_string())
     };
-    assert_eq!(at(Some("db.internal"), "198.18.0.1:5432").as_deref(), Some("named"));
+    assert_eq!(
+        at(Some("db.internal"), "198.18.0.1:5432").as_deref(),
+        Some("named")
+    );
     assert_eq!(at(None, "10.9.9.9:5432").as_deref(), Some("named"));
     assert_eq!(at(None, "10.2.0.77:5432").as_deref(), Some("ranged"));
-    assert_eq!(at(None, "[::ffff:10.2.0.77]:5432").as_deref(), Some("ranged"));
+    assert_eq!(
+        at(None, "[::ffff:10.2.0.77]:5432").as_deref(),
+        Some("ranged")
+    );
     for (name, to) in [
         (Some("db.internal"), "198.18.0.1:5433"),
         (Some("other.internal"), "198.18.0.1:5432"),
@@ -77,15 +83,26 @@ fn a_password_is_a_private_file_without_its_last_line_end() {
     assert_eq!(*read("secret\n", 0o600).expect("private"), b"secret");
     assert_eq!(*read("sec ret \r\n", 0o400).expect("private"), b"sec ret ");
     assert_eq!(*read("secret\n\n", 0o600).expect("private"), b"secret\n");
-    for (content, mode) in [("secret", 0o644), ("", 0o600), ("\n", 0o600), ("a\0b", 0o600)] {
+    for (content, mode) in [
+        ("secret", 0o644),
+        ("", 0o600),
+        ("\n", 0o600),
+        ("a\0b", 0o600),
+    ] {
         let error = format!("{:#}", read(content, mode).expect_err(content));
-        assert!(!error.contains("secret") && error.contains("password_file"), "{error}");
+        assert!(
+            !error.contains("secret") && error.contains("password_file"),
+            "{error}"
+        );
     }
 }
 
 #[tokio::test]
 async fn with_iam_the_user_is_the_service_account() {
-    let iam = entry("name = 'a'\naddresses = ['d:1']\niam = true", &credentials());
+    let iam = entry(
+        "name = 'a'\naddresses = ['d:1']\niam = true",
+        &credentials(),
+    );
     assert_eq!(&*iam.user().await.expect("known"), "agent@p.iam");
     let named = entry(
         "name = 'a'\naddresses = ['d:1']\niam = true\nuser = 'other@p.iam'",

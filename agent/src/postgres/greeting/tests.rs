@@ -107,7 +107,9 @@ async fn psql(server: &Postgres, port: u16, options: &str, sql: &str) -> (bool, 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_gets_in_by_whatever_dress_and_knows_no_password() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let port = corridor(server.entry("scram", ""), "127.0.0.1").await;
     let named = corridor(server.entry("scram", ""), "localhost").await;
     let ca = ca_file();
@@ -147,9 +149,12 @@ async fn psql_gets_in_by_whatever_dress_and_knows_no_password() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn psql_cancels_by_our_key() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let port = corridor(server.entry("scram", ""), "127.0.0.1").await;
-    let mut command = Command::from(server.psql("user=x dbname=orders host=127.0.0.1 sslmode=require"));
+    let mut command =
+        Command::from(server.psql("user=x dbname=orders host=127.0.0.1 sslmode=require"));
     let running = command
         .env("PGPORT", port.to_string())
         .args(["-c", "select pg_sleep(60)"])
@@ -158,10 +163,14 @@ async fn psql_cancels_by_our_key() {
         .kill_on_drop(true)
         .spawn()
         .expect("psql");
-    let pid = running.id().and_then(|pid| i32::try_from(pid).ok()).expect("it runs");
+    let pid = running
+        .id()
+        .and_then(|pid| i32::try_from(pid).ok())
+        .expect("it runs");
     let interrupt = async {
         let limit = std::time::Instant::now() + Duration::from_secs(20);
-        let is_running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'";
+        let is_running =
+            "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'";
         let own = "host=127.0.0.1 user=postgres dbname=postgres sslmode=disable";
         while psql(&server, server.port, own, is_running).await.1.trim() != "1" {
             assert!(std::time::Instant::now() < limit, "it does not begin");
@@ -174,7 +183,10 @@ async fn psql_cancels_by_our_key() {
     let (output, ()) = tokio::join!(waiting, interrupt);
     let output = output.expect("it ends").expect("psql");
     let said = said(&output);
-    assert!(said.contains("canceling statement due to user request"), "{said}");
+    assert!(
+        said.contains("canceling statement due to user request"),
+        "{said}"
+    );
 }
 
 fn connector(alpn: &[&[u8]]) -> TlsConnector {
@@ -198,7 +210,10 @@ const SSL: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x2f";
 const GSSENC: &[u8] = b"\0\0\0\x08\x04\xd2\x16\x30";
 
 /// What comes of a client that begins with TLS.
-async fn direct(alpn: &[&[u8]], inside: &[u8]) -> Result<Result<(String, Vec<u8>), Complaint>, String> {
+async fn direct(
+    alpn: &[&[u8]],
+    inside: &[u8],
+) -> Result<Result<(String, Vec<u8>), Complaint>, String> {
     let (near, far) = tokio::io::duplex(1 << 16);
     let serving = greet(far, Begins::WithTls, &HOST.acceptor, "10.1.2.3");
     let talking = async {
@@ -219,16 +234,31 @@ async fn direct(alpn: &[&[u8]], inside: &[u8]) -> Result<Result<(String, Vec<u8>
 
 #[tokio::test]
 async fn direct_tls_says_what_it_is_for() {
-    let (user, said) = direct(&[b"postgresql"], USER).await.expect("greeted").expect("taken");
+    let (user, said) = direct(&[b"postgresql"], USER)
+        .await
+        .expect("greeted")
+        .expect("taken");
     assert_eq!((&*user, &said[..]), ("app", &b""[..]));
     let twice = [SSL, GSSENC, USER].concat();
-    let (user, said) = direct(&[b"postgresql"], &twice).await.expect("greeted").expect("taken");
-    assert_eq!((&*user, &said[..]), ("app", &b"NN"[..]), "TLS in TLS there is none");
-    let complaint = direct(&[], USER).await.expect("greeted").expect_err("no ALPN");
+    let (user, said) = direct(&[b"postgresql"], &twice)
+        .await
+        .expect("greeted")
+        .expect("taken");
+    assert_eq!(
+        (&*user, &said[..]),
+        ("app", &b"NN"[..]),
+        "TLS in TLS there is none"
+    );
+    let complaint = direct(&[], USER)
+        .await
+        .expect("greeted")
+        .expect_err("no ALPN");
     assert!(complaint.message.contains("without ALPN"));
     direct(&[b"h2"], USER).await.expect_err("another protocol");
     let over_and_over = [SSL; 7].concat();
-    direct(&[b"postgresql"], &over_and_over).await.expect_err("an end to it");
+    direct(&[b"postgresql"], &over_and_over)
+        .await
+        .expect_err("an end to it");
 }
 
 /// Whatever the pieces, and nothing beyond the first message is read.
@@ -236,12 +266,18 @@ async fn direct_tls_says_what_it_is_for() {
 async fn greetings_come_in_any_pieces() {
     let (mut near, far) = tokio::io::duplex(1);
     let writing = async {
-        near.write_all(&[GSSENC, USER, b"Q and more"].concat()).await.expect("read");
+        near.write_all(&[GSSENC, USER, b"Q and more"].concat())
+            .await
+            .expect("read");
         near
     };
     let greeting = async {
-        let greeting = greet(far, Begins::Plain, &HOST.acceptor, "a").await.expect("greeted");
-        let Ok(Guest::User(startup)) = greeting.guest else { panic!("a startup") };
+        let greeting = greet(far, Begins::Plain, &HOST.acceptor, "a")
+            .await
+            .expect("greeted");
+        let Ok(Guest::User(startup)) = greeting.guest else {
+            panic!("a startup")
+        };
         let mut stream = greeting.stream;
         let mut rest = [0; 10];
         stream.read_exact(&mut rest).await.expect("left alone");
@@ -258,7 +294,10 @@ async fn greetings_come_in_any_pieces() {
 async fn nothing_is_slipped_in_before_tls() {
     let (mut near, far) = tokio::io::duplex(1 << 16);
     near.write_all(&[SSL, USER].concat()).await.expect("sent");
-    let greeting = timeout(Duration::from_secs(5), greet(far, Begins::Plain, &HOST.acceptor, "a"));
+    let greeting = timeout(
+        Duration::from_secs(5),
+        greet(far, Begins::Plain, &HOST.acceptor, "a"),
+    );
     assert!(greeting.await.expect("at once").is_err());
 }
 

@@ -32,14 +32,19 @@ async fn query(link: &mut ServerLink, sql: &str) -> Vec<backend::Message> {
 
 #[tokio::test]
 async fn it_logs_in_by_whatever_the_server_asks_for() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let certificate = format!(
         "certificate_file = '{0}/client.crt'\nkey_file = '{0}/client.key'",
         server.dir.path().display()
     );
     for (user, more) in [
         ("scram", "tls = 'verify-full'"),
-        ("scram", "tls = 'verify-ca'\nserver_name = 'another.example'"),
+        (
+            "scram",
+            "tls = 'verify-ca'\nserver_name = 'another.example'",
+        ),
         ("scram", "tls = 'unverified'"),
         ("md5", ""),
         ("clear", ""),
@@ -54,51 +59,84 @@ async fn it_logs_in_by_whatever_the_server_asks_for() {
         assert_eq!(link.parameters["application_name"], "a test");
         assert!(link.parameters.contains_key("server_version"));
         let answers = query(&mut link, "select 1").await;
-        assert!(matches!(answers[1], backend::Message::DataRow(_)), "it is in step");
+        assert!(
+            matches!(answers[1], backend::Message::DataRow(_)),
+            "it is in step"
+        );
     }
     let log = server.log();
-    assert!(log.contains("authorized: user=scram database=orders application_name=a test SSL enabled"), "{log}");
-    let plain = server.toml("scram", "tls = 'off'").replace("ca_file", "# ca_file");
-    try_to(&entry(&plain, &credentials())).await.expect("without TLS");
+    assert!(
+        log.contains("authorized: user=scram database=orders application_name=a test SSL enabled"),
+        "{log}"
+    );
+    let plain = server
+        .toml("scram", "tls = 'off'")
+        .replace("ca_file", "# ca_file");
+    try_to(&entry(&plain, &credentials()))
+        .await
+        .expect("without TLS");
 }
 
 /// With the binding of a TLS connection that is another, the server says no: so it does look at it.
 #[tokio::test]
 async fn channels_are_bound() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let entry = server.entry("scram", "");
     let (stream, peer) = open(&entry).await.expect("TLS");
-    let Peer::Verified(mut certificate) = peer else { panic!("{peer:?}") };
+    let Peer::Verified(mut certificate) = peer else {
+        panic!("{peer:?}")
+    };
     let last = certificate.len() - 1;
     certificate[last] ^= 1;
-    let refused = log_in(stream, Peer::Verified(certificate), &entry, "orders", &Settings::default());
-    let Err(ConnectError::Server { code, message }) = refused.await else { panic!("let in") };
+    let refused = log_in(
+        stream,
+        Peer::Verified(certificate),
+        &entry,
+        "orders",
+        &Settings::default(),
+    );
+    let Err(ConnectError::Server { code, message }) = refused.await else {
+        panic!("let in")
+    };
     assert_eq!(code, "28000", "{message}");
     assert!(message.contains("channel binding"), "{message}");
 }
 
 #[tokio::test]
 async fn no_password_goes_in_clear_to_who_may_be_anybody() {
-    let Some(server) = Postgres::start() else { return };
-    let off = server.toml("clear", "tls = 'off'").replace("ca_file", "# ca_file");
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let off = server
+        .toml("clear", "tls = 'off'")
+        .replace("ca_file", "# ca_file");
     for toml in [server.toml("clear", "tls = 'unverified'"), off] {
         let refused = try_to(&entry(&toml, &credentials())).await;
         assert!(matches!(refused, Err(ConnectError::NotGiven(_))), "{toml}");
     }
-    let nothing = server.toml("scram", "").replace("password_file", "# password_file");
+    let nothing = server
+        .toml("scram", "")
+        .replace("password_file", "# password_file");
     let refused = try_to(&entry(&nothing, &credentials())).await;
     assert!(matches!(refused, Err(ConnectError::NotGiven(_))));
 }
 
 #[tokio::test]
 async fn failures_tell_the_agent_little_and_the_operator_what_to_do() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let wrong = server.dir.path().join("wrong");
     std::fs::write(&wrong, "wrong").expect("written");
     let mode: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     std::fs::set_permissions(&wrong, mode).expect("changed");
     let toml = server.toml("scram", "").replace("/password'", "/wrong'");
-    let error = try_to(&entry(&toml, &credentials())).await.err().expect("refused");
+    let error = try_to(&entry(&toml, &credentials()))
+        .await
+        .err()
+        .expect("refused");
     assert!(error.to_string().contains("28P01"), "{error}");
     let complaint = error.complaint("a");
     assert_eq!(complaint.code, "28000");
@@ -113,13 +151,26 @@ async fn failures_tell_the_agent_little_and_the_operator_what_to_do() {
     let other = crate::postgres::testing::ca("another CA");
     std::fs::write(server.dir.path().join("other.pem"), other.pem()).expect("written");
     for (toml, problem) in [
-        (server.toml("scram", "").replace("/ca.pem", "/other.pem"), "UnknownIssuer"),
-        (server.toml("scram", "server_name = 'db.example'"), "NotValidForName"),
+        (
+            server.toml("scram", "").replace("/ca.pem", "/other.pem"),
+            "UnknownIssuer",
+        ),
+        (
+            server.toml("scram", "server_name = 'db.example'"),
+            "NotValidForName",
+        ),
     ] {
-        let error = try_to(&entry(&toml, &credentials())).await.err().expect("refused");
+        let error = try_to(&entry(&toml, &credentials()))
+            .await
+            .err()
+            .expect("refused");
         assert!(matches!(error, ConnectError::Tls(_)), "{error}");
         let said = error.to_string();
-        assert!(said.contains("ca_file") && (said.contains(problem) || said.contains("not valid for name")), "{said}");
+        assert!(
+            said.contains("ca_file")
+                && (said.contains(problem) || said.contains("not valid for name")),
+            "{said}"
+        );
         assert_eq!(error.complaint("a").code, "08001");
     }
 
@@ -131,7 +182,9 @@ async fn failures_tell_the_agent_little_and_the_operator_what_to_do() {
 
 #[tokio::test]
 async fn what_runs_is_cancelled_by_the_servers_key() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let entry = server.entry("scram", "");
     let mut link = try_to(&entry).await.expect("in");
     let cancel = ServerCancel::new(entry, link.key.clone());
@@ -139,7 +192,10 @@ async fn what_runs_is_cancelled_by_the_servers_key() {
         tokio::time::sleep(Duration::from_millis(300)).await;
         cancel.send().await.expect("asked");
     };
-    let running = timeout(Duration::from_secs(20), query(&mut link, "select pg_sleep(60)"));
+    let running = timeout(
+        Duration::from_secs(20),
+        query(&mut link, "select pg_sleep(60)"),
+    );
     let (answers, ()) = tokio::join!(running, cancelling);
     let answers = answers.expect("in time");
     let cancelled = answers.iter().any(|answer| match answer {
@@ -155,7 +211,9 @@ async fn what_runs_is_cancelled_by_the_servers_key() {
 /// An access token is sent as a password in clear, in verified TLS only.
 #[tokio::test]
 async fn with_iam_the_password_is_an_access_token() {
-    let Some(server) = Postgres::start() else { return };
+    let Some(server) = Postgres::start() else {
+        return;
+    };
     let metadata = TestServer::plain(|_| {
         let token = json!({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"});
         answer(200, &token)
@@ -169,7 +227,10 @@ async fn with_iam_the_password_is_an_access_token() {
     let link = try_to(&entry(&toml, &credentials)).await.expect("let in");
     assert_eq!(&*link.user, "agent@p.iam");
     let md5 = toml.replace("# user = ''", "user = 'md5'");
-    let error = try_to(&entry(&md5, &credentials)).await.err().expect("refused");
+    let error = try_to(&entry(&md5, &credentials))
+        .await
+        .err()
+        .expect("refused");
     assert!(error.to_string().contains("no access token is"), "{error}");
 }
 
@@ -199,10 +260,22 @@ fn entry_at(address: SocketAddr, more: &str) -> Entry {
 async fn who_is_no_postgresql_is_found_out() {
     for (answers, more, part) in [
         (&[&b"N"[..]][..], "", "does not speak TLS"),
-        (&[b"E\0\0\0\x08Mx\0\0"], "", "answered SSLRequest with an error"),
+        (
+            &[b"E\0\0\0\x08Mx\0\0"],
+            "",
+            "answered SSLRequest with an error",
+        ),
         (&[b"HTTP/1.1 400 Bad Request\r\n\r\n"], "", "no PostgreSQL"),
-        (&[b"HTTP/1.1 400 Bad Request\r\n\r\n"], "tls = 'off'", "no PostgreSQL"),
-        (&[b"R\0\0\0\x08\0\0\0\x07"], "tls = 'off'", "kind of authentication"),
+        (
+            &[b"HTTP/1.1 400 Bad Request\r\n\r\n"],
+            "tls = 'off'",
+            "no PostgreSQL",
+        ),
+        (
+            &[b"R\0\0\0\x08\0\0\0\x07"],
+            "tls = 'off'",
+            "kind of authentication",
+        ),
         (&[b"R\xff\xff\xff\xff"], "tls = 'off'", "no PostgreSQL"),
         (&[b""], "", ""),
     ] {
@@ -238,7 +311,10 @@ async fn scram_cannot_be_cut_short() {
     std::fs::set_permissions(&file, mode).expect("changed");
     let address = somebody(&[OFFER, OK]).await;
     let more = format!("tls = 'off'\npassword_file = '{}'", file.display());
-    let error = try_to(&entry_at(address, &more)).await.err().expect("refused");
+    let error = try_to(&entry_at(address, &more))
+        .await
+        .err()
+        .expect("refused");
     assert!(error.to_string().contains("breaks SCRAM off"), "{error}");
 }
 

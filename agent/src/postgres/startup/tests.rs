@@ -41,7 +41,10 @@ fn what_clients_send_is_taken() {
         ("application_name", "psql"),
         ("client_encoding", "utf-8"),
         ("DateStyle", "ISO"),
-        ("options", "-c search_path=a,b --statement-timeout=5s -cwork_mem=4\\ MB"),
+        (
+            "options",
+            "-c search_path=a,b --statement-timeout=5s -cwork_mem=4\\ MB",
+        ),
         ("replication", "false"),
     ])
     .expect("taken");
@@ -101,7 +104,10 @@ fn what_changes_the_meaning_of_sql_is_refused() {
     ] {
         let refused = startup(&[("user", "app"), (name, value)]);
         let complaint = refused.expect_err(&format!("{name}={value}"));
-        assert!(["0A000", "08P01"].contains(&&*complaint.code), "{complaint:?}");
+        assert!(
+            ["0A000", "08P01"].contains(&&*complaint.code),
+            "{complaint:?}"
+        );
     }
     assert_eq!(startup(&[]).expect_err("no user").code, "28000");
     assert_eq!(startup(&[("user", "")]).expect_err("no user").code, "28000");
@@ -125,7 +131,10 @@ fn versions_are_negotiated_as_postgresql_18_does() {
 #[test]
 fn special_requests_have_their_lengths() {
     assert!(matches!(read(packet(SSL, b"").0, b""), Ok(First::Ssl)));
-    assert!(matches!(read(packet(GSSENC, b"").0, b""), Ok(First::Gssenc)));
+    assert!(matches!(
+        read(packet(GSSENC, b"").0, b""),
+        Ok(First::Gssenc)
+    ));
     assert!(read(packet(SSL, b"x").0, b"x").is_err());
     for length in 0..300 {
         let secret = vec![7; length];

@@ -14,7 +14,7 @@ use self::{
     number::{is_number, scalar_end},
 };
 use super::{
-    super::{Context, names},
+    super::{Context, StandIn, Whole, names},
     Unreadable, WINDOW, Worker,
 };
 pub(super) use frames::MAX_DEPTH;
@@ -23,6 +23,9 @@ pub(super) use frames::MAX_DEPTH;
 const MAX_SCALAR: usize = 4096;
 /// Numbers with fewer digits are nobody's.
 const TELLING_DIGITS: usize = 7;
+
+/// Strings of JSON in strings of JSON that are read as such. What is deeper is looked at as text.
+const MAX_NESTED: usize = 4;
 
 /// What may come next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +55,9 @@ enum Part {
     Scalar,
 }
 
-pub(super) struct Json {
+pub(in super::super) struct Json {
+    /// How many strings of JSON it is in.
+    nested: usize,
     /// Values one after another.
     many: bool,
     frames: Frames,
@@ -71,8 +76,9 @@ pub(super) struct Json {
 const MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
 
 impl Json {
-    pub(super) fn new(many: bool) -> Self {
+    pub(in super::super) fn new(many: bool) -> Self {
         Self {
+            nested: 0,
             many,
             frames: Frames::default(),
             expect: Expect::Value,
@@ -85,7 +91,7 @@ impl Json {
         }
     }
 
-    pub(super) fn push(
+    pub(in super::super) fn push(
         &mut self,
         input: &[u8],
         worker: &mut Worker,
@@ -161,7 +167,7 @@ impl Json {
         self.done(input)
     }
 
-    pub(super) fn finish(
+    pub(in super::super) fn finish(
         &mut self,
         worker: &mut Worker,
         out: &mut Vec<u8>,
@@ -413,9 +419,32 @@ impl Json {
         self.frames.is_beside(text);
         let rule = self.frames.rule(&worker.set);
         match rule.filter(|what| !what.guessed || names::may_be_secret(self.frames.name(), text)) {
-            Some(what) => worker.whole(what, text).map(|masked| quoted(&masked)),
-            None => self.within(text, self.frames.context(), is_escaped, worker),
+            Some(what) => worker
+                .whole(what, text)
+                .map(|masked| in_place(what, &masked)),
+            None => match self.json_within(text, worker) {
+                Some(masked) => self
+                    .within(&masked, self.frames.context(), true, worker)
+                    .or_else(|| Some(escaped(&masked))),
+                None => self.within(text, self.frames.context(), is_escaped, worker),
+            },
         }
+    }
+
+    /// A string that is JSON itself, masked by the names in it; `None` where it is none, or nothing in it is masked. It is no longer than
+    /// [`WINDOW`].
+    fn json_within(&self, text: &[u8], worker: &mut Worker) -> Option<Zeroizing<Vec<u8>>> {
+        if self.nested == MAX_NESTED || !may_be_json(text) {
+            return None;
+        }
+        let mut json = Self {
+            nested: self.nested + 1,
+            ..Self::new(false)
+        };
+        let mut masked = Zeroizing::new(Vec::with_capacity(text.len()));
+        json.push(text, worker, &mut masked).ok()?;
+        json.finish(worker, &mut masked).ok()?;
+        (*masked != text).then_some(masked)
     }
 
     fn within(
@@ -450,7 +479,9 @@ impl Json {
         if let Some(what) =
             rule.filter(|what| !what.guessed || names::is_password(self.frames.name()))
         {
-            return Ok(worker.whole(what, raw).map(|masked| quoted(&masked)));
+            return Ok(worker
+                .whole(what, raw)
+                .map(|masked| in_place(what, &masked)));
         }
         if raw.len() < TELLING_DIGITS {
             return Ok(None);
@@ -458,6 +489,29 @@ impl Json {
         Ok(worker
             .within(raw, self.frames.context())
             .map(|masked| quoted(&masked)))
+    }
+}
+
+/// Whether a text begins and ends like an object or an array.
+pub(in super::super) fn may_be_json(text: &[u8]) -> bool {
+    let text = text.trim_ascii();
+    matches!(
+        (text.first(), text.last()),
+        (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']'))
+    ) && memchr::memchr(b'"', text).is_some()
+}
+
+fn escaped(text: &[u8]) -> Vec<u8> {
+    let mut out = vec![b'"'];
+    escape::write(text, &mut out);
+    out.push(b'"');
+    out
+}
+
+fn in_place(what: Whole, masked: &[u8]) -> Vec<u8> {
+    match what.stand_in {
+        StandIn::Nothing => b"null".to_vec(),
+        StandIn::Token | StandIn::Base64 => quoted(masked),
     }
 }
 

@@ -3,7 +3,7 @@
 use zeroize::Zeroizing;
 
 use super::{
-    super::{Context, Whole},
+    super::{Context, StandIn, Whole},
     Unreadable, Worker,
 };
 
@@ -215,7 +215,7 @@ fn content(bytes: &[u8], path: &mut Vec<u32>, worker: &mut Worker) -> Option<Zer
     if let Some(detector) = worker.set.base.fields.at_numbers(path) {
         let what = Whole {
             detector,
-            bytes: false,
+            stand_in: StandIn::Token,
             guessed: false,
         };
         return worker.whole(what, bytes).map(Zeroizing::new);

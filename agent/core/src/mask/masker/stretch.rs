@@ -87,9 +87,7 @@ impl WholeValue {
     }
 
     pub(super) fn finish(self, worker: &mut Worker) -> Vec<u8> {
-        let digest = hex::encode(sha2::Digest::finalize(self.digest));
-        worker
-            .whole(self.what, digest.as_bytes())
-            .unwrap_or_default()
+        let digest = sha2::Digest::finalize(self.digest).into();
+        worker.whole_of_digest(self.what, &digest)
     }
 }

@@ -6,7 +6,7 @@ use memchr::memmem;
 use zeroize::Zeroizing;
 
 use super::{
-    super::{Context, Hint, Whole, names},
+    super::{Context, Hint, StandIn, Whole, names},
     LONGEST, Unreadable, Worker,
 };
 
@@ -224,7 +224,7 @@ impl Xml {
             let detector = fields.by_name.filter(|_| names::is_secret_field(name))?;
             Some(Whole {
                 detector,
-                bytes: false,
+                stand_in: StandIn::Token,
                 guessed: true,
             })
         };

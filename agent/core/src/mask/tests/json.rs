@@ -32,7 +32,7 @@ fn what_is_minted() {
     assert_eq!(
         masked(&["minted"], Form::Json, input),
         format!(
-            r#"{{"privateKeyData":"{bytes}","accessToken":"[masked:minted]","expireTime":"t","payload":{{"data":"{bytes}","dataCrc32c":"1"}},"data":"x"}}"#
+            r#"{{"privateKeyData":"{bytes}","accessToken":"[masked:minted]","expireTime":"t","payload":{{"data":"{bytes}","dataCrc32c":null}},"data":"x"}}"#
         )
     );
     // Without its name, a key file in base64 is known by what is in it.

@@ -92,6 +92,7 @@ fn above(name: &str, known: &dyn KnownActions) -> Vec<String> {
         Ok(Name::Method(groups)) => vocabulary::names_of(&Action::new(name, groups)),
         Ok(Name::Fixed) if name == Action::UNKNOWN || name == NET => vec![name.to_owned()],
         Ok(Name::Fixed) if name.starts_with("net.") => vec![name.to_owned(), NET.to_owned()],
+        Ok(Name::Service(vocabulary::POSTGRES)) => vec![name.to_owned()],
         Ok(_) => vec![name.to_owned(), GOOGLE.to_owned()],
         Err(_) => Vec::new(),
     }

@@ -14,6 +14,7 @@ use crate::{
     identity::Principal,
     operation::{Action, Content, Operation, Resource, Size, Trait},
     policy::{KnownActions, Problem, Source, vocabulary::OWN_ACTIONS},
+    sql,
 };
 
 /// The cases of some files.
@@ -103,6 +104,14 @@ struct Written {
     principal: Who,
     request: Option<RawRequest>,
     operation: Option<Direct>,
+    /// A text of SQL, in which relations are plain tables.
+    sql: Option<String>,
+    /// Where `sql` runs.
+    #[serde(default = "shop")]
+    database: String,
+    /// As whom `sql` runs.
+    #[serde(default = "shop")]
+    user: String,
     target: Option<LookUp>,
     /// RFC 3339, for policies that ask for `context.now`.
     time: Option<String>,
@@ -279,10 +288,12 @@ impl Case {
         recognise: Recognise<'_>,
     ) -> Result<Asked, String> {
         let who = self.written.principal.clone();
-        let operations = match (&self.written.request, &self.written.operation) {
-            (Some(request), None) => recognise(request)?,
-            (None, Some(direct)) => Ok(vec![direct.operation(known)?]),
-            _ => return Err("write either `request` or `operation`".into()),
+        let written = &self.written;
+        let operations = match (&written.request, &written.operation, &written.sql) {
+            (Some(request), None, None) => recognise(request)?,
+            (None, Some(direct), None) => Ok(vec![direct.operation(known)?]),
+            (None, None, Some(text)) => Ok(written.statements(text)?),
+            _ => return Err("write one of `request`, `operation`, `sql`".into()),
         };
         let operations = match &self.written.target {
             Some(found) => found.look_up_all(operations)?,
@@ -302,6 +313,36 @@ impl Case {
             },
             operations,
         })
+    }
+}
+
+fn shop() -> String {
+    "shop".into()
+}
+
+impl Written {
+    /// What the statements do, all of which is admitted or nothing.
+    fn statements(&self, text: &str) -> Result<Vec<Operation>, String> {
+        let at = sql::Database {
+            entry: "shop".into(),
+            instance: Some("shop:europe-west1:db".into()),
+            host: "shop:europe-west1:db".into(),
+            port: 5432,
+            database: self.database.clone(),
+            user: self.user.clone(),
+        };
+        let mut operations = Vec::new();
+        for statement in &sql::parse(text).statements {
+            let resolved = sql::offline(statement);
+            operations.extend(sql::operations(&at, text, statement, &resolved, &[], false));
+        }
+        for operation in &mut operations {
+            operation.contains = Some(BTreeSet::new());
+        }
+        match operations.is_empty() {
+            true => Err("`sql` has no statement".into()),
+            false => Ok(operations),
+        }
     }
 }
 
@@ -335,6 +376,9 @@ impl Direct {
         let id = self.action.as_str();
         if OWN_ACTIONS.contains(&id) {
             return Ok((Action::new(id, Groups::default()), String::new()));
+        }
+        if let Some(groups) = sql::ACTIONS.get(id) {
+            return Ok((Action::new(id, *groups), String::new()));
         }
         let verb = known.verb(id).ok_or_else(|| {
             let nearest = known

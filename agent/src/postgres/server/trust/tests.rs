@@ -19,7 +19,11 @@ impl Files {
 
     fn signed(&self, params: &CertificateParams) -> CertificateDer<'static> {
         let key = KeyPair::generate().expect("a key");
-        params.signed_by(&key, &self.ca).expect("signed").der().clone()
+        params
+            .signed_by(&key, &self.ca)
+            .expect("signed")
+            .der()
+            .clone()
     }
 
     fn verifier(&self, more: &str) -> Verifier {
@@ -32,7 +36,11 @@ impl Files {
     }
 }
 
-fn verdict(verifier: &Verifier, certificate: &CertificateDer<'_>, at: UnixTime) -> Result<(), Error> {
+fn verdict(
+    verifier: &Verifier,
+    certificate: &CertificateDer<'_>,
+    at: UnixTime,
+) -> Result<(), Error> {
     let name = ServerName::try_from("db.internal").expect("a name");
     verifier
         .verify_server_cert(certificate, &[], &name, &[], at)
@@ -73,7 +81,11 @@ fn each_mode_asks_what_it_says() {
 fn an_instance_is_not_known_by_a_name_among_others() {
     let files = Files::new();
     let verifier = files.verifier(INSTANCE);
-    for params in [leaf("p:db", &["other.internal"]), leaf("p:db ", &[]), leaf("P:db", &[])] {
+    for params in [
+        leaf("p:db", &["other.internal"]),
+        leaf("p:db ", &[]),
+        leaf("P:db", &[]),
+    ] {
         let certificate = files.signed(&params);
         verdict(&verifier, &certificate, UnixTime::now()).expect_err("another");
     }

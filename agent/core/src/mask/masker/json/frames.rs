@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::super::{
-    super::{Context, Hint, MaskSet, Whole, names},
+    super::{Context, Hint, MaskSet, StandIn, Whole, names},
     Unreadable,
 };
 
@@ -150,7 +150,7 @@ impl Frames {
         let detector = fields.by_name.filter(|_| is_secret)?;
         Some(Whole {
             detector,
-            bytes: false,
+            stand_in: StandIn::Token,
             guessed: true,
         })
     }

@@ -1,0 +1,370 @@
+//! From a statement and what is known of its names to what it does.
+
+use std::collections::BTreeSet;
+
+use super::{
+    judge::{self, Objection},
+    known::{self, Facts, Standing},
+    observed::{Relation, Type},
+    stock,
+};
+use crate::sql::{Effect, Name, Names, Resolved, Statement};
+
+/// How many queries of views and expressions are followed for one statement.
+const MOST_FOLLOWED: usize = 256;
+/// How deep views may lie in views.
+const DEEPEST: usize = 32;
+/// How many objections an effect names.
+const MOST_TOLD: usize = 3;
+
+/// What `statement` does, as far as `facts` tell. While there are [`Resolved::needs`] every effect is opaque.
+#[must_use]
+pub fn resolve(statement: &Statement, facts: &Facts) -> Resolved {
+    let mut walk = Walk::new(facts);
+    walk.follow(&statement.names, 0);
+    walk.casts();
+    let effects = statement
+        .effects
+        .iter()
+        .flat_map(|effect| walk.qualified(effect))
+        .collect();
+    walk.finish(effects)
+}
+
+/// One statement on its way through everything that it reaches.
+struct Walk<'a> {
+    facts: &'a Facts,
+    needs: Names,
+    objections: BTreeSet<Objection>,
+    hidden: BTreeSet<Effect>,
+    /// What has been followed: names as they were asked for.
+    seen: Names,
+    followed: usize,
+}
+
+impl<'a> Walk<'a> {
+    fn new(facts: &'a Facts) -> Self {
+        Self {
+            facts,
+            needs: Names::default(),
+            objections: BTreeSet::new(),
+            hidden: BTreeSet::new(),
+            seen: Names::default(),
+            followed: 0,
+        }
+    }
+
+    fn follow(&mut self, names: &Names, depth: usize) {
+        for name in &names.functions {
+            if self.seen.functions.insert(name.clone()) {
+                self.function(name, depth);
+            }
+        }
+        for name in &names.operators {
+            if self.seen.operators.insert(name.clone()) {
+                self.operator(name);
+            }
+        }
+        for name in &names.types {
+            self.type_named(name, depth);
+        }
+        for name in &names.attributes {
+            if self.seen.attributes.insert(name.clone()) {
+                self.attribute(name);
+            }
+        }
+        for name in &names.relations {
+            if self.seen.relations.insert(name.clone()) {
+                self.relation(name, depth);
+            }
+        }
+    }
+
+    fn function(&mut self, name: &Name, depth: usize) {
+        match self.facts.function(name) {
+            Standing::Missing => drop(self.needs.functions.insert(name.clone())),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many functions called {name}"
+            ))),
+            // `f(x)` is a cast where no function, but a type is called f.
+            Standing::Stock if !known::is_stock_function(name) => self.type_named(name, depth),
+            Standing::Stock => self.objections.extend(judge::own_function(&name.name)),
+            Standing::Told(objects) if !objects.builtin && objects.found.is_empty() => {
+                self.type_named(name, depth)
+            }
+            Standing::Told(objects) => self.objections.extend(judge::function(name, objects)),
+        }
+    }
+
+    fn operator(&mut self, name: &Name) {
+        match self.facts.operator(name) {
+            Standing::Missing => drop(self.needs.operators.insert(name.clone())),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many operators {name}"
+            ))),
+            Standing::Stock if known::is_stock(name) && stock::operator(&name.name) => {}
+            Standing::Stock => self.object(Objection::anything(format!(
+                "operator {name} is not PostgreSQL's own"
+            ))),
+            Standing::Told(objects) => self.objections.extend(judge::operator(name, objects)),
+        }
+    }
+
+    /// `t.f` calls the function f(t) where t has no column f.
+    fn attribute(&mut self, name: &str) {
+        match self.facts.attribute(name) {
+            Standing::Missing => drop(self.needs.attributes.insert(name.to_owned())),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many functions called {name}"
+            ))),
+            Standing::Stock => {}
+            Standing::Told(objects) => self
+                .objections
+                .extend(objects.found.iter().find_map(judge::routine)),
+        }
+    }
+
+    fn type_named(&mut self, name: &Name, depth: usize) {
+        if !self.seen.types.insert(name.clone()) {
+            return;
+        }
+        match self.facts.type_(name) {
+            Standing::Missing => drop(self.needs.types.insert(name.clone())),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many types called {name}"
+            ))),
+            Standing::Stock if known::is_stock(name) && stock::type_(&name.name) => {}
+            Standing::Stock => self.object(Objection::anything(format!(
+                "{name} is not a function or type of PostgreSQL's own"
+            ))),
+            Standing::Told(objects) => objects
+                .found
+                .iter()
+                .for_each(|found| self.type_(found, depth)),
+        }
+    }
+
+    fn type_(&mut self, found: &Type, depth: usize) {
+        self.objections.extend(judge::type_(found, self.facts));
+        for check in &found.checks {
+            self.text(check, depth);
+        }
+    }
+
+    fn relation(&mut self, name: &Name, depth: usize) {
+        match self.facts.relation(name) {
+            Standing::Missing => drop(self.needs.relations.insert(name.clone())),
+            Standing::TooMany => {
+                self.object(Objection::anything(format!(
+                    "there are too many relations called {name}: name the schema"
+                )));
+            }
+            Standing::Stock => self.stock_relation(name),
+            Standing::Told(objects) => objects
+                .found
+                .iter()
+                .for_each(|found| self.found(found, depth)),
+        }
+    }
+
+    fn stock_relation(&mut self, name: &Name) {
+        let schemas: &[&str] = match name.schema.as_deref() {
+            None => &["pg_catalog"],
+            Some("pg_catalog") => &["pg_catalog"],
+            Some("information_schema") => &["information_schema"],
+            Some(_) => &[],
+        };
+        for schema in schemas {
+            self.objections
+                .extend(judge::system(schema, &name.name, 'r'));
+        }
+    }
+
+    fn found(&mut self, found: &Relation, depth: usize) {
+        self.objections.extend(judge::relation(found, self.facts));
+        for expression in &found.expressions {
+            self.text(expression, depth);
+        }
+        for column in &found.types {
+            for check in &column.checks {
+                self.text(check, depth);
+            }
+        }
+        if let (false, Some(definition)) = (found.builtin, &found.definition) {
+            self.text(definition, depth);
+        }
+    }
+
+    /// Follows SQL that the server keeps. It was printed with nothing but pg_catalog on the search path, so that what is
+    /// without a schema is there.
+    fn text(&mut self, text: &str, depth: usize) {
+        self.followed += 1;
+        if depth >= DEEPEST || self.followed > MOST_FOLLOWED {
+            return self.object(Objection::anything(
+                "it reaches more views than are followed",
+            ));
+        }
+        for statement in &self.facts.parsed(text).statements {
+            for effect in &statement.effects {
+                if !effect.only_reads() {
+                    let why = effect
+                        .opaque
+                        .clone()
+                        .unwrap_or_else(|| format!("a view or expression does {}", effect.action));
+                    self.object(Objection::anything(why));
+                }
+                if let Some(relation) = &effect.relation {
+                    self.hidden.insert(Effect {
+                        relation: Some(in_catalog(relation)),
+                        ..effect.clone()
+                    });
+                }
+            }
+            if statement
+                .names
+                .functions
+                .iter()
+                .any(|name| name.name == "set_config")
+            {
+                self.object(Objection::anything("a view or expression changes settings"));
+            }
+            self.follow(&all_in_catalog(&statement.names), depth + 1);
+        }
+    }
+
+    /// Casts between PostgreSQL's own types are applied without being named.
+    fn casts(&mut self) {
+        for cast in self.facts.casts() {
+            if cast.source < FIRST_OWN && cast.target < FIRST_OWN {
+                self.objections
+                    .extend(judge::routine(&cast.routine).map(|objection| Objection {
+                        why: format!("the cast {} runs a function: {}", cast.named, objection.why),
+                        ..objection
+                    }));
+            }
+        }
+    }
+
+    /// The effect on each relation that the name may mean.
+    fn qualified(&mut self, effect: &Effect) -> Vec<Effect> {
+        let found = match effect
+            .relation
+            .as_ref()
+            .map(|name| self.facts.relation(name))
+        {
+            Some(Standing::Told(objects)) if !objects.found.is_empty() => &objects.found,
+            _ => return vec![effect.clone()],
+        };
+        let write = !effect.only_reads();
+        found
+            .iter()
+            .map(|relation| {
+                if write {
+                    self.rewritten(effect, relation);
+                }
+                Effect {
+                    relation: Some(Name::within(&relation.schema, &relation.name)),
+                    ..effect.clone()
+                }
+            })
+            .collect()
+    }
+
+    /// What a write to a view or a table with rules does elsewhere.
+    fn rewritten(&mut self, effect: &Effect, relation: &Relation) {
+        for rewrite in &relation.rewrites {
+            self.object(Objection::anything(format!(
+                "{rewrite} does something else in its place"
+            )));
+        }
+        // The server writes to the one table of the view's FROM; which of all that the view reads is not worth telling apart.
+        if let (false, 'v', Some(definition)) =
+            (relation.builtin, relation.kind, &relation.definition)
+            && matches!(
+                effect.action,
+                "postgres.insert" | "postgres.update" | "postgres.delete" | "postgres.merge"
+            )
+        {
+            let behind: Vec<Effect> = self
+                .facts
+                .parsed(definition)
+                .statements
+                .iter()
+                .flat_map(|it| &it.effects)
+                .filter_map(|it| it.relation.as_ref())
+                .map(|name| Effect {
+                    relation: Some(in_catalog(name)),
+                    ..effect.clone()
+                })
+                .collect();
+            for effect in behind {
+                if self.hidden.insert(effect.clone()) {
+                    let deeper = self.qualified(&effect);
+                    self.hidden.extend(deeper);
+                }
+            }
+        }
+    }
+
+    fn object(&mut self, objection: Objection) {
+        self.objections.insert(objection);
+    }
+
+    fn finish(self, mut effects: Vec<Effect>) -> Resolved {
+        let mut unsure: Vec<String> = self
+            .objections
+            .iter()
+            .take(MOST_TOLD)
+            .map(|it| it.why.clone())
+            .collect();
+        if !self.needs.is_empty() {
+            unsure.push("not all of its names could be looked up".to_owned());
+        }
+        for hidden in self.hidden {
+            if !effects
+                .iter()
+                .any(|it| it.action == hidden.action && it.relation == hidden.relation)
+            {
+                effects.push(hidden);
+            }
+        }
+        let defines = self.objections.iter().any(|it| it.defines)
+            || effects.iter().any(|it| it.opaque.is_some());
+        if !unsure.is_empty() {
+            let why = unsure.join("; ");
+            for effect in &mut effects {
+                effect.opaque.get_or_insert_with(|| why.clone());
+            }
+        }
+        Resolved {
+            effects,
+            needs: self.needs,
+            defines,
+        }
+    }
+}
+
+/// FirstNormalObjectId (access/transam.h).
+const FIRST_OWN: u32 = 16384;
+
+fn all_in_catalog(names: &Names) -> Names {
+    let all = |names: &BTreeSet<Name>| names.iter().map(in_catalog).collect();
+    Names {
+        relations: all(&names.relations),
+        functions: all(&names.functions),
+        operators: all(&names.operators),
+        types: all(&names.types),
+        attributes: names.attributes.clone(),
+    }
+}
+
+fn in_catalog(name: &Name) -> Name {
+    Name {
+        schema: Some(
+            name.schema
+                .clone()
+                .unwrap_or_else(|| "pg_catalog".to_owned()),
+        ),
+        name: name.name.clone(),
+    }
+}

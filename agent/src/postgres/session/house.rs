@@ -1,0 +1,240 @@
+//! The judge of a connection in the house: names are looked up on the server, and the gate decides.
+
+use std::sync::Arc;
+
+use holdpoint_core::{
+    mask::MaskSet,
+    operation::Operation,
+    recognise::{Head, Payload},
+    refusal::Refusal,
+    sql::{Database, Name, Parsed, Resolved, operations},
+};
+use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+
+use super::{
+    Cancelling, Shared,
+    judge::{Admitted, Judge, Question},
+    rows::Columns,
+    state::Expected,
+};
+use crate::{
+    binding::Room,
+    daemon::House,
+    gate::{Asker, Attended, Patience},
+    masking,
+    postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
+};
+
+/// Bytes of one parameter that reviewers see.
+const SHOWN: usize = 4096;
+
+pub(super) struct Judging {
+    house: Arc<House>,
+    room: Arc<Room>,
+    connection: u64,
+    entry: Arc<Entry>,
+    at: Database,
+}
+
+pub(super) struct Cancels {
+    cancelled: Cancelled,
+    server: ServerCancel,
+}
+
+impl Cancelling for Cancels {
+    async fn next(&mut self) -> Box<dyn Send> {
+        Box::new(self.cancelled.next().await)
+    }
+
+    async fn pass_on(&self) {
+        if let Err(error) = self.server.send().await {
+            tracing::warn!("a request to cancel could not be passed on: {error}");
+        }
+    }
+}
+
+impl Judging {
+    /// The conversation, taken apart.
+    pub(super) fn new<C, S>(conversation: Conversation<C, S>) -> (Self, C, S, Cancels) {
+        let Conversation {
+            house,
+            room,
+            connection,
+            entry,
+            at,
+            client,
+            server,
+            cancelled,
+            server_cancel,
+            ..
+        } = conversation;
+        let judging = Self {
+            house,
+            room,
+            connection,
+            entry,
+            at,
+        };
+        let cancels = Cancels {
+            cancelled,
+            server: server_cancel,
+        };
+        (judging, client, server, cancels)
+    }
+
+    pub(super) fn house(&self) -> &Arc<House> {
+        &self.house
+    }
+
+    pub(super) fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
+    /// Returns, with the reason, once something that is under way may no longer go on.
+    pub(super) async fn no_longer_allowed(&self, shared: &Shared) -> String {
+        let mut changes = self.house.gate.changes();
+        loop {
+            // The sender lives as long as the house.
+            let _ = changes.changed().await;
+            let under_way: Vec<Operation> = {
+                let state = shared.lock();
+                let running = state.expected.iter().filter_map(|it| match it {
+                    Expected::Query(run) | Expected::Execute { run, .. } => Some(run.operations()),
+                    _ => None,
+                });
+                running.flatten().cloned().collect()
+            };
+            if let Some(reason) = self.house.gate.objection_to(&self.room.session, &under_way) {
+                return reason;
+            }
+        }
+    }
+
+    async fn resolve(&self, question: &Question<'_>) -> Resolved {
+        Resolved::as_parsed(&question.statement)
+    }
+
+    /// What the statement and its parameters contain, where policy asks.
+    fn look_into(&self, headers: &HeaderMap, shown: &str, operations: &mut [Operation]) {
+        let asks = |it: &Operation| {
+            self.house
+                .gate
+                .asks_what_it_contains(&self.room.session, it)
+        };
+        if !operations.iter().any(asks) {
+            return;
+        }
+        let head = Head {
+            method: "",
+            authority: &self.at.host,
+            path: "",
+            query: "",
+            headers,
+        };
+        let payload = Payload::Whole(shown.as_bytes());
+        let found = tokio::task::block_in_place(|| self.house.masking.contained(&head, payload));
+        for operation in operations {
+            operation.contains = Some(found.clone());
+        }
+    }
+
+    fn masks(
+        &self,
+        operations: &[Operation],
+        terms: &[holdpoint_core::policy::Terms],
+    ) -> Result<Option<Arc<MaskSet>>, Refusal> {
+        self.house.masking.rows(operations, terms)
+    }
+}
+
+impl Columns for Judging {
+    async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
+        vec![None; asked.len()]
+    }
+}
+
+impl Judge for Judging {
+    fn parse(&self, text: &str) -> Arc<Parsed> {
+        self.house.databases.parse(text)
+    }
+
+    async fn admit(
+        &self,
+        questions: &[Question<'_>],
+        attended: Attended,
+    ) -> Result<Admitted, Refusal> {
+        let place = self.room.allowance.request()?;
+        for question in questions {
+            masking::refuse_returned_in("the statement", [question.text.as_bytes()])?;
+            let values = question
+                .parameters
+                .iter()
+                .filter_map(|it| it.value.as_deref());
+            masking::refuse_returned_in("a parameter", values)?;
+        }
+        let mut asked = Vec::new();
+        let mut is_opaque = false;
+        for question in questions {
+            let resolved = self.resolve(question).await;
+            is_opaque |= resolved.effects.iter().any(|it| it.opaque.is_some());
+            asked.extend(operations(
+                &self.at,
+                &question.text,
+                &question.statement,
+                &resolved,
+                &question.parameters,
+                question.in_transaction,
+            ));
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        let shown = shown(questions);
+        self.look_into(&headers, &shown, &mut asked);
+        let mut asker = Asker {
+            session: self.room.session.clone(),
+            connection: self.connection,
+            patience: Patience::Attended(attended),
+            headers: &headers,
+            body: shown.as_bytes(),
+        };
+        let permits = self.house.gate.admit(&mut asker, &asked).await?;
+        let terms: Vec<_> = permits.terms().cloned().collect();
+        let masks = self.masks(&asked, &terms)?;
+        let (outcome, _lease) = permits.spend_lasting();
+        Ok(Admitted {
+            outcome: Some(outcome),
+            _place: Some(place),
+            operations: asked,
+            masks,
+            is_opaque,
+        })
+    }
+}
+
+/// What reviewers see: the statements, and what was bound.
+fn shown(questions: &[Question<'_>]) -> String {
+    let mut shown = String::new();
+    for question in questions {
+        if question.in_transaction {
+            shown.push_str("-- in an open transaction, which waits 60 s at most\n");
+        }
+        let own = question.text.get(question.statement.span.clone());
+        shown.push_str(own.unwrap_or(&question.text).trim());
+        shown.push_str(";\n");
+        for (at, parameter) in question.parameters.iter().enumerate() {
+            let value = match (&parameter.value, parameter.format) {
+                (None, _) => "NULL".to_owned(),
+                (Some(value), 0) => {
+                    let text = String::from_utf8_lossy(value);
+                    let cut: String = text.chars().take(SHOWN).collect();
+                    format!("'{cut}'")
+                }
+                (Some(value), _) => {
+                    format!("\\x{}", hex::encode(&value[..value.len().min(SHOWN)]))
+                }
+            };
+            shown.push_str(&format!("-- ${} = {value}\n", at + 1));
+        }
+    }
+    shown
+}

@@ -1,0 +1,49 @@
+//! Who decides of statements: for a connection in the house, the gate; for tests, whoever they like.
+
+use std::{borrow::Cow, sync::Arc};
+
+use holdpoint_core::{
+    mask::MaskSet,
+    operation::Operation,
+    refusal::Refusal,
+    sql::{Parameter, Parsed, Statement},
+};
+
+use crate::{
+    allowance::Place,
+    gate::{Attended, Outcome},
+};
+
+/// A statement that shall run.
+pub(super) struct Question<'a> {
+    /// Its text; of one that was prepared, that and what runs it.
+    pub(super) text: Cow<'a, str>,
+    pub(super) statement: Cow<'a, Statement>,
+    pub(super) parameters: Arc<[Parameter]>,
+    pub(super) in_transaction: bool,
+}
+
+/// What may run.
+#[derive(Default)]
+pub(super) struct Admitted {
+    pub(super) outcome: Option<Outcome>,
+    /// Among what of the session is under way.
+    pub(super) _place: Option<Place>,
+    pub(super) operations: Vec<Operation>,
+    /// What its rows are masked by.
+    pub(super) masks: Option<Arc<MaskSet>>,
+    /// Whether it may do what nobody can tell.
+    pub(super) is_opaque: bool,
+}
+
+pub(super) trait Judge: Send + Sync {
+    /// What a text says.
+    fn parse(&self, text: &str) -> Arc<Parsed>;
+
+    /// Lets pass what one message asks for, all of it or nothing. Waits for people where that is needed.
+    fn admit(
+        &self,
+        questions: &[Question<'_>],
+        attended: Attended,
+    ) -> impl Future<Output = Result<Admitted, Refusal>> + Send;
+}

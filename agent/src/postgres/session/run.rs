@@ -1,0 +1,144 @@
+//! One simple query or one portal on its way: what was admitted, and how it ended.
+
+use holdpoint_core::{
+    operation::Operation,
+    sql::{Control, Copy, Statement},
+};
+
+use super::judge::Admitted;
+use crate::{
+    postgres::statements::{Definition, Names},
+    record::StatementAnswer,
+};
+
+pub(super) struct Run {
+    /// In the order in which they run.
+    pub(super) definitions: Vec<Definition>,
+    /// How many have completed.
+    completed: usize,
+    pub(super) admitted: Admitted,
+    answer: StatementAnswer,
+    was_sent: bool,
+}
+
+impl Run {
+    pub(super) fn new(definitions: Vec<Definition>, admitted: Admitted) -> Self {
+        Self {
+            definitions,
+            completed: 0,
+            admitted,
+            answer: StatementAnswer::default(),
+            was_sent: false,
+        }
+    }
+
+    /// From now on its bytes may be with the server.
+    pub(super) fn sending(&mut self) {
+        if std::mem::replace(&mut self.was_sent, true) {
+            return;
+        }
+        if let Some(outcome) = &mut self.admitted.outcome {
+            outcome.sending();
+        }
+    }
+
+    pub(super) fn changes_names(&self) -> bool {
+        let changes = |it: &Definition| it.statement().is_some_and(changes_names);
+        self.admitted.is_opaque || self.definitions.iter().any(changes)
+    }
+
+    /// One command of it has completed.
+    pub(super) fn command_completed(&mut self, tag: &str, names: &mut Names) {
+        self.answer.tag = Some(tag.into());
+        if let Some(definition) = self.definitions.get(self.completed) {
+            names.completed(definition);
+        }
+        self.completed += 1;
+        if self.admitted.is_opaque {
+            names.forget();
+        }
+    }
+
+    pub(super) fn failed(&mut self, sqlstate: Option<String>, names: &mut Names) {
+        self.answer.sqlstate = sqlstate.map(Into::into);
+        if self.admitted.is_opaque {
+            names.forget();
+        }
+    }
+
+    /// Rows and bytes that were passed on.
+    pub(super) fn passed(&mut self, rows: u64, bytes: u64) {
+        self.answer.rows += rows;
+        if let Some(outcome) = &mut self.admitted.outcome {
+            outcome.response_bytes += bytes;
+        }
+    }
+
+    pub(super) fn taken_in(&mut self, bytes: u64) {
+        if let Some(outcome) = &mut self.admitted.outcome {
+            outcome.request_bytes += bytes;
+        }
+    }
+
+    /// The server has said how it ended.
+    pub(super) fn ended(self) {
+        if let Some(mut outcome) = self.admitted.outcome {
+            outcome.statement = Some(self.answer);
+            outcome.closed();
+        }
+    }
+
+    /// The rest of its rows is not wanted, or none of them ever were.
+    pub(super) fn given_up(self) {
+        if self.was_sent {
+            self.ended();
+        }
+    }
+
+    /// What is running or runs next, as masks want to know it; nothing where that names something else.
+    pub(super) fn text(&self) -> Option<String> {
+        let definition = self.definitions.get(self.completed)?;
+        match definition.statement()?.control {
+            Control::Execute { .. } | Control::Fetch { .. } => None,
+            _ => Some(definition.own_text().to_owned()),
+        }
+    }
+
+    /// The COPY that is running.
+    pub(super) fn copying(&self) -> Option<&Copy> {
+        match &self.definitions.get(self.completed)?.statement()?.control {
+            Control::CopyOut(copy) => Some(copy),
+            _ => None,
+        }
+    }
+
+    /// The server never began it.
+    pub(super) fn skipped(self) {
+        if let Some(mut outcome) = self.admitted.outcome {
+            outcome.not_sent();
+        }
+    }
+
+    /// It may go on no longer.
+    pub(super) fn cut(self) {
+        if let Some(mut outcome) = self.admitted.outcome {
+            outcome.statement = Some(self.answer);
+            outcome.cut();
+        }
+    }
+
+    pub(super) fn operations(&self) -> &[Operation] {
+        &self.admitted.operations
+    }
+}
+
+fn changes_names(statement: &Statement) -> bool {
+    matches!(
+        statement.control,
+        Control::Prepare { .. }
+            | Control::Deallocate { .. }
+            | Control::Discard
+            | Control::DeclareCursor { .. }
+            | Control::CloseCursor { .. }
+    )
+}

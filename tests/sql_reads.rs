@@ -1,0 +1,666 @@
+//! A statement counts as a read only where the server says that everything in it is harmless: for each way to hide an effect in
+//! a SELECT, the effect is real, and Holdpoint calls the statement opaque; and what people and tools ordinarily ask is a read.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use anyhow::Context as _;
+use bytes::{BufMut as _, BytesMut};
+use holdpoint::postgres::{
+    frame,
+    lookup::{Dial, Place},
+};
+use holdpoint_core::sql::{Name, Resolved, Statement, facts::LocalNames, parse};
+use holdpoint_tests::postgres::{DATABASE, Postgres, Role};
+use tokio::net::UnixStream;
+
+/// The superuser of the fixture, over the server's own socket.
+const ADMIN: &str = "test_admin";
+
+/// Over the server's own socket, so that nothing but the look-up is tested.
+struct Socket {
+    path: String,
+    dialled: AtomicUsize,
+}
+
+impl Socket {
+    fn of(postgres: &Postgres) -> Self {
+        let run = postgres.dir().join("run");
+        Self {
+            path: format!("{}/.s.PGSQL.{}", run.display(), postgres.address.port()),
+            dialled: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Dial for Socket {
+    type Stream = UnixStream;
+
+    async fn dial(&self) -> anyhow::Result<UnixStream> {
+        self.dialled.fetch_add(1, Ordering::SeqCst);
+        let mut stream = UnixStream::connect(&self.path).await?;
+        let mut body = BytesMut::new();
+        // Protocol 3.0.
+        body.put_i32(196_608);
+        for text in ["user", ADMIN, "database", DATABASE, ""] {
+            frame::put_text(&mut body, text);
+        }
+        let mut startup = BytesMut::new();
+        startup.put_i32(i32::try_from(body.len() + 4)?);
+        startup.extend_from_slice(&body);
+        tokio::io::AsyncWriteExt::write_all(&mut stream, &startup).await?;
+        loop {
+            let message = frame::read_message(&mut stream, 65536).await?;
+            match message.context("the server closed")?.tag {
+                b'Z' => return Ok(stream),
+                b'E' => anyhow::bail!("the server refused"),
+                _ => {}
+            }
+        }
+    }
+}
+
+async fn client(postgres: &Postgres) -> tokio_postgres::Client {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host_path(postgres.dir().join("run"))
+        .port(postgres.address.port())
+        .user(ADMIN)
+        .dbname(DATABASE);
+    let (client, connection) = config
+        .connect(tokio_postgres::NoTls)
+        .await
+        .expect("a connection");
+    tokio::spawn(connection);
+    client
+}
+
+fn only(sql: &str) -> Statement {
+    let parsed = parse(sql);
+    assert_eq!(parsed.statements.len(), 1, "{sql}");
+    parsed.statements[0].clone()
+}
+
+async fn resolve(socket: &Socket, sql: &str) -> Resolved {
+    Place::new().resolve(socket, &only(sql)).await
+}
+
+fn is_read(resolved: &Resolved) -> bool {
+    resolved.needs.is_empty()
+        && resolved
+            .effects
+            .iter()
+            .all(holdpoint_core::sql::Effect::only_reads)
+}
+
+fn why(resolved: &Resolved) -> Vec<&str> {
+    resolved
+        .effects
+        .iter()
+        .filter_map(|effect| effect.opaque.as_deref())
+        .collect()
+}
+
+/// `evil` writes down that it ran. It may be called by anybody, and passes for immutable as `pure`.
+const WITNESS: &str = "
+CREATE SCHEMA IF NOT EXISTS trap;
+CREATE TABLE trap.witness (at timestamptz DEFAULT now());
+CREATE FUNCTION trap.evil(x integer) RETURNS integer LANGUAGE plpgsql VOLATILE SECURITY DEFINER AS
+  $$ BEGIN INSERT INTO trap.witness DEFAULT VALUES; RETURN x; END $$;
+CREATE FUNCTION trap.pure(x integer) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS
+  $$ DECLARE y integer; BEGIN SELECT trap.evil(x) INTO y; RETURN y; END $$;
+CREATE FUNCTION trap.same(a text, b integer) RETURNS boolean LANGUAGE sql VOLATILE AS
+  $$ SELECT trap.evil(b) = 1 $$;
+GRANT USAGE ON SCHEMA trap TO app;
+";
+
+struct Trap {
+    name: &'static str,
+    setup: &'static str,
+    /// What only runs it: a search path, a role.
+    before: &'static str,
+    sql: &'static str,
+    /// Whether the statement would pass without the set-up.
+    harmless_without: bool,
+}
+
+const fn trap(name: &'static str, setup: &'static str, sql: &'static str) -> Trap {
+    Trap {
+        name,
+        setup,
+        before: "",
+        sql,
+        harmless_without: true,
+    }
+}
+
+/// The statement itself names what does it.
+const fn plain(name: &'static str, setup: &'static str, sql: &'static str) -> Trap {
+    Trap {
+        name,
+        setup,
+        before: "",
+        sql,
+        harmless_without: false,
+    }
+}
+
+const TRAPS: &[Trap] = &[
+    trap("a view", "CREATE VIEW trap.v AS SELECT trap.evil(1)", "SELECT * FROM trap.v"),
+    trap(
+        "a view of a view of a view",
+        "CREATE VIEW trap.a AS SELECT trap.evil(1) AS x; CREATE VIEW trap.b AS SELECT * FROM trap.a;
+         CREATE VIEW trap.c AS SELECT x FROM (SELECT * FROM trap.b) AS s",
+        "SELECT x FROM trap.c",
+    ),
+    trap(
+        "a view that runs a CTE in an EXISTS",
+        "CREATE VIEW trap.v AS SELECT 1 AS x WHERE EXISTS (WITH y AS MATERIALIZED (SELECT trap.evil(2) AS z) SELECT FROM y)",
+        "SELECT count(*) FROM trap.v",
+    ),
+    trap(
+        "a view that moves a sequence",
+        "CREATE SEQUENCE trap.s; CREATE VIEW trap.v AS SELECT nextval('trap.s'), trap.evil(1)",
+        "TABLE trap.v",
+    ),
+    Trap {
+        before: "SET search_path = trap, pg_catalog",
+        ..trap(
+            "a function called like PostgreSQL's",
+            "CREATE FUNCTION trap.lower(text) RETURNS text LANGUAGE sql AS $$ SELECT trap.evil(1)::text $$",
+            "SELECT lower('X')",
+        )
+    },
+    trap(
+        "a better match for arguments, without any search path",
+        "CREATE FUNCTION public.round(integer) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1) $$",
+        "SELECT round(5)",
+    ),
+    trap(
+        "an aggregate called like PostgreSQL's",
+        "CREATE FUNCTION trap.step(a integer, b integer, c integer) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil(b) $$;
+         CREATE AGGREGATE public.max(integer, integer) (sfunc = trap.step, stype = integer, initcond = '0')",
+        "SELECT max(1, 2)",
+    ),
+    trap(
+        "an operator =",
+        "CREATE OPERATOR public.= (leftarg = text, rightarg = integer, function = trap.same)",
+        "SELECT 'a'::text = 1",
+    ),
+    trap(
+        "an operator ||",
+        "CREATE FUNCTION trap.join(text, integer) RETURNS text LANGUAGE sql AS $$ SELECT trap.evil($2)::text $$;
+         CREATE OPERATOR public.|| (leftarg = text, rightarg = integer, function = trap.join)",
+        "SELECT 'a'::text || 1",
+    ),
+    trap(
+        "an operator behind IN",
+        "CREATE OPERATOR public.= (leftarg = text, rightarg = integer, function = trap.same)",
+        "SELECT 'a'::text IN (1, 2)",
+    ),
+    trap(
+        "an operator behind CASE",
+        "CREATE OPERATOR public.= (leftarg = text, rightarg = integer, function = trap.same)",
+        "SELECT CASE 'a'::text WHEN 1 THEN 2 END",
+    ),
+    trap(
+        "an operator behind BETWEEN",
+        "CREATE OPERATOR public.>= (leftarg = text, rightarg = integer, function = trap.same)",
+        "SELECT 'a'::text >= 1 AND true",
+    ),
+    trap(
+        "a cast between PostgreSQL's types",
+        "CREATE FUNCTION trap.day(integer) RETURNS date LANGUAGE sql AS $$ SELECT date '2000-01-01' + trap.evil($1) $$;
+         CREATE CAST (integer AS date) WITH FUNCTION trap.day(integer) AS IMPLICIT",
+        "SELECT extract(year FROM 1::date)",
+    ),
+    trap(
+        "an implicit cast of a column's type",
+        "CREATE TYPE trap.pair AS (a integer, b integer);
+         CREATE FUNCTION trap.number(trap.pair) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1.a) $$;
+         CREATE CAST (trap.pair AS integer) WITH FUNCTION trap.number(trap.pair) AS IMPLICIT;
+         CREATE TABLE trap.pairs AS SELECT ROW(1, 2)::trap.pair AS p",
+        "SELECT p + 1 FROM trap.pairs",
+    ),
+    trap(
+        "an implicit cast of a row",
+        "CREATE TABLE trap.t AS SELECT 1 AS a;
+         CREATE FUNCTION trap.number(trap.t) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1.a) $$;
+         CREATE CAST (trap.t AS integer) WITH FUNCTION trap.number(trap.t) AS IMPLICIT",
+        "SELECT x + 1 FROM trap.t AS x",
+    ),
+    Trap {
+        before: "SET ROLE app",
+        ..trap(
+            "a row-level-security policy",
+            "CREATE TABLE trap.t AS SELECT 1 AS a; GRANT SELECT ON trap.t TO app;
+             ALTER TABLE trap.t ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON trap.t USING (trap.evil(a) > 0)",
+            "SELECT * FROM trap.t",
+        )
+    },
+    trap(
+        "a rule in an INSERT's place",
+        "CREATE TABLE trap.t (a integer);
+         CREATE RULE r AS ON INSERT TO trap.t DO INSTEAD INSERT INTO trap.witness DEFAULT VALUES",
+        "INSERT INTO trap.t VALUES (1)",
+    ),
+    trap(
+        "a foreign table",
+        "CREATE VIEW trap.v AS SELECT trap.evil(1) AS a; CREATE FOREIGN TABLE trap.f (a integer) SERVER back OPTIONS (schema_name 'trap', table_name 'v')",
+        "SELECT * FROM trap.f",
+    ),
+    trap(
+        "a partition elsewhere",
+        "CREATE VIEW trap.v AS SELECT trap.evil(1) AS a; CREATE TABLE trap.p (a integer) PARTITION BY RANGE (a);
+         CREATE FOREIGN TABLE trap.f PARTITION OF trap.p FOR VALUES FROM (0) TO (10) SERVER back OPTIONS (schema_name 'trap', table_name 'v')",
+        "SELECT * FROM trap.p",
+    ),
+    trap(
+        "a grandchild elsewhere",
+        "CREATE VIEW trap.v AS SELECT trap.evil(1) AS a; CREATE TABLE trap.p (a integer); CREATE TABLE trap.c () INHERITS (trap.p);
+         CREATE FOREIGN TABLE trap.f () INHERITS (trap.c) SERVER back OPTIONS (schema_name 'trap', table_name 'v')",
+        "SELECT * FROM trap.p",
+    ),
+    trap(
+        "a temporary view over a table",
+        "CREATE TABLE public.orders_lab (a integer); CREATE TEMP VIEW orders_lab AS SELECT trap.evil(1)",
+        "SELECT * FROM orders_lab",
+    ),
+    Trap {
+        before: "SET search_path = trap",
+        ..trap(
+            "a function written like a column",
+            "CREATE TABLE trap.t AS SELECT 1 AS a;
+             CREATE FUNCTION trap.oops(trap.t) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1.a) $$",
+            "SELECT t.oops FROM trap.t",
+        )
+    },
+    trap(
+        "a domain's constraint",
+        "CREATE DOMAIN trap.d AS integer CHECK (trap.evil(VALUE) > 0)",
+        "SELECT 5::trap.d",
+    ),
+    trap(
+        "a domain in a record in an array",
+        "CREATE DOMAIN trap.d AS integer CHECK (trap.evil(VALUE) > 0); CREATE TYPE trap.r AS (x trap.d)",
+        "SELECT '{\"(5)\"}'::trap.r[]",
+    ),
+    trap(
+        "a domain in a list of columns",
+        "CREATE DOMAIN trap.d AS integer CHECK (trap.evil(VALUE) > 0)",
+        "SELECT * FROM jsonb_to_record('{\"a\": 5}') AS x (a trap.d)",
+    ),
+    trap(
+        "a table's row type with a domain in it",
+        "CREATE DOMAIN trap.d AS integer CHECK (trap.evil(VALUE) > 0); CREATE TABLE trap.t (a trap.d)",
+        "SELECT * FROM json_populate_record(NULL::trap.t, '{\"a\": 5}')",
+    ),
+    trap(
+        "an index whose expression the planner evaluates",
+        "CREATE TABLE trap.t (a integer); INSERT INTO trap.t VALUES (1);
+         CREATE INDEX ON trap.t ((a + trap.pure(1)))",
+        "SELECT * FROM trap.t",
+    ),
+    trap(
+        "a generated column",
+        "CREATE TABLE trap.t (a integer, b integer GENERATED ALWAYS AS (trap.pure(a)) STORED)",
+        "INSERT INTO trap.t (a) VALUES (1)",
+    ),
+    plain("a function of a user's", "", "SELECT trap.evil(1)"),
+    plain("EXPLAIN of what passes for immutable", "", "EXPLAIN SELECT trap.pure(1)"),
+    plain("SQL as text", "", "SELECT query_to_xml('SELECT trap.evil(1)', true, true, '')"),
+    plain(
+        "a table named by text",
+        "CREATE VIEW trap.v AS SELECT trap.evil(1)",
+        "SELECT table_to_xml('trap.v', true, true, '')",
+    ),
+    plain(
+        "text search statistics of SQL as text",
+        "",
+        "SELECT * FROM ts_stat('SELECT to_tsvector(trap.evil(1)::text)')",
+    ),
+    plain(
+        "an input function called with a type's number",
+        "CREATE DOMAIN trap.d AS integer CHECK (trap.evil(VALUE) > 0)",
+        "SELECT array_in('{5}', 'trap.d'::regtype, -1)",
+    ),
+    plain(
+        "a query to another server",
+        "",
+        "SELECT * FROM dblink('back', 'SELECT trap.evil(1)') AS x (a integer)",
+    ),
+];
+
+const UNDO: &str = "RESET ROLE; SET client_min_messages = warning; RESET search_path; DROP CAST IF EXISTS (integer AS date); DROP FUNCTION IF EXISTS public.round(integer);
+DROP OPERATOR IF EXISTS public.= (text, integer); DROP OPERATOR IF EXISTS public.|| (text, integer);
+DROP OPERATOR IF EXISTS public.>= (text, integer); DROP AGGREGATE IF EXISTS public.max(integer, integer);
+DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";
+
+#[tokio::test]
+async fn hidden_effects_are_no_reads() {
+    let postgres = Postgres::start();
+    let socket = Socket::of(&postgres);
+    let client = client(&postgres).await;
+    let run = postgres.dir().join("run");
+    let back = format!(
+        "CREATE SERVER back FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{}', port '{}', dbname '{DATABASE}');
+         CREATE USER MAPPING FOR {ADMIN} SERVER back OPTIONS (user '{ADMIN}')",
+        run.display(),
+        postgres.address.port()
+    );
+    client.batch_execute(&back).await.expect("a foreign server");
+    let mut wrong = Vec::new();
+    for Trap {
+        name,
+        setup,
+        before,
+        sql,
+        harmless_without,
+    } in TRAPS
+    {
+        client.batch_execute(WITNESS).await.expect("the witness");
+        let without = resolve(&socket, sql).await;
+        let writes = sql.starts_with("INSERT");
+        if *harmless_without && !is_read(&without) && !(writes && why(&without).is_empty()) {
+            wrong.push(format!(
+                "{name}: is opaque without the trap: {:?}",
+                why(&without)
+            ));
+        }
+        client
+            .batch_execute(setup)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        let resolved = resolve(&socket, sql).await;
+        if why(&resolved).is_empty() {
+            wrong.push(format!("{name}: passes: {resolved:?}"));
+        }
+        assert_eq!(
+            witnessed(&client).await - planted(&client, setup).await,
+            0,
+            "{name}: looking had an effect"
+        );
+        let before_it = witnessed(&client).await;
+        client
+            .batch_execute(before)
+            .await
+            .expect("what comes before");
+        client
+            .batch_execute(sql)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error:?}"));
+        client
+            .batch_execute("RESET ROLE; RESET search_path")
+            .await
+            .expect("reset");
+        if witnessed(&client).await <= before_it {
+            wrong.push(format!("{name}: has no effect, so it proves nothing"));
+        }
+        client
+            .batch_execute(UNDO)
+            .await
+            .unwrap_or_else(|error| panic!("undoing {name}: {error:?}"));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+async fn witnessed(client: &tokio_postgres::Client) -> i64 {
+    let row = client
+        .query_one("SELECT count(*) FROM trap.witness", &[])
+        .await;
+    row.expect("the witness").get(0)
+}
+
+/// What making the trap itself set off: an index is built.
+async fn planted(client: &tokio_postgres::Client, setup: &str) -> i64 {
+    if setup.contains("CREATE INDEX") {
+        witnessed(client).await
+    } else {
+        0
+    }
+}
+
+const READS: &[&str] = &[
+    "SELECT abalance FROM pgbench_accounts WHERE aid = 1",
+    "SELECT count(*), sum(a), max(b), string_agg(b, ',' ORDER BY a) FROM lab.t WHERE b LIKE 'x%' AND a BETWEEN 1 AND 9 GROUP BY a HAVING count(*) > 1",
+    "SELECT a.b, z.v FROM lab.t AS a JOIN lab.u AS z USING (a) WHERE z.mood = 'glad' AND z.mail = 'a@b.example'",
+    "SELECT * FROM lab.mailing ORDER BY 1 LIMIT 10",
+    "SELECT * FROM lab.totals",
+    "SELECT 'a@b.example'::lab.mail, '[1,2]'::int4range, '{1,2}'::integer[]",
+    "SELECT h -> 'a', h || 'b=>1'::hstore, encode(digest(b, 'sha256'), 'hex') FROM lab.h",
+    "SELECT word, similarity(word, 'abc') FROM lab.words WHERE word % 'abc' ORDER BY word <-> 'abc'",
+    "SELECT lower(word), word = 'ABC'::citext, replace(word, 'a', 'b') FROM lab.ci WHERE word = 'abc'",
+    "SELECT now(), clock_timestamp(), random(), gen_random_uuid(), current_user, current_schema(), version()",
+    "WITH RECURSIVE t(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM t WHERE n < 9) SELECT n FROM t",
+    "SELECT jsonb_path_query(j, '$.a'), j ->> 'b', j @> '{}' FROM lab.j, jsonb_array_elements(j) AS e",
+    "SELECT row_number() OVER (PARTITION BY a ORDER BY b), lag(a) OVER w FROM lab.t WINDOW w AS (ORDER BY a)",
+    "SELECT date_trunc('day', now()), extract(epoch FROM now()), now() - interval '1 day', timezone('UTC', now())",
+    "SELECT to_tsvector('english', b) @@ plainto_tsquery('x') FROM lab.t",
+    "SELECT * FROM lab.secured",
+    "SELECT * FROM lab.parts",
+    "EXPLAIN SELECT * FROM lab.t",
+    "SELECT table_name, column_name, data_type FROM information_schema.columns WHERE table_schema = 'public'",
+    "SELECT pg_size_pretty(pg_total_relation_size('lab.t'))",
+    "SELECT current_setting('server_version_num')::int",
+    "COPY (SELECT a, b FROM lab.t) TO STDOUT",
+];
+
+const LAB: &str = "
+CREATE EXTENSION pg_trgm; CREATE EXTENSION citext;
+CREATE SCHEMA lab;
+CREATE TABLE lab.t (a integer PRIMARY KEY, b text DEFAULT 'x', CHECK (a > 0), UNIQUE (b));
+CREATE INDEX ON lab.t (lower(b));
+CREATE TYPE lab.mood AS ENUM ('glad', 'sad');
+CREATE DOMAIN lab.mail AS text CHECK (VALUE ~ '^[^@]+@[^@]+$');
+CREATE TABLE lab.u (a integer REFERENCES lab.t, v numeric(10,2), mood lab.mood, mail lab.mail, moods lab.mood[]);
+CREATE VIEW lab.mailing AS SELECT a, lower(mail) AS mail FROM lab.u WHERE mood = 'glad' AND mail ~* 'example';
+CREATE MATERIALIZED VIEW lab.totals AS SELECT a, count(*) FROM lab.u GROUP BY a;
+CREATE TABLE lab.h (h hstore, b text);
+CREATE TABLE lab.words (word text); CREATE INDEX ON lab.words USING gin (word gin_trgm_ops);
+CREATE TABLE lab.ci (word citext PRIMARY KEY);
+CREATE TABLE lab.j (j jsonb);
+CREATE TABLE lab.secured (owner text); ALTER TABLE lab.secured ENABLE ROW LEVEL SECURITY;
+CREATE POLICY p ON lab.secured USING (owner = current_user OR owner = current_setting('app.user', true));
+CREATE TABLE lab.parts (a integer) PARTITION BY HASH (a);
+CREATE TABLE lab.parts0 PARTITION OF lab.parts FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+CREATE TABLE pgbench_accounts (aid integer PRIMARY KEY, bid integer, abalance integer, filler char(84));
+";
+
+#[tokio::test]
+async fn ordinary_queries_are_reads() {
+    let postgres = Postgres::start();
+    let socket = Socket::of(&postgres);
+    let client = client(&postgres).await;
+    client.batch_execute(LAB).await.expect("the lab");
+    let mut wrong = Vec::new();
+    for sql in READS {
+        let resolved = resolve(&socket, sql).await;
+        if !is_read(&resolved) {
+            wrong.push(format!("{sql}\n  {:?}", why(&resolved)));
+        }
+        if !sql.contains("hstore") && !sql.contains("word") {
+            client
+                .batch_execute(sql)
+                .await
+                .unwrap_or_else(|error| panic!("{sql}: {error:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let resolved = resolve(&socket, "SELECT mail FROM mailing").await;
+    let relations: Vec<Name> = resolved
+        .effects
+        .iter()
+        .filter_map(|effect| effect.relation.clone())
+        .collect();
+    assert_eq!(
+        relations,
+        [Name::within("lab", "mailing"), Name::within("lab", "u")]
+    );
+}
+
+/// Runs a program, and tells what it asked the server.
+fn asked_by(postgres: &Postgres, program: &str, arguments: &[&str]) -> Vec<String> {
+    let earlier = postgres.log();
+    let mut command = std::process::Command::new(postgres.program(program));
+    let output = command
+        .args(arguments)
+        .envs(postgres.environment(Role::Superuser))
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{program} {arguments:?}: {said}");
+    let log = postgres.log().since(&earlier);
+    let asked: Vec<String> = log.statements().map(str::to_owned).collect();
+    assert!(!asked.is_empty(), "{program} asked nothing: {said}");
+    asked
+}
+
+#[tokio::test]
+async fn what_psql_and_pg_dump_ask_is_read() {
+    let postgres = Postgres::start();
+    let socket = Socket::of(&postgres);
+    let client = client(&postgres).await;
+    client.batch_execute(LAB).await.expect("the lab");
+    let mut asked = asked_by(&postgres, "pg_dump", &["-s"]);
+    for describe in [
+        "\\d",
+        "\\d+ lab.*",
+        "\\d+ lab.t",
+        "\\dt *.*",
+        "\\dv+ *.*",
+        "\\di+ *.*",
+        "\\ds",
+        "\\df+ *.*",
+        "\\da",
+        "\\do+",
+        "\\dT+ *.*",
+        "\\dD+ *.*",
+        "\\dn+",
+        "\\du+",
+        "\\l+",
+        "\\db+",
+        "\\dx+",
+        "\\dp *.*",
+        "\\dC+",
+        "\\dc",
+        "\\dO",
+        "\\dF+",
+        "\\des+",
+        "\\dRp+",
+        "\\dy",
+        "\\dL+",
+        "\\dconfig",
+        "\\sf lower(text)",
+        "\\sv lab.mailing",
+        "\\drds",
+        "\\dew+",
+        "\\dX",
+        "\\dA+",
+        "\\dAc",
+        "\\dAo",
+        "\\dAf",
+        "\\dAp",
+    ] {
+        asked.extend(asked_by(&postgres, "psql", &["-X", "-c", describe]));
+    }
+    let place = Place::new();
+    let mut wrong = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for text in asked {
+        for statement in &parse(&text).statements {
+            let resolved = place.resolve(&socket, statement).await;
+            let locks_only = statement
+                .effects
+                .iter()
+                .any(|effect| effect.action == "postgres.lock");
+            if !is_read(&resolved) && !locks_only && seen.insert(text.clone()) {
+                wrong.push(format!("{text}\n  {:?}", why(&resolved)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}: {}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[tokio::test]
+async fn a_crowd_that_asks_the_same_asks_once() {
+    let postgres = Postgres::start();
+    let socket = Arc::new(Socket::of(&postgres));
+    let place = Place::new();
+    let asking = (0..200).map(|_| {
+        let (socket, place) = (socket.clone(), place.clone());
+        tokio::spawn(async move {
+            is_read(
+                &place
+                    .resolve(&*socket, &only("SELECT lower('X'), 1 = 2"))
+                    .await,
+            )
+        })
+    });
+    for answer in asking.collect::<Vec<_>>() {
+        assert!(answer.await.expect("an answer"));
+    }
+    assert_eq!(socket.dialled.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn what_is_changed_is_seen_and_what_cannot_be_asked_is_opaque() {
+    let mut postgres = Postgres::start();
+    let socket = Socket::of(&postgres);
+    let client = client(&postgres).await;
+    client.batch_execute(WITNESS).await.expect("the witness");
+    let place = Place::new();
+    let sql = only("SELECT * FROM trap.report");
+    assert!(is_read(&place.resolve(&socket, &sql).await));
+    client
+        .batch_execute("CREATE VIEW trap.report AS SELECT trap.evil(1)")
+        .await
+        .expect("a view");
+    place.changed();
+    assert!(!is_read(&place.resolve(&socket, &sql).await));
+
+    // In a transaction of the agent's own it is not to be seen from outside.
+    let mut local = LocalNames::default();
+    let made = only("CREATE VIEW trap.later AS SELECT 1");
+    local.note(&made, &place.resolve(&socket, &made).await);
+    let later = only("SELECT * FROM trap.later");
+    let mut resolved = place.resolve(&socket, &later).await;
+    assert!(is_read(&resolved));
+    local.apply(&later, &mut resolved);
+    assert!(!is_read(&resolved));
+    local.ended();
+    assert!(local.is_empty());
+
+    // A lock that an agent's transaction holds must not hold up others for longer than the deadline.
+    client
+        .batch_execute("BEGIN; LOCK TABLE trap.witness; ALTER VIEW trap.report RENAME TO gone")
+        .await
+        .expect("a lock");
+    place.changed();
+    let begun = std::time::Instant::now();
+    assert!(!is_read(&place.resolve(&socket, &sql).await));
+    assert!(begun.elapsed().as_millis() < 3000, "{:?}", begun.elapsed());
+    client.batch_execute("ROLLBACK").await.expect("no lock");
+
+    postgres.crash();
+    place.changed();
+    let resolved = place.resolve(&socket, &only("SELECT 1 + 1")).await;
+    assert!(
+        why(&resolved)[0].contains("cannot be looked up"),
+        "{resolved:?}"
+    );
+}
+
+#[tokio::test]
+async fn columns_have_names() {
+    let postgres = Postgres::start();
+    let socket = Socket::of(&postgres);
+    let place = Place::new();
+    let columns = place
+        .columns(&socket, &[(1259, 1), (1, 1), (1259, 2)])
+        .await;
+    let named = |column: &str| Some((Name::within("pg_catalog", "pg_class"), column.to_owned()));
+    assert_eq!(columns, [named("oid"), None, named("relname")]);
+}
