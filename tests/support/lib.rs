@@ -14,6 +14,7 @@ pub mod interrupts;
 pub mod issuer;
 pub mod mock_server;
 pub mod network;
+pub mod node;
 pub mod postgres;
 pub mod python;
 pub mod restless;

@@ -1,0 +1,152 @@
+//! tokio-postgres, as a client of a database in or outside of a session: `postgres-client TASK [SIZE]`, with libpq's
+//! `PGHOST`, `PGPORT`, `PGUSER`, `PGPASSWORD`, `PGDATABASE`; without TLS.
+
+use std::{env, pin::pin};
+
+use anyhow::{Context as _, bail, ensure};
+use bytes::Bytes;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let mut arguments = env::args().skip(1);
+    let task = arguments.next().context("which task?")?;
+    let size = arguments.next().map(|it| it.parse()).transpose()?;
+    let size: usize = size.unwrap_or(1);
+    match task.as_str() {
+        "usual" => usual(&connect().await?).await?,
+        "pipeline" => pipeline(connect().await?, size).await?,
+        "row" => row(&connect().await?, size).await?,
+        "crowd" => crowd(size).await?,
+        "copy-in" => copy_in(&connect().await?, size).await?,
+        "copy-out" => copy_out(&connect().await?, size).await?,
+        "stalled" => stalled(&connect().await?).await?,
+        _ => bail!("no such task: {task}"),
+    }
+    println!("{task}: well");
+    Ok(())
+}
+
+async fn connect() -> anyhow::Result<Client> {
+    let variable = |name| env::var(name).with_context(|| format!("needs {name}"));
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host(variable("PGHOST")?)
+        .port(variable("PGPORT")?.parse()?)
+        .user(variable("PGUSER")?)
+        .dbname(variable("PGDATABASE")?)
+        .password(env::var("PGPASSWORD").unwrap_or_default())
+        .ssl_mode(tokio_postgres::config::SslMode::Disable);
+    if let Ok(address) = variable("PGHOSTADDR") {
+        config.hostaddr(address.parse()?);
+    }
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+async fn usual(client: &Client) -> anyhow::Result<()> {
+    let statement = client
+        .prepare("SELECT id, name FROM customers WHERE id = $1")
+        .await?;
+    for (id, name) in [(1, "Ada Lovelace"), (3, "Mary Somerville")] {
+        let row = client.query_one(&statement, &[&id]).await?;
+        ensure!(row.get::<_, &str>(1) == name, "{row:?}");
+    }
+    let failed = client.query("SELECT nothing FROM nowhere", &[]).await;
+    let code = failed.err().and_then(|it| it.code().cloned());
+    ensure!(code.is_some_and(|it| it.code() == "42P01"));
+    let messages = client.simple_query("SELECT 1; SELECT 2").await?;
+    let rows = messages
+        .iter()
+        .filter(|it| matches!(it, SimpleQueryMessage::Row(_)));
+    ensure!(rows.count() == 2);
+    Ok(())
+}
+
+/// All at once on one connection; every answer has to be the one to its own question.
+async fn pipeline(client: Client, size: usize) -> anyhow::Result<()> {
+    let client = std::sync::Arc::new(client);
+    let statement = client.prepare("SELECT $1::int8 * 3").await?;
+    let mut asked = Vec::with_capacity(size);
+    for n in 0..i64::try_from(size)? {
+        let (client, statement) = (client.clone(), statement.clone());
+        asked.push(tokio::spawn(async move {
+            let answer = match n % 3 {
+                0 => client.query_one(&statement, &[&n]).await,
+                1 => client.query_one("SELECT $1::int8 * 3", &[&n]).await,
+                _ => {
+                    let failed = client.query_one("SELECT 1 / ($1::int8 * 0)", &[&n]).await;
+                    ensure!(failed.is_err_and(|it| it.code().is_some()));
+                    return Ok(());
+                }
+            };
+            ensure!(answer?.get::<_, i64>(0) == 3 * n, "the answer to another question");
+            Ok(())
+        }));
+    }
+    for answer in asked {
+        answer.await??;
+    }
+    Ok(())
+}
+
+async fn row(client: &Client, megabytes: usize) -> anyhow::Result<()> {
+    let sql = format!("SELECT repeat('0123456789abcdef', {megabytes} * 65536)");
+    let row = client.query_one(&sql, &[]).await?;
+    ensure!(row.get::<_, &str>(0).len() == megabytes << 20);
+    Ok(())
+}
+
+/// So many connections at once, all of them open before the first is used.
+async fn crowd(size: usize) -> anyhow::Result<()> {
+    let opened: Vec<_> = (0..size).map(|_| tokio::spawn(connect())).collect();
+    let mut clients = Vec::new();
+    for client in opened {
+        clients.push(client.await??);
+    }
+    for (n, client) in (0_i64..).zip(&clients) {
+        let row = client.query_one("SELECT $1::int8", &[&n]).await?;
+        ensure!(row.get::<_, i64>(0) == n);
+    }
+    Ok(())
+}
+
+async fn copy_in(client: &Client, megabytes: usize) -> anyhow::Result<()> {
+    use futures_util::SinkExt as _;
+    client.batch_execute("CREATE TABLE copied (line text)").await?;
+    let sink = client.copy_in("COPY copied FROM STDIN").await?;
+    let mut sink = pin!(sink);
+    let mut line = "x".repeat(1023);
+    line.push('\n');
+    let piece = Bytes::from(line.repeat(64));
+    for _ in 0..megabytes * 16 {
+        sink.send(piece.clone()).await?;
+    }
+    let rows = sink.finish().await?;
+    ensure!(rows == u64::try_from(megabytes)? * 1024, "{rows} rows");
+    Ok(())
+}
+
+async fn copy_out(client: &Client, megabytes: usize) -> anyhow::Result<()> {
+    use futures_util::TryStreamExt as _;
+    let stream = client.copy_out("COPY copied TO STDOUT").await?;
+    let mut stream = pin!(stream);
+    let mut bytes = 0;
+    while let Some(piece) = stream.try_next().await? {
+        bytes += piece.len();
+    }
+    ensure!(bytes == megabytes << 20, "{bytes} bytes");
+    client.batch_execute("DROP TABLE copied").await?;
+    Ok(())
+}
+
+/// Asks for much, and reads none of it for good.
+async fn stalled(client: &Client) -> anyhow::Result<()> {
+    let stream = client
+        .copy_out("COPY (SELECT repeat('x', 1000) FROM generate_series(1, 1000000)) TO STDOUT")
+        .await?;
+    println!("stalled");
+    let _unread = stream;
+    std::future::pending().await
+}

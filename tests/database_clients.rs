@@ -1,0 +1,202 @@
+//! The clients people have work through Holdpoint as they do without: the same scripts run against the server itself,
+//! which proves the scripts, and inside a sandbox, which proves Holdpoint.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use holdpoint_tests::{
+    files::repository,
+    node,
+    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    python,
+    sandbox::Ran,
+    world::{Settings, World},
+};
+
+/// What is asked for is not what these tests are about.
+const EVERYTHING: &str = r#"
+@id("everything-in-databases")
+permit(principal, action in Action::"postgres.*", resource);
+"#;
+const PYTHON_PACKAGES: [&str; 2] = ["psycopg[binary]==3.3.9", "pg8000==1.31.6"];
+const NODE_PACKAGES: [&str; 1] = ["pg@8.23.1"];
+const CLIENT_LIMIT: Duration = Duration::from_secs(300);
+
+/// One way to a database.
+trait Way {
+    /// Runs a command as a client there, and fails unless it succeeds.
+    fn run(&self, command: &[&str]) -> String;
+    /// Where the client's files and libraries are.
+    fn place(&self) -> &Path;
+}
+
+struct Direct<'p> {
+    postgres: &'p Postgres,
+    role: Role,
+    place: tempfile::TempDir,
+}
+
+impl<'p> Direct<'p> {
+    fn to(postgres: &'p Postgres, role: Role) -> Self {
+        let place = tempfile::tempdir().expect("a directory");
+        Self {
+            postgres,
+            role,
+            place,
+        }
+    }
+}
+
+impl Way for Direct<'_> {
+    fn run(&self, command: &[&str]) -> String {
+        let output = Command::new(command[0])
+            .args(&command[1..])
+            .envs(self.postgres.environment(self.role))
+            .env("PYTHONPATH", self.place().join("python"))
+            .env("NODE_PATH", self.place().join("node_modules"))
+            .current_dir(self.place())
+            .output()
+            .expect("the client starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "{command:?}: {}\n{}",
+            text(&output.stdout),
+            text(&output.stderr)
+        );
+        text(&output.stdout)
+    }
+
+    fn place(&self) -> &Path {
+        self.place.path()
+    }
+}
+
+struct Held {
+    world: World,
+    place: PathBuf,
+    tls: &'static str,
+}
+
+impl Held {
+    fn to(postgres: &Postgres, tls: &'static str) -> Self {
+        let connection = postgres.connection(Role::App);
+        let settings = Settings {
+            extra_policies: EVERYTHING.to_owned(),
+            connections: vec![connection],
+            ..Settings::default()
+        };
+        let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+        let place = world.dir().to_owned();
+        Self { world, place, tls }
+    }
+
+    fn try_run(&self, command: &[&str]) -> Ran {
+        let agent = self.world.sandbox().limit(CLIENT_LIMIT);
+        let mut agent = agent
+            .env("PGHOST", HOST)
+            .env("PGPORT", AGENT_PORT.to_string())
+            .env("PGDATABASE", DATABASE)
+            .env("PGUSER", "agent")
+            .env("PGSSLMODE", self.tls)
+            .env("PYTHONPATH", self.place.join("python"))
+            .env("NODE_PATH", self.place.join("node_modules"));
+        if self.tls == "verify-full" {
+            agent = agent.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
+        }
+        let program = match command[0].strip_prefix("built:") {
+            Some(name) => agent.program(name),
+            None => command[0].to_owned(),
+        };
+        agent.run(&[&[program.as_str()], &command[1..]].concat())
+    }
+}
+
+impl Way for Held {
+    fn run(&self, command: &[&str]) -> String {
+        let ran = self.try_run(command);
+        assert!(
+            ran.status.success(),
+            "{ran}\n{}",
+            self.world.daemon_log()
+        );
+        ran.stdout
+    }
+
+    fn place(&self) -> &Path {
+        &self.place
+    }
+}
+
+/// Runs a script of `tests/clients/postgres` there.
+fn script(way: &dyn Way, interpreter: &str, name: &str) {
+    let source = repository().join("tests/clients/postgres").join(name);
+    let copy = way.place().join(name);
+    std::fs::copy(&source, &copy).expect("it can be copied");
+    let said = way.run(&[interpreter, copy.to_str().expect("a plain path")]);
+    assert!(said.trim_end().ends_with(": well"), "{name}: {said}");
+}
+
+fn python_clients(way: &dyn Way) {
+    python::packages("postgres-clients", &PYTHON_PACKAGES, way.place()).expect("pip");
+    script(way, python::PYTHON, "psycopg_client.py");
+    script(way, python::PYTHON, "pg8000_client.py");
+}
+
+fn node_client(way: &dyn Way) {
+    node::packages("node-postgres", &NODE_PACKAGES, way.place()).expect("npm");
+    script(way, "node", "node_client.js");
+}
+
+/// Its tables, made past Holdpoint.
+fn fill_pgbench(postgres: &Postgres) {
+    Direct::to(postgres, Role::App).run(&["pgbench", "-i", "-q", "-s", "1"]);
+}
+
+#[test]
+fn without_holdpoint_every_script_succeeds() {
+    let postgres = Postgres::start();
+    let direct = Direct::to(&postgres, Role::App);
+    script(&direct, "sh", "psql.sh");
+    script(&direct, "sh", "dump.sh");
+    fill_pgbench(&postgres);
+    script(&direct, "sh", "pgbench.sh");
+    python_clients(&direct);
+    node_client(&direct);
+}
+
+#[test]
+fn psql_works_without_tls_with_it_and_with_everything_verified() {
+    let postgres = Postgres::start();
+    for tls in ["disable", "require", "verify-full"] {
+        script(&Held::to(&postgres, tls), "sh", "psql.sh");
+    }
+}
+
+#[test]
+fn pgbench_works_in_all_three_protocols() {
+    let postgres = Postgres::start();
+    fill_pgbench(&postgres);
+    script(&Held::to(&postgres, "require"), "sh", "pgbench.sh");
+}
+
+#[test]
+fn psycopg_and_pg8000_work() {
+    let postgres = Postgres::start();
+    python_clients(&Held::to(&postgres, "verify-full"));
+}
+
+#[test]
+fn node_postgres_works() {
+    let postgres = Postgres::start();
+    node_client(&Held::to(&postgres, "verify-full"));
+}
+
+#[test]
+fn pg_dump_and_pg_restore_work() {
+    let postgres = Postgres::start();
+    script(&Held::to(&postgres, "require"), "sh", "dump.sh");
+}
