@@ -70,6 +70,8 @@ pub struct ControlState {
     pub reviewers: BTreeMap<String, Reviewers>,
     /// Who has shown who they are.
     pub logins: Arc<Logins>,
+    /// How tokens end of masked values (`mode = "hash"`) with this SHA-256.
+    pub token_end: Arc<dyn Fn(&[u8; 32]) -> String + Send + Sync>,
     /// The cgroup whose children are the sessions, as a path in the cgroup2 file system.
     pub agents_cgroup: PathBuf,
     /// What `GET /v1/status` answers, an object, besides the refusals that the caller may see.

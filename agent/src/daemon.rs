@@ -651,6 +651,7 @@ fn control_state(
         let house = house.clone();
         move || status(&house)
     };
+    let masking = house.clone();
     ControlState {
         record: house.record.clone(),
         checkpoints: house.checkpoints.clone(),
@@ -660,6 +661,7 @@ fn control_state(
         refusals: house.refusals.clone(),
         reviewers: config.reviewers.clone(),
         logins,
+        token_end: Arc::new(move |sha256| masking.masking.token_end(sha256)),
         agents_cgroup: house.site.agents_cgroup.clone(),
         status: Arc::new(status),
         metrics: scrape(house),

@@ -85,6 +85,14 @@ impl Masking {
     }
 }
 
+impl Masking {
+    /// How this host's tokens of a value with this SHA-256 end, where sets have `mode = "hash"`.
+    #[must_use]
+    pub fn token_end(&self, sha256: &[u8; 32]) -> String {
+        self.masks.token_end(sha256)
+    }
+}
+
 /// Whether the answer is an object's content, which is passed or withheld and never altered.
 fn is_media(operations: &[Operation]) -> bool {
     operations.iter().any(|operation| operation.answers_media)

@@ -10,6 +10,7 @@ pub mod client_messages;
 pub mod frame;
 pub mod greeting;
 pub mod lookup;
+pub mod masking;
 pub mod server;
 pub mod server_messages;
 pub mod session;

@@ -80,6 +80,13 @@ impl Masks {
         })
     }
 
+    /// How tokens of a value with this SHA-256 end, in sets with [`Mode::Hash`]: whoever knows the value's digest finds its tokens without telling
+    /// the value. What is normalised (an e-mail address in small letters, digits without what is between them) has that form's digest.
+    #[must_use]
+    pub fn token_end(&self, sha256: &[u8; 32]) -> String {
+        format!(":{}]", token::hash(&self.key, sha256))
+    }
+
     /// Whether there is a set of this name.
     #[must_use]
     pub fn knows(&self, name: &str) -> bool {

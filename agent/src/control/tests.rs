@@ -71,6 +71,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         refusals: Arc::default(),
         reviewers: BTreeMap::from([("dba".to_owned(), dba)]),
         logins: Arc::new(Logins::new(&configuration()).expect("no issuers")),
+        token_end: Arc::new(|sha256| format!(":{}]", hex::encode(&sha256[..8]))),
         agents_cgroup: PathBuf::new(),
         status: Arc::new(|| json!({"ready": true})),
         metrics: Scrape {

@@ -16,8 +16,8 @@ pub const LONGEST_SECRET: usize = 64 * 1024;
 pub enum Needle {
     /// This text.
     Text(Box<Finder<'static>>, Box<Finder<'static>>),
-    /// A text with these sums.
-    Secret(SecretSums),
+    /// A text with these sums, or a mask token of it.
+    Secret(SecretSums, Box<Finder<'static>>),
 }
 
 impl Needle {
@@ -30,12 +30,19 @@ impl Needle {
         Self::Text(finder(text), finder(&escaped))
     }
 
+    /// A secret: itself, or what stands for it where it was masked with `mode = "hash"`. `token_end` tells from its SHA-256 how that ends.
+    #[must_use]
+    pub fn secret(sums: SecretSums, token_end: impl Fn(&[u8; 32]) -> String) -> Self {
+        let end = token_end(&sums.sha256);
+        Self::Secret(sums, Box::new(Finder::new(&end).into_owned()))
+    }
+
     /// Whether it is in these bytes.
     #[must_use]
     pub fn is_in(&self, bytes: &[u8]) -> bool {
         match self {
             Self::Text(plain, _) => plain.find(bytes).is_some(),
-            Self::Secret(sums) => sums.are_in(bytes),
+            Self::Secret(sums, token) => sums.are_in(bytes) || token.find(bytes).is_some(),
         }
     }
 
@@ -44,7 +51,7 @@ impl Needle {
     pub fn is_in_event(&self, json: &[u8]) -> bool {
         match self {
             Self::Text(_, escaped) => escaped.find(json).is_some(),
-            Self::Secret(sums) => sums.are_in(json),
+            Self::Secret(sums, token) => sums.are_in(json) || token.find(json).is_some(),
         }
     }
 }

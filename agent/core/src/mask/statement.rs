@@ -132,7 +132,7 @@ fn statement(worker: &mut Worker, text: &str, nested: usize) -> String {
                 one_literal(worker, raw, places.of_token(at), nested)
             }
             Token::Iconst | Token::Fconst => a_number(worker, raw, places.of_token(at)),
-            Token::SqlComment | Token::CComment => within(worker, raw),
+            Token::SqlComment | Token::CComment => comment(worker, raw),
             _ => None,
         };
         if let Some(masked) = masked {
@@ -175,7 +175,7 @@ fn one_literal(
     if literal::may_be_statement(&shown) {
         shown = match nested {
             MAX_NESTED => UNREAD.to_owned(),
-            _ => statement(worker, &shown, nested + 1),
+            _ => nested_statement(worker, shown, nested + 1),
         };
     }
     if let Some(masked) = within(worker, &shown) {
@@ -185,6 +185,25 @@ fn one_literal(
         return None;
     }
     Some(literal::requoted(raw, &shown))
+}
+
+/// A literal that may be SQL. What does not lex is text, such as `it's`; with a password in it, part of a statement that is put together.
+fn nested_statement(worker: &mut Worker, text: String, nested: usize) -> String {
+    let lexes = scanned(&text).is_some();
+    if lexes || literal::may_set_password(&text) {
+        return statement(worker, &text, nested);
+    }
+    text
+}
+
+/// A comment; what is in it begins a line.
+fn comment(worker: &mut Worker, raw: &str) -> Option<String> {
+    let is_sign = |c: char| c.is_whitespace() || matches!(c, '/' | '*' | '-');
+    let text = raw.trim_matches(is_sign);
+    let start = raw.find(text)?;
+    let masked = within(worker, text)?;
+    let (before, after) = (&raw[..start], &raw[start + text.len()..]);
+    Some(format!("{before}{masked}{after}"))
 }
 
 /// A number that is the value of something secret, or somebody's.

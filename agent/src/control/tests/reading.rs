@@ -197,6 +197,14 @@ async fn sessions_are_found_by_what_happened_in_them() {
 
     let sums = SecretSums::of(secret.as_bytes()).expect("long enough");
     assert_eq!(bench.found(&format!("secret={sums}")).await, [saw]);
+    // What was masked by its hash is found by what stands there.
+    let masked = SecretSums::of(b"masked-by-its-hash").expect("long enough");
+    let sha256 = <sha2::Sha256 as sha2::Digest>::digest(b"masked-by-its-hash");
+    let token = format!("{{\"a\":\"[masked:own:{}]\"}}", hex::encode(&sha256[..8]));
+    let hashed = bench
+        .told("sql.instances.list", Allow, token.as_bytes())
+        .await;
+    assert_eq!(bench.found(&format!("secret={masked}")).await, [hashed]);
     let other = SecretSums::of(b"hunter3-hunter3").expect("long enough");
     assert!(bench.found(&format!("secret={other}")).await.is_empty());
     for bad in [

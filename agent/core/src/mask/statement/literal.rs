@@ -159,6 +159,11 @@ pub(super) fn may_be_statement(text: &str) -> bool {
     text.contains('\'') && text.trim().contains(char::is_whitespace)
 }
 
+/// Whether a text, which is no whole statement, may be the part of one that sets a password.
+pub(super) fn may_set_password(text: &str) -> bool {
+    text.to_ascii_lowercase().contains("passw")
+}
+
 /// A connection string (`host=h password=p`), without its passwords however short they are.
 pub(super) fn conninfo(worker: &mut Worker, what: Whole, text: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();

@@ -125,7 +125,7 @@ impl<'a> Reading<'a> {
             let next = matches!(self.raw(at + 1), "=" | "<>" | "!=")
                 .then(|| self.last_of_name(at + 2))
                 .flatten();
-            if let Some(name) = previous.or(next) {
+            if let Some(name) = next.or(previous) {
                 self.name(at, &name);
             }
         }
