@@ -22,4 +22,5 @@ pub mod policy;
 pub mod recognise;
 pub mod refusal;
 mod resolvers;
+pub mod sql;
 pub mod target;

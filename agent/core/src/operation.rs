@@ -112,15 +112,21 @@ pub enum Trait {
     OwnHost,
     /// Goes to a resolver that is asked over TLS or HTTPS: a well-known one, or port 853.
     PublicResolver,
+    /// SQL of which Holdpoint cannot tell all that it does.
+    Opaque,
+    /// Changes or deletes all rows of a table.
+    WithoutWhere,
 }
 
 impl Trait {
     /// Every trait.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::OpenToInternet,
         Self::PublicAccess,
         Self::PublicResolver,
         Self::OwnHost,
+        Self::Opaque,
+        Self::WithoutWhere,
     ];
 
     /// The trait of this name.
@@ -137,6 +143,8 @@ impl Trait {
             Self::PublicAccess => "public-access",
             Self::OwnHost => "own-host",
             Self::PublicResolver => "public-resolver",
+            Self::Opaque => "opaque",
+            Self::WithoutWhere => "without-where",
         }
     }
 }

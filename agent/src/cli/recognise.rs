@@ -191,13 +191,19 @@ impl Judge {
         };
         Ok(
             match route(catalog, head).and_then(|route| route.complete(payload)) {
-                Ok(Recognised::One(operation)) => self.decide(&operation),
-                Ok(Recognised::Batch(batch)) => {
-                    let parts = batch
-                        .operations
+                Ok(recognised) => {
+                    let within = recognised.within();
+                    let within = within.iter().map(|(_, operation)| operation);
+                    let parts: Vec<_> = recognised
+                        .requests()
                         .iter()
-                        .map(|operation| self.decide(operation));
-                    Verdict::batch(&host, &row.path, parts.collect())
+                        .chain(within)
+                        .map(|operation| self.decide(operation))
+                        .collect();
+                    match recognised {
+                        Recognised::One(_) => Verdict::with_what_is_in_it(parts),
+                        Recognised::Batch(_) => Verdict::batch(&host, &row.path, parts),
+                    }
                 }
                 Err(malformed) => Verdict::malformed(&host, &row.path, &malformed.to_string()),
             },
