@@ -1,5 +1,6 @@
 //! The configuration file, `/etc/holdpoint/holdpoint.toml`: raw TOML becomes this once, and only here.
 
+pub mod connection;
 pub mod record;
 
 use std::{
@@ -97,6 +98,9 @@ pub struct Config {
     /// How the record is kept, and what of bodies.
     #[serde(default)]
     pub record: record::Record,
+    /// The databases that sessions reach.
+    #[serde(default, rename = "connection")]
+    pub connections: Vec<connection::Connection>,
     /// The container engine that works for sessions. None: containers are out of their reach.
     pub containers: Option<Containers>,
 }
@@ -462,6 +466,9 @@ impl Config {
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
         config
             .check_notifications()
+            .with_context(|| format!("the configuration {} is not valid", path.display()))?;
+        config
+            .check_connections()
             .with_context(|| format!("the configuration {} is not valid", path.display()))?;
         path.clone_into(&mut config.file);
         Ok(config)

@@ -47,6 +47,7 @@ use crate::{
     masking::Shown,
     metadata,
     metrics::{Lasting, Served},
+    postgres::{self, Arrival, Entry, greeting::Begins, is_postgres},
     record::{Event, Process, Text},
     refusals::{self, RefusedBy},
     relay::{self, Visit},
@@ -130,6 +131,12 @@ pub fn origin(
 /// The end of a connection that came to nothing, for the record.
 struct Refused(String);
 
+impl From<postgres::Refused> for Refused {
+    fn from(refused: postgres::Refused) -> Self {
+        Self(refused.0)
+    }
+}
+
 impl From<&str> for Refused {
     fn from(reason: &str) -> Self {
         Self(reason.to_owned())
@@ -154,7 +161,9 @@ enum Opening {
     Tls(Option<String>),
     /// An HTTP request in the clear.
     PlainHttp,
-    /// Neither; a TLS alert to answer with, where there is one.
+    /// A message to a PostgreSQL server.
+    Postgres,
+    /// None of these; a TLS alert to answer with, where there is one.
     Other(Vec<u8>),
 }
 
@@ -191,6 +200,14 @@ impl Caller {
             Box::pin(self.serve_binding(sandbox, stream, flow)).await?;
             return Ok(Served::Sandbox);
         }
+        if let Some(entry) = self.house.databases.at(self.name.as_deref(), to) {
+            return Box::pin(self.serve_database(stream, entry, to)).await;
+        }
+        if to.port() == postgres::PORT {
+            self.record_connection(self.name.as_deref()).await?;
+            let refused = Box::pin(postgres::refuse_unread(&self.arrival(to), stream)).await;
+            return Err(refused.into());
+        }
         if to.port() != HTTPS && self.name.as_deref().is_some_and(|name| !is_google(name)) {
             let name = self.name.clone().unwrap_or_default();
             self.record_connection(Some(&name)).await?;
@@ -218,10 +235,43 @@ impl Caller {
                 Box::pin(self.answer_all(Replay::new(read, stream), &refusal, false)).await;
                 Err("plain HTTP".into())
             }
+            Opening::Postgres => {
+                let (stream, arrival) = (Replay::new(read, stream), self.arrival(to));
+                let refused = postgres::refuse_unknown(&arrival, stream, Begins::Plain);
+                Err(Box::pin(refused).await.into())
+            }
             Opening::Other(alert) => {
                 tell_tls(&mut stream, &alert).await;
                 Err("what it sent is neither TLS nor a protocol that is known here".into())
             }
+        }
+    }
+
+    /// The catalog says how a database is reached, and whose it is: nothing has been read yet.
+    async fn serve_database(
+        &self,
+        stream: TcpStream,
+        entry: &Arc<Entry>,
+        to: SocketAddr,
+    ) -> Result<Served, Refused> {
+        self.record_connection(Some(&entry.name)).await?;
+        let arrival = self.arrival(to);
+        let standing = &self.room.session.standing;
+        let operation = standing.on_host(Action::NET_CONNECT, &arrival.host, Some(to.port()));
+        if let Some(objection) = standing.objection(&operation) {
+            return Err(Refused(format!("{} {objection}", entry.name)));
+        }
+        postgres::serve(&arrival, entry, stream).await?;
+        Ok(Served::Database)
+    }
+
+    fn arrival(&self, to: SocketAddr) -> Arrival {
+        Arrival {
+            house: self.house.clone(),
+            room: self.room.clone(),
+            connection: self.id,
+            host: postgres::host_asked_for(&self.room.book, to.ip()),
+            port: to.port(),
         }
     }
 
@@ -562,6 +612,15 @@ async fn read_opening(stream: &mut TcpStream) -> io::Result<(Opening, Bytes)> {
         }
         if before == 0 && is_http(&read) {
             return Ok((Opening::PlainHttp, read.freeze()));
+        }
+        if read[0] == 0 {
+            match read.first_chunk() {
+                None => continue,
+                Some(first) if is_postgres(*first) => {
+                    return Ok((Opening::Postgres, read.freeze()));
+                }
+                Some(_) => {}
+            }
         }
         match hello.feed(&read[before..]) {
             Hello::Incomplete => {}

@@ -50,13 +50,14 @@ use crate::{
     notify::{Watchdog, notify},
     oidc::Verifier,
     opening, policy_dir,
+    postgres::Databases,
     record::{Event, Record, Text},
     refusals::{Refusals, Refused, RefusedBy},
     retention::Retention,
     service::Services,
     session::Sessions,
     slice,
-    tls::{self, Authority},
+    tls::{self, Authority, DatabaseAcceptor, Leaves},
     upstream::Upstream,
 };
 
@@ -85,6 +86,10 @@ pub struct House {
     pub refusals: Arc<Refusals>,
     /// TLS towards the sandboxes.
     pub acceptor: TlsAcceptor,
+    /// TLS towards the sandboxes, for databases.
+    pub database_acceptor: DatabaseAcceptor,
+    /// The databases that sessions reach.
+    pub databases: Databases,
     /// The way to Google.
     pub upstream: Upstream,
     /// What is masked.
@@ -245,6 +250,7 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     while kernel.refused_already().is_some() {}
     let upstream = Upstream::new(&config.upstream)?;
     let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
+    let leaves = Arc::new(Leaves::new(authority)?);
     let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
     let logins = Arc::new(Logins::new(&config)?);
     let issuers: Vec<_> = config
@@ -283,7 +289,9 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         sessions: Arc::default(),
         services,
         refusals: Arc::default(),
-        acceptor: tls::acceptor(authority)?,
+        acceptor: tls::acceptor(leaves.clone())?,
+        database_acceptor: DatabaseAcceptor::new(leaves)?,
+        databases: Databases::new(&config, &credentials)?,
         masking,
         credentials,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -582,6 +590,7 @@ fn sandbox(config: &Config) -> launch::Sandbox {
             memory: session.max_memory,
         },
         truststore: Some(config.truststore()),
+        root_files: config.root_files(),
     }
 }
 
@@ -716,7 +725,9 @@ impl dns::Names for SessionNames {
     fn knows(&self, name: &str) -> bool {
         let session = &self.sandbox.room().session;
         let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
-        Catalog::built_in().is_google_host(name) || self.house.gate.allows(session, &asked())
+        Catalog::built_in().is_google_host(name)
+            || self.house.databases.know(name)
+            || self.house.gate.allows(session, &asked())
     }
 
     fn unknown(&self) -> config::UnknownNames {

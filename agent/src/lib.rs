@@ -38,6 +38,7 @@ pub mod oidc;
 pub mod opening;
 pub mod pace;
 pub mod policy_dir;
+pub mod postgres;
 pub mod record;
 pub mod refusals;
 pub mod relay;

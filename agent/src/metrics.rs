@@ -48,6 +48,8 @@ pub enum Served {
     Metadata,
     /// By Holdpoint itself: what a sandbox asks about itself.
     Sandbox,
+    /// Opened: it went to a database.
+    Database,
     /// Joined, unopened, to a host that policy permits.
     PassedThrough,
     /// Not at all.
@@ -391,6 +393,7 @@ impl Metrics {
             Served::Google => "google",
             Served::Metadata => "metadata",
             Served::Sandbox => "sandbox",
+            Served::Database => "database",
             Served::PassedThrough => "passed_through",
             Served::Refused => "refused",
             Served::CutOff => "cut_off",

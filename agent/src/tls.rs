@@ -1,11 +1,13 @@
 //! TLS towards the sandboxes: the per-host certificate authority, leaf certificates, and the look at a ClientHello before
 //! anything is decided.
 
+mod database;
 mod truststore;
 
 use std::{
     fs,
     io::{self, Write as _},
+    net::IpAddr,
     num::NonZeroUsize,
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
@@ -29,6 +31,8 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::time::ASN1Time;
+
+pub use self::database::DatabaseAcceptor;
 
 /// Leaf certificates kept; more names than this cost 12 us each again.
 const MOST_LEAVES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -125,21 +129,19 @@ fn create(key_file: &Path, certificate_file: &Path) -> anyhow::Result<()> {
 /// Accepts TLS from sandboxes, with a leaf certificate for whatever name was asked for.
 ///
 /// # Errors
-/// When no leaf key can be made.
-pub fn acceptor(authority: Authority) -> anyhow::Result<TlsAcceptor> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let leaves = Leaves::new(authority, &provider)?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+/// When the library has no TLS.
+pub fn acceptor(leaves: Arc<Leaves>) -> anyhow::Result<TlsAcceptor> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .context("no TLS versions")?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(leaves));
+        .with_cert_resolver(leaves);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Leaf certificates by name, all with one key.
-struct Leaves {
+pub struct Leaves {
     authority: Authority,
     key: KeyPair,
     signing_key: Arc<dyn rustls::sign::SigningKey>,
@@ -152,10 +154,12 @@ struct Leaf {
 }
 
 impl Leaves {
-    fn new(
-        authority: Authority,
-        provider: &rustls::crypto::CryptoProvider,
-    ) -> anyhow::Result<Self> {
+    /// None yet.
+    ///
+    /// # Errors
+    /// When no leaf key can be made.
+    pub fn new(authority: Authority) -> anyhow::Result<Self> {
+        let provider = aws_lc_rs::default_provider();
         let key =
             KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a leaf key")?;
         let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -169,6 +173,12 @@ impl Leaves {
             signing_key,
             made: Mutex::new(LruCache::new(MOST_LEAVES)),
         })
+    }
+
+    fn leaf_for(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        self.leaf(name)
+            .inspect_err(|error| tracing::warn!(name, %error, "no leaf certificate"))
+            .ok()
     }
 
     fn leaf(&self, name: &str) -> anyhow::Result<Arc<CertifiedKey>> {
@@ -192,9 +202,12 @@ impl Leaves {
 
     fn sign(&self, name: &str, now: SystemTime) -> anyhow::Result<CertifiedKey> {
         let mut params = CertificateParams::new([name.to_owned()])?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "Holdpoint");
+        // libpq before version 15 looks for addresses here only.
+        let is_address = name.parse::<IpAddr>().is_ok();
+        params.distinguished_name.push(
+            DnType::CommonName,
+            if is_address { name } else { "Holdpoint" },
+        );
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -208,10 +221,7 @@ impl Leaves {
 
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name()?;
-        self.leaf(name)
-            .inspect_err(|error| tracing::warn!(name, %error, "no leaf certificate"))
-            .ok()
+        self.leaf_for(hello.server_name()?)
     }
 }
 
@@ -352,7 +362,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let authority = Authority::open(dir.path()).expect("made");
         let mut client = client(&authority, "sqladmin.googleapis.com");
-        let acceptor = acceptor(authority).expect("an acceptor");
+        let leaves = Leaves::new(authority).expect("a key");
+        let acceptor = acceptor(Arc::new(leaves)).expect("an acceptor");
         let (near, far) = tokio::io::duplex(16 * 1024);
         let server = tokio::spawn(async move { acceptor.accept(far).await.map(drop) });
         let mut near = near;

@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use self::connector::{check_scheme, is_loopback};
 pub use self::error::{FetchError, SendError};
+pub(crate) use self::tls::{roots_of, system_roots_and};
 use self::{
     connector::{Connector, Dialer},
     error::FetchCause,
@@ -56,7 +57,7 @@ impl Upstream {
     /// # Errors
     /// When `ca_file` cannot be read or holds no usable certificate, or nothing at all would be trusted.
     pub fn new(settings: &config::Upstream) -> anyhow::Result<Self> {
-        let roots = tls::system_roots_and(settings.ca_file.as_deref())?;
+        let roots = system_roots_and(settings.ca_file.as_deref())?;
         Self::trusting(roots, settings)
     }
 
@@ -66,7 +67,7 @@ impl Upstream {
     /// # Errors
     /// When `ca_file` cannot be read or holds no usable certificate.
     pub fn trusting_only(ca_file: &Path, settings: &config::Upstream) -> anyhow::Result<Self> {
-        Self::trusting(tls::roots_of(ca_file)?, settings)
+        Self::trusting(roots_of(ca_file)?, settings)
     }
 
     fn trusting(roots: rustls::RootCertStore, settings: &config::Upstream) -> anyhow::Result<Self> {

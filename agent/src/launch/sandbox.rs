@@ -33,6 +33,8 @@ pub struct Sandbox {
     pub limits: Limits,
     /// The truststore for Java. Copied when a session is made.
     pub truststore: Option<PathBuf>,
+    /// Files with CA certificates over which the session's lie; `~/` at the start stands for the caller's HOME.
+    pub root_files: Vec<PathBuf>,
 }
 
 /// What one session may take up of the host, where its kernel's controllers are on cgroup2.
@@ -57,6 +59,7 @@ impl Default for Sandbox {
                 memory: None,
             },
             truststore: None,
+            root_files: Vec::new(),
         }
     }
 }
@@ -81,6 +84,9 @@ pub struct Rules {
     pub hidden: Vec<Octets>,
     /// See [`Sandbox::truststore`].
     pub truststore: Option<Octets>,
+    /// See [`Sandbox::root_files`]; absolute.
+    #[serde(default)]
+    pub root_files: Vec<Octets>,
     /// See [`Sandbox::limits`].
     pub limits: Limits,
 }
@@ -135,8 +141,20 @@ impl Sandbox {
             sockets: octets(&self.sockets),
             hidden,
             truststore: self.truststore.as_deref().map(Octets::from),
+            root_files: self.root_files(variable("HOME")),
             limits: self.limits,
         })
+    }
+
+    fn root_files(&self, home: Option<&[u8]>) -> Vec<Octets> {
+        let home = home.map(|home| Octets(home.to_vec()).to_path());
+        let place = |file: &PathBuf| match file.strip_prefix("~") {
+            Ok(rest) => Some(home.as_ref()?.join(rest)),
+            Err(_) => Some(file.clone()),
+        };
+        let absolute = self.root_files.iter().filter_map(place);
+        let absolute = absolute.filter(|file| file.is_absolute());
+        absolute.map(|file| Octets::from(file.as_path())).collect()
     }
 
     /// The host's sockets that a session would see.

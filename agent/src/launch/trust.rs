@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{keep, mounts, sandbox::Rules};
+use super::{keep, message::Octets, mounts, sandbox::Rules};
 
 /// Where distributions keep the CA certificates everything trusts that no variable tells otherwise.
 pub const SYSTEM_BUNDLES: [&str; 5] = [
@@ -58,7 +58,9 @@ impl Trust {
     /// # Errors
     /// When it cannot be read.
     pub fn read(bundle: &Path, rules: &Rules) -> anyhow::Result<Self> {
-        let mut files = vec![(BUNDLE_NAME, read(bundle)?, existing(&SYSTEM_BUNDLES))];
+        let mut bundles = existing(&SYSTEM_BUNDLES);
+        bundles.extend(pinned(rules)?);
+        let mut files = vec![(BUNDLE_NAME, read(bundle)?, bundles)];
         if let Some(truststore) = &rules.truststore {
             let content = read(&truststore.to_path())?;
             files.push((TRUSTSTORE_NAME, content, truststores(rules)?));
@@ -117,6 +119,14 @@ fn truststores(rules: &Rules) -> anyhow::Result<BTreeSet<PathBuf>> {
         let home = home.to_path();
         found.extend(keep::as_caller(&rules.caller, || in_java_home(&home))?);
     }
+    Ok(found)
+}
+
+/// What clients of databases are told to trust, as far as the caller can reach it.
+fn pinned(rules: &Rules) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let files: Vec<_> = rules.root_files.iter().map(Octets::to_path).collect();
+    let mut found = keep::as_caller(&rules.caller, || existing(&files))?;
+    found.retain(|file| file.is_file());
     Ok(found)
 }
 

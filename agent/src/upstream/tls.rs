@@ -21,7 +21,7 @@ pub(super) fn client(roots: RootCertStore) -> anyhow::Result<ClientConfig> {
 }
 
 /// The system's CA certificates and those of `ca_file`.
-pub(super) fn system_roots_and(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
+pub(crate) fn system_roots_and(ca_file: Option<&Path>) -> anyhow::Result<RootCertStore> {
     let mut roots = match ca_file {
         Some(file) => roots_of(file)?,
         None => RootCertStore::empty(),
@@ -40,7 +40,7 @@ pub(super) fn system_roots_and(ca_file: Option<&Path>) -> anyhow::Result<RootCer
 }
 
 /// The CA certificates of a PEM file, each of which has to be usable.
-pub(super) fn roots_of(ca_file: &Path) -> anyhow::Result<RootCertStore> {
+pub(crate) fn roots_of(ca_file: &Path) -> anyhow::Result<RootCertStore> {
     let shown = ca_file.display();
     let pem = std::fs::read(ca_file).with_context(|| format!("cannot read the ca_file {shown}"))?;
     let mut roots = RootCertStore::empty();

@@ -67,7 +67,8 @@ fn prepare(stage: &File, seen: &Seen) -> anyhow::Result<TlsAcceptor> {
 /// Google's own certificate for any name, and HTTP/1.1 alone, so that what arrives can be read as it was sent.
 fn acceptor() -> anyhow::Result<TlsAcceptor> {
     std::fs::create_dir(AUTHORITY)?;
-    let acceptor = tls::acceptor(Authority::open(Path::new(AUTHORITY))?)?;
+    let leaves = tls::Leaves::new(Authority::open(Path::new(AUTHORITY))?)?;
+    let acceptor = tls::acceptor(Arc::new(leaves))?;
     let mut config = (**acceptor.config()).clone();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

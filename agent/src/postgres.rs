@@ -1,0 +1,328 @@
+//! PostgreSQL: what agents say to databases, statement by statement.
+//!
+//! A connection to an address of the catalog is terminated here: TLS with a leaf of our CA towards the agent, which nobody asks for a password, and a
+//! connection of Holdpoint's own to the server, with a credential that no agent has. Between the two, [`session::run`] passes on what policy allows.
+
+pub mod answer;
+pub mod cancel;
+pub mod catalog;
+pub mod frame;
+pub mod greeting;
+pub mod server;
+pub mod session;
+pub mod startup;
+pub mod stream;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use self::{
+    answer::Complaint,
+    cancel::Cancelled,
+    greeting::{Begins, Greeting, Guest},
+    server::{ServerCancel, ServerLink},
+    startup::Startup,
+    stream::Stream,
+};
+pub use self::{
+    catalog::{Databases, Entry, PORT, host_asked_for},
+    startup::is_postgres,
+};
+use crate::{binding::Room, cut::Counted, daemon::House};
+
+/// How long a client may take to read why it is refused.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why nothing came, or comes, of a connection, for the record.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
+
+/// Who made a connection, and where to.
+#[derive(Clone)]
+pub struct Arrival {
+    /// The daemon's parts.
+    pub house: Arc<House>,
+    /// Whom its sandbox acted for when it was made.
+    pub room: Arc<Room>,
+    /// Its number.
+    pub connection: u64,
+    /// What the client calls the host: a name, or an address.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Both sides are through their handshakes, and ReadyForQuery was passed on. Nothing was read ahead from either.
+pub struct Conversation<C, S> {
+    /// The daemon's parts.
+    pub house: Arc<House>,
+    /// Who asks.
+    pub room: Arc<Room>,
+    /// The number of the connection.
+    pub connection: u64,
+    /// The database server.
+    pub entry: Arc<Entry>,
+    /// Where statements run.
+    pub at: Database,
+    /// The agent's side.
+    pub client: C,
+    /// The server's.
+    pub server: S,
+    /// What the server said of itself and of the connection's settings.
+    pub parameters: BTreeMap<String, String>,
+    /// Tells when the client asks to cancel what is under way.
+    pub cancelled: Cancelled,
+    /// Asks the server to.
+    pub server_cancel: ServerCancel,
+}
+
+/// Where statements run.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The entry's name.
+    pub entry: Arc<str>,
+    /// `PROJECT:REGION:INSTANCE`.
+    pub instance: Option<String>,
+    /// The host, as the client calls it.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// The database.
+    pub database: String,
+    /// Who Holdpoint is there.
+    pub user: String,
+}
+
+/// Serves a connection to a database until it ends.
+///
+/// # Errors
+/// When nothing comes of it.
+pub async fn serve(
+    arrival: &Arrival,
+    entry: &Arc<Entry>,
+    stream: TcpStream,
+) -> Result<(), Refused> {
+    let greeting = tokio::select! {
+        greeting = greet(arrival, stream) => greeting?,
+        () = arrival.house.stopped() => return Err(Refused("the daemon stopped".to_owned())),
+    };
+    receive(arrival, entry, greeting).await
+}
+
+/// Refuses a connection in PostgreSQL's words: there is no such database here.
+pub async fn refuse_unknown(
+    arrival: &Arrival,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    begins: Begins,
+) -> Refused {
+    let acceptor = &arrival.house.database_acceptor;
+    let greeting = greeting::greet(stream, begins, acceptor, &arrival.host).await;
+    let complaint = unknown(&arrival.host, arrival.port);
+    match greeting {
+        Ok(greeting) => refuse(arrival, greeting.stream, complaint).await,
+        Err(problem) => Refused(format!("{} ({problem})", complaint.message)),
+    }
+}
+
+/// The same, for a connection of which nothing was read.
+pub async fn refuse_unread(arrival: &Arrival, stream: TcpStream) -> Refused {
+    match begins(&stream).await {
+        Ok(begins) => refuse_unknown(arrival, stream, begins).await,
+        Err(refused) => refused,
+    }
+}
+
+fn unknown(host: &str, port: u16) -> Complaint {
+    let place = match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
+    Complaint::new(
+        "28000",
+        format!("Holdpoint does not know the database at {place}: it is in no [[connection]] of its configuration"),
+    )
+    .hint(format!(
+        "The operator of this runner has to add it to /etc/holdpoint/holdpoint.toml: a [[connection]] with addresses = [\"{place}\"], and with what Holdpoint logs in there; then restart the daemon."
+    ))
+}
+
+async fn begins(stream: &TcpStream) -> Result<Begins, Refused> {
+    const PATIENCE: Duration = Duration::from_secs(15);
+    let mut first = [0];
+    match timeout(PATIENCE, stream.peek(&mut first)).await {
+        Ok(Ok(1)) => Ok(Begins::by(first[0])),
+        Ok(Ok(_)) => Err(Refused("it was closed before it said anything".to_owned())),
+        Ok(Err(error)) => Err(Refused(format!("it broke off: {error}"))),
+        Err(_) => Err(Refused("it sent nothing".to_owned())),
+    }
+}
+
+async fn greet(arrival: &Arrival, stream: TcpStream) -> Result<Greeting<TcpStream>, Refused> {
+    let begins = begins(&stream).await?;
+    let acceptor = &arrival.house.database_acceptor;
+    let greeting = greeting::greet(stream, begins, acceptor, &arrival.host).await;
+    greeting.map_err(Refused)
+}
+
+/// Gives a client what it wants, where it may have it, until the connection ends.
+///
+/// # Errors
+/// When nothing comes of it.
+pub async fn receive<C: AsyncRead + AsyncWrite + Unpin + Send>(
+    arrival: &Arrival,
+    entry: &Arc<Entry>,
+    greeting: Greeting<C>,
+) -> Result<(), Refused> {
+    let Greeting { stream, guest } = greeting;
+    match guest {
+        Ok(Guest::Canceller(key)) => {
+            let session = &arrival.room.session.id;
+            // Nothing is ever answered to that, so that nobody can try keys.
+            arrival
+                .house
+                .databases
+                .cancels
+                .ask(session, entry, &key)
+                .await;
+            Ok(())
+        }
+        Ok(Guest::User(startup)) => converse(arrival, entry, stream, &startup).await,
+        Err(complaint) => Err(refuse(arrival, stream, complaint).await),
+    }
+}
+
+async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
+    arrival: &Arrival,
+    entry: &Arc<Entry>,
+    mut client: Stream<C>,
+    startup: &Startup,
+) -> Result<(), Refused> {
+    if let Err(complaint) = may_enter(entry, startup) {
+        return Err(refuse(arrival, client, complaint).await);
+    }
+    let ServerLink {
+        stream: server,
+        parameters,
+        key,
+        user,
+    } = match server::connect(entry, &startup.database, &startup.settings).await {
+        Ok(link) => link,
+        Err(error) => {
+            tracing::warn!(
+                session = %arrival.room.session.id,
+                connection = &*entry.name,
+                database = startup.database,
+                "no connection to the database at {}: {error}",
+                entry.place
+            );
+            return Err(refuse(arrival, client, error.complaint(&entry.name)).await);
+        }
+    };
+    let session = &arrival.room.session.id;
+    let is_long = startup.protocol.minor > 0;
+    let (own_key, cancelled) = (arrival.house.databases.cancels)
+        .register(session, entry, is_long)
+        .map_err(|error| Refused(format!("the kernel has no random bytes: {error}")))?;
+    let welcome = answer::welcome(startup, &parameters, &own_key);
+    let welcomed = async {
+        client.write_all(&welcome).await?;
+        client.flush().await
+    };
+    welcomed.await.map_err(|error| gone(&error.to_string()))?;
+    let mut client = Counted::new(client);
+    let ran = session::run(Conversation {
+        house: arrival.house.clone(),
+        room: arrival.room.clone(),
+        connection: arrival.connection,
+        entry: entry.clone(),
+        at: Database {
+            entry: entry.name.clone(),
+            instance: entry.instance.as_deref().map(str::to_owned),
+            host: arrival.host.clone(),
+            port: arrival.port,
+            database: startup.database.clone(),
+            user: user.to_string(),
+        },
+        client: &mut client,
+        server,
+        parameters,
+        cancelled,
+        server_cancel: ServerCancel::new(entry.clone(), key),
+    })
+    .await;
+    match client.read {
+        0 => Err(gone("it asked for nothing")),
+        _ => ran,
+    }
+}
+
+/// Clients check what they were asked for only when they are in: they leave without a word.
+fn gone(how: &str) -> Refused {
+    Refused(format!(
+        "the client left as soon as it was let in ({how}). If it says that channel binding or an authentication method is required: nobody is asked for a password here, \
+         so take channel_binding=require and require_auth out of its connection string or environment (PGCHANNELBINDING, PGREQUIREAUTH)"
+    ))
+}
+
+fn may_enter(entry: &Entry, startup: &Startup) -> Result<(), Complaint> {
+    if !entry.has_database(&startup.database) {
+        return Err(Complaint::new(
+            "28000",
+            format!(
+                "Holdpoint does not open the database \"{}\" of \"{}\" to sessions",
+                startup.database, entry.name
+            ),
+        )
+        .hint(format!(
+            "Its [[connection]] names these: {}. The operator of this runner can add one to `databases`.",
+            quoted(&entry.databases)
+        )));
+    }
+    if !entry.takes_agent_user(&startup.user) {
+        return Err(Complaint::new(
+            "28000",
+            format!(
+                "Holdpoint does not let anybody into \"{}\" who says that it is \"{}\"",
+                entry.name, startup.user
+            ),
+        )
+        .hint(format!(
+            "Its [[connection]] names these as agent_users: {}. Connect as one of them; no password is needed.",
+            quoted(&entry.agent_users)
+        )));
+    }
+    Ok(())
+}
+
+fn quoted(names: &std::collections::BTreeSet<String>) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    quoted.join(", ")
+}
+
+/// Says why, and closes.
+async fn refuse<C: AsyncRead + AsyncWrite + Unpin>(
+    arrival: &Arrival,
+    mut client: Stream<C>,
+    mut complaint: Complaint,
+) -> Refused {
+    let session = format!("Holdpoint session {}.", arrival.room.session.id);
+    let detail = complaint.detail.take();
+    complaint.detail = Some(match detail {
+        Some(detail) => format!("{detail} {session}"),
+        None => session,
+    });
+    let farewell = async {
+        client.write_all(&complaint.fatal()).await?;
+        client.flush().await?;
+        client.shutdown().await
+    };
+    // Whether it listens is up to it.
+    let _ = timeout(FAREWELL, farewell).await;
+    Refused(complaint.message)
+}

@@ -1,0 +1,102 @@
+//! Why a database was not reached, for the operator and for the agent.
+
+use std::{io, time::Duration};
+
+use fallible_iterator::FallibleIterator as _;
+use postgres_protocol::message::backend::ErrorResponseBody;
+
+use super::super::answer::Complaint;
+
+/// Why there is no connection to a database.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// No address of it answers.
+    #[error(
+        "it cannot be reached: {0}. Check `dial` of its [[connection]], and whether the server runs"
+    )]
+    Unreachable(io::Error),
+    /// It took too long.
+    #[error("it did not answer within {} s", .0.as_secs())]
+    Late(Duration),
+    /// It speaks no TLS.
+    #[error(
+        "it does not speak TLS. Turn `ssl` on there, or say tls = \"off\" in its [[connection]]"
+    )]
+    NoTls,
+    /// The handshake failed, or its certificate is not good enough.
+    #[error(
+        "TLS with it failed: {0}. Check tls, ca_file and server_name of its [[connection]], and the server's certificate"
+    )]
+    Tls(io::Error),
+    /// There is nothing to log in with.
+    #[error("there is nothing to log in with: {0:#}")]
+    Secret(anyhow::Error),
+    /// It asks for something that it does not get.
+    #[error("{0}")]
+    NotGiven(&'static str),
+    /// It does not prove that it knows the password.
+    #[error("SCRAM authentication failed: {0}")]
+    Scram(io::Error),
+    /// It said no.
+    #[error("it said: {message} (SQLSTATE {code})")]
+    Server {
+        /// SQLSTATE.
+        code: String,
+        /// In its words.
+        message: String,
+    },
+    /// It does not do what PostgreSQL does.
+    #[error("{0}")]
+    Protocol(&'static str),
+    /// It broke off.
+    #[error("it broke off: {0}")]
+    Broken(#[from] io::Error),
+}
+
+impl ConnectError {
+    pub(super) fn server(error: &ErrorResponseBody) -> Self {
+        let mut code = String::new();
+        let mut message = String::new();
+        let mut fields = error.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let text = || String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                b'C' => code = text(),
+                b'M' => message = text(),
+                _ => {}
+            }
+        }
+        Self::Server { code, message }
+    }
+
+    /// What the agent is told, which has no part in how Holdpoint logs in.
+    #[must_use]
+    pub fn complaint(&self, entry: &str) -> Complaint {
+        let of = |code: &str, problem: &str| {
+            Complaint::new(
+                code,
+                format!("Holdpoint could not connect to the database \"{entry}\": {problem}"),
+            )
+        };
+        let complaint = match self {
+            Self::Server { code, message } if !is_about_us(code) => {
+                return Complaint::new(code, message.clone());
+            }
+            Self::Unreachable(_) => of("08001", "it cannot be reached"),
+            Self::Late(_) => of("08001", "it does not answer"),
+            Self::NoTls | Self::Tls(_) => of("08001", "TLS with it failed"),
+            Self::Broken(_) | Self::Protocol(_) => of("08006", "it broke off"),
+            Self::Secret(_) | Self::NotGiven(_) | Self::Scram(_) | Self::Server { .. } => {
+                of("28000", "Holdpoint cannot log in there")
+            }
+        };
+        complaint.hint(format!(
+            "Nothing in this session can mend that. The operator of this runner finds the reason in Holdpoint's log, and settles it in [[connection]] \"{entry}\"."
+        ))
+    }
+}
+
+/// What a server says of who logs in, SQLSTATE class 28, is the operator's business.
+fn is_about_us(code: &str) -> bool {
+    code.len() != 5 || code.starts_with("28")
+}
