@@ -112,21 +112,24 @@ pub enum Trait {
     OwnHost,
     /// Goes to a resolver that is asked over TLS or HTTPS: a well-known one, or port 853.
     PublicResolver,
-    /// SQL of which Holdpoint cannot tell all that it does.
+    /// It cannot be told what a SQL statement does.
     Opaque,
-    /// Changes or deletes all rows of a table.
+    /// An UPDATE or DELETE of every row.
     WithoutWhere,
+    /// In a transaction that an earlier statement began: whatever that locked stays locked meanwhile.
+    InTransaction,
 }
 
 impl Trait {
     /// Every trait.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
+        Self::Opaque,
+        Self::WithoutWhere,
+        Self::InTransaction,
         Self::OpenToInternet,
         Self::PublicAccess,
         Self::PublicResolver,
         Self::OwnHost,
-        Self::Opaque,
-        Self::WithoutWhere,
     ];
 
     /// The trait of this name.
@@ -145,6 +148,7 @@ impl Trait {
             Self::PublicResolver => "public-resolver",
             Self::Opaque => "opaque",
             Self::WithoutWhere => "without-where",
+            Self::InTransaction => "in-transaction",
         }
     }
 }

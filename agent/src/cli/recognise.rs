@@ -262,6 +262,23 @@ impl Verdict {
         }
     }
 
+    /// A request with SQL in it happens as the strictest of that may.
+    fn with_what_is_in_it(mut verdicts: Vec<Self>) -> Self {
+        let within = verdicts.split_off(1);
+        let mut request = verdicts.remove(0);
+        if !within.is_empty() {
+            let mut all = Self::batch("", "", within);
+            let is = |it: &&str| [request.decision, all.decision].contains(&Some(*it));
+            let strictest = ["deny", "hold", "allow"].into_iter().find(is);
+            if strictest != request.decision {
+                request.decision = strictest;
+                request.reason = None;
+            }
+            request.parts = std::mem::take(&mut all.parts);
+        }
+        request
+    }
+
     /// A batch happens as its strictest part may.
     fn batch(host: &str, path: &str, parts: Vec<Self>) -> Self {
         let is = |verdict: &&str| parts.iter().any(|part| part.decision == Some(*verdict));

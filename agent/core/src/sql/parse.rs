@@ -1,0 +1,56 @@
+//! From text to statements.
+
+use std::sync::Arc;
+
+use pg_query::protobuf::RawStmt;
+
+use super::{Control, Effect, Names, Parsed, Statement, actions::UNPARSED, walk};
+
+/// How long a text may be, in bytes. A longer one is opaque.
+pub const MAX_TEXT: usize = 1024 * 1024;
+
+/// Reads SQL as the server would, with `standard_conforming_strings` on and UTF-8. Never fails: what does not parse is one
+/// opaque statement, [`UNPARSED`].
+#[must_use]
+pub fn parse(text: &str) -> Arc<Parsed> {
+    let statements = statements(text).unwrap_or_else(|why| vec![unparsed(text, why)]);
+    Arc::new(Parsed { statements })
+}
+
+fn statements(text: &str) -> Result<Vec<Statement>, String> {
+    if text.len() > MAX_TEXT {
+        return Err(format!("it is longer than {MAX_TEXT} bytes"));
+    }
+    // libpg_query bounds its own stack; prost refuses to decode what is nested more than 100 deep.
+    let result = pg_query::parse(text, 0).map_err(|error| error.to_string())?;
+    Ok(result
+        .protobuf
+        .stmts
+        .iter()
+        .map(|raw| statement(text, raw))
+        .collect())
+}
+
+fn statement(text: &str, raw: &RawStmt) -> Statement {
+    let place = |at: i32| usize::try_from(at).unwrap_or(0).min(text.len());
+    let start = place(raw.stmt_location);
+    let end = match raw.stmt_len {
+        0 => text.len(),
+        length => place(raw.stmt_location.saturating_add(length)),
+    };
+    let mut statement = walk::statement(raw.stmt.as_deref());
+    statement.span = start..end;
+    statement
+}
+
+fn unparsed(text: &str, why: String) -> Statement {
+    Statement {
+        span: 0..text.len(),
+        effects: vec![Effect::opaque(
+            UNPARSED,
+            format!("it could not be read: {why}"),
+        )],
+        names: Names::default(),
+        control: Control::None,
+    }
+}
