@@ -28,6 +28,7 @@ use crate::{
     record::{Event, PrincipalRecord},
     service::{Service, Standing},
     session::{Session, SessionId},
+    sqladmin::Instances,
     uploads::Uploads,
 };
 
@@ -43,6 +44,8 @@ pub struct Room {
     pub allowance: Allowance,
     /// The resumable uploads it has begun.
     pub uploads: Uploads,
+    /// Where its connectors were told that instances are.
+    pub instances: Instances,
     /// How its refused connections are recorded.
     pub pace: Pace,
     closed: watch::Sender<bool>,
@@ -63,6 +66,7 @@ impl Room {
             metadata,
             allowance: house.memory.session(),
             uploads: Uploads::default(),
+            instances: Instances::default(),
             pace: Pace::default(),
             closed: watch::Sender::new(false),
         }

@@ -52,7 +52,7 @@ use crate::{
     refusals::{self, RefusedBy},
     relay::{self, Visit},
     replay::Replay,
-    reply,
+    reply, sqladmin,
     tls::{self, Hello, HelloReader},
 };
 
@@ -200,6 +200,9 @@ impl Caller {
             Box::pin(self.serve_binding(sandbox, stream, flow)).await?;
             return Ok(Served::Sandbox);
         }
+        if to.port() == sqladmin::PORT {
+            return Box::pin(self.serve_connector(stream, to)).await;
+        }
         if let Some(entry) = self.house.databases.at(self.name.as_deref(), to) {
             return Box::pin(self.serve_database(stream, entry, to)).await;
         }
@@ -262,6 +265,32 @@ impl Caller {
             return Err(Refused(format!("{} {objection}", entry.name)));
         }
         postgres::serve(&arrival, entry, stream).await?;
+        Ok(Served::Database)
+    }
+
+    /// Which instance is meant, only the address tells: a Cloud SQL connector was told it in this session, or the catalog has it.
+    async fn serve_connector(&self, stream: TcpStream, to: SocketAddr) -> Result<Served, Refused> {
+        let arrival = self.arrival(to);
+        let learnt = self.room.instances.at(&arrival.host);
+        let entry = learnt.or_else(|| {
+            let entry = self.house.databases.at(self.name.as_deref(), to)?;
+            entry.instance.is_some().then(|| entry.clone())
+        });
+        self.record_connection(entry.as_ref().map(|entry| &*entry.name))
+            .await?;
+        let Some(entry) = entry else {
+            return Err(Refused(format!(
+                "Holdpoint knows no instance of Cloud SQL at {}: no connectSettings that this session has read names it for an instance with a [[connection]] in \
+                 /etc/holdpoint/holdpoint.toml. The operator of this runner has to add one with instance = \"PROJECT:REGION:INSTANCE\"",
+                arrival.host
+            )));
+        };
+        let standing = &self.room.session.standing;
+        let operation = standing.on_host(Action::NET_CONNECT, &arrival.host, Some(to.port()));
+        if let Some(objection) = standing.objection(&operation) {
+            return Err(Refused(format!("{} {objection}", entry.name)));
+        }
+        sqladmin::serve(&arrival, &entry, stream).await?;
         Ok(Served::Database)
     }
 

@@ -57,7 +57,7 @@ use crate::{
     service::Services,
     session::Sessions,
     slice,
-    tls::{self, Authority, DatabaseAcceptor, Leaves},
+    tls::{self, Authority, Connector, DatabaseAcceptor, Leaves},
     upstream::Upstream,
 };
 
@@ -88,6 +88,8 @@ pub struct House {
     pub acceptor: TlsAcceptor,
     /// TLS towards the sandboxes, for databases.
     pub database_acceptor: DatabaseAcceptor,
+    /// TLS towards Cloud SQL connectors in the sandboxes.
+    pub connector: Connector,
     /// The databases that sessions reach.
     pub databases: Databases,
     /// The way to Google.
@@ -291,7 +293,8 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         refusals: Arc::default(),
         acceptor: tls::acceptor(leaves.clone())?,
         database_acceptor: DatabaseAcceptor::new(leaves)?,
-        databases: Databases::new(&config, &credentials)?,
+        connector: Connector::open(&config.state_dir)?,
+        databases: Databases::new(&config, &credentials, &upstream)?,
         masking,
         credentials,
         verifier: Verifier::new(&config.issuers, &config.upstream)?,
@@ -725,10 +728,12 @@ struct SessionNames {
 
 impl dns::Names for SessionNames {
     fn knows(&self, name: &str) -> bool {
-        let session = &self.sandbox.room().session;
+        let room = self.sandbox.room();
+        let session = &room.session;
         let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
         Catalog::built_in().is_google_host(name)
             || self.house.databases.know(name)
+            || room.instances.at(name).is_some()
             || self.house.gate.allows(session, &asked())
     }
 

@@ -48,6 +48,7 @@ pub mod retention;
 pub mod service;
 pub mod session;
 pub mod slice;
+pub mod sqladmin;
 pub mod tls;
 pub mod uploads;
 pub mod upstream;

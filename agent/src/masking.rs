@@ -23,7 +23,7 @@ use holdpoint_core::{
 
 use crate::config::{Config, record::RecordedBodies};
 
-pub use answer::Answering;
+pub use answer::{Answering, Received};
 pub use names::unknown as unknown_names;
 pub use outgoing::{Watch, refuse_returned, refuse_returned_in, returned};
 pub use plan::Plan;

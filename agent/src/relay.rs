@@ -1,6 +1,7 @@
 //! HTTP on both sides of an admitted operation.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Instant,
@@ -10,11 +11,12 @@ use bytes::Bytes;
 use holdpoint_core::{
     catalog::Catalog,
     operation::Operation,
+    policy::Terms,
     recognise::{self, BodyPlan, Head, Recognised, UploadStep},
     refusal::{Dress, Kind, Refusal, describe},
 };
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Either};
 use hyper::body::Incoming;
 
 use crate::{
@@ -30,7 +32,7 @@ use crate::{
     masking::{self, Answering, Plan},
     metrics::metrics,
     record::Event,
-    reply,
+    reply, sqladmin,
     upstream::{ProxyBody, SendError},
 };
 
@@ -117,7 +119,8 @@ async fn relay(
         })
         .await?;
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
-    let looks_in = visit.asks_what_it_contains(&recognised);
+    let looks_in = visit.asks_what_it_contains(recognised.requests())
+        || visit.asks_what_it_contains(&only(sqladmin::within(&visit.house, &recognised)));
     if looks_in {
         if !asked.is_whole() {
             asked.read(SEARCH_LIMIT).await?;
@@ -133,6 +136,15 @@ async fn relay(
         }
     }
     masking::refuse_returned(&view, asked.payload())?;
+    let within = sqladmin::within(&visit.house, &recognised);
+    let places: Vec<usize> = within.iter().map(|(at, _)| *at).collect();
+    let all = everything(&recognised, within);
+    let is_ephemeral = |it: &Operation| sqladmin::is_ephemeral(it.action.id());
+    if matches!(recognised, Recognised::Batch(_)) && all.iter().any(is_ephemeral) {
+        return Err(Refusal::malformed(
+            "a certificate for a Cloud SQL connector cannot be asked for in a batch",
+        ));
+    }
 
     // Asked for before anybody is bothered, and again below, because an approval can take longer than a token lives.
     visit.authorization().await?;
@@ -146,8 +158,14 @@ async fn relay(
     let permits = visit
         .house
         .gate
-        .admit(&mut asker, operations(&recognised))
+        .admit(&mut asker, &all)
         .await?;
+    drop(all);
+    if let Recognised::One(operation) = &recognised
+        && is_ephemeral(operation)
+    {
+        return sqladmin::certify(&visit.house, &visit.room, permits, operation);
+    }
     // What was read whole is sent at once.
     let streaming = match &recognised {
         Recognised::One(operation) if !asked.is_whole() => Some((**operation).clone()),
@@ -155,19 +173,28 @@ async fn relay(
     };
     let authorization = visit.authorization().await?;
 
+    let terms = of_requests(&permits, recognised.requests().len(), &places);
     let plan = visit.house.masking.plan(
-        operations(&recognised),
-        permits.terms(),
+        recognised.requests(),
+        terms.iter().map(|terms| &**terms),
         &authorization,
         matches!(recognised, Recognised::Batch(_)),
     )?;
+    let settings = match &recognised {
+        Recognised::One(operation) if operation.action.id() == sqladmin::SETTINGS => {
+            Some(operation.clone())
+        }
+        _ => None,
+    };
     let request = Outgoing::new(visit, head, authorization, asked, recognised, plan)?;
     let begins_upload = route.upload() == Some(UploadStep::Begins);
+    let settings = settings.map(|operation| *operation);
     let forwarding = forward(
         visit.clone(),
         permits,
         request,
         streaming,
+        settings,
         begins_upload,
         place,
     );
@@ -181,12 +208,13 @@ async fn relay(
 }
 
 /// Sends an admitted request. The permits are given up here and nowhere else. `streaming`: its body is still on its way, and is cut
-/// when policy no longer allows it.
+/// when policy no longer allows it. `settings`: it asks for those of a Cloud SQL connector.
 async fn forward(
     visit: Arc<Visit>,
     permits: Permits,
     request: Outgoing,
     streaming: Option<Operation>,
+    settings: Option<Operation>,
     begins_upload: bool,
     place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
@@ -243,6 +271,9 @@ async fn forward(
     }
     head::strip_hop_by_hop(&mut head.headers);
     head.headers.remove(header::ALT_SVC);
+    let (house, room) = (&visit.house, &visit.room);
+    let body = Either::Left(body);
+    let body = sqladmin::rewrite(house, room, settings.as_ref(), &mut head, body).await?;
     outcome.note_answer(&plan.recorded_headers(&head.headers));
     let answering = Answering {
         plan,
@@ -338,7 +369,7 @@ impl Outgoing {
 
 impl WhatWasAsked {
     fn of(recognised: &Recognised) -> Self {
-        let operations = operations(recognised);
+        let operations = recognised.requests();
         let what: Vec<_> = operations.iter().map(describe).take(3).collect();
         let more = if operations.len() > what.len() {
             " and more"
@@ -358,13 +389,13 @@ impl WhatWasAsked {
 }
 
 impl Visit {
-    fn asks_what_it_contains(&self, recognised: &Recognised) -> bool {
+    fn asks_what_it_contains(&self, operations: &[Operation]) -> bool {
         let asks = |it| {
             self.house
                 .gate
                 .asks_what_it_contains(&self.room.session, it)
         };
-        operations(recognised).iter().any(asks)
+        operations.iter().any(asks)
     }
 
     /// Parts of a batch are looked into together: each of them then carries what any of them does.
@@ -385,7 +416,7 @@ impl Visit {
         let asking = self.asking();
         self.house
             .gate
-            .would_hold(session, &asking, operations(recognised))
+            .would_hold(session, &asking, recognised.requests())
             .await
     }
 
@@ -451,11 +482,31 @@ impl Visit {
     }
 }
 
-fn operations(recognised: &Recognised) -> &[Operation] {
-    match recognised {
-        Recognised::One(operation) => std::slice::from_ref(operation),
-        Recognised::Batch(batch) => &batch.operations,
+/// What a request asks for, and the SQL in it.
+fn everything(recognised: &Recognised, within: Vec<(usize, Operation)>) -> Cow<'_, [Operation]> {
+    let requests = recognised.requests();
+    match within.is_empty() {
+        true => Cow::Borrowed(requests),
+        false => requests.iter().cloned().chain(only(within)).collect(),
     }
+}
+
+fn only(within: Vec<(usize, Operation)>) -> Vec<Operation> {
+    within.into_iter().map(|(_, operation)| operation).collect()
+}
+
+/// The terms of each request: its own, and those of the SQL in it; `places` says which request that is in.
+fn of_requests<'a>(permits: &'a Permits, requests: usize, places: &[usize]) -> Vec<Cow<'a, Terms>> {
+    let mut terms: Vec<_> = permits.terms().map(Cow::Borrowed).collect();
+    let within = terms.split_off(requests.min(terms.len()));
+    for (at, inner) in places.iter().zip(within) {
+        if let Some(terms) = terms.get_mut(*at) {
+            let terms = terms.to_mut();
+            terms.masks.extend(inner.masks.iter().cloned());
+            terms.record = terms.record.max(inner.record);
+        }
+    }
+    terms
 }
 
 fn malformed(problem: recognise::Malformed) -> Refusal {

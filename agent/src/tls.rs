@@ -1,6 +1,7 @@
 //! TLS towards the sandboxes: the per-host certificate authority, leaf certificates, and the look at a ClientHello before
 //! anything is decided.
 
+mod connector;
 mod database;
 mod truststore;
 
@@ -32,7 +33,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::time::ASN1Time;
 
-pub use self::database::DatabaseAcceptor;
+pub use self::{connector::{Connector, Whose}, database::DatabaseAcceptor};
 
 /// Leaf certificates kept; more names than this cost 12 us each again.
 const MOST_LEAVES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -54,9 +55,17 @@ impl Authority {
     /// # Errors
     /// When the files cannot be read or made, or do not fit each other.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
-        let (key_file, certificate_file) = (dir.join("ca.key"), dir.join("ca.pem"));
+        Self::open_as(dir, "ca", "Holdpoint CA of this host")
+    }
+
+    /// As [`Self::open`], one of another name and for another purpose.
+    fn open_as(dir: &Path, file: &str, name: &str) -> anyhow::Result<Self> {
+        let (key_file, certificate_file) = (
+            dir.join(format!("{file}.key")),
+            dir.join(format!("{file}.pem")),
+        );
         if !key_file.exists() {
-            create(&key_file, &certificate_file)?;
+            create(&key_file, &certificate_file, name)?;
         }
         let key = fs::read_to_string(&key_file)
             .with_context(|| format!("cannot read the CA key {}", key_file.display()))?;
@@ -95,7 +104,7 @@ impl Authority {
     }
 }
 
-fn create(key_file: &Path, certificate_file: &Path) -> anyhow::Result<()> {
+fn create(key_file: &Path, certificate_file: &Path, name: &str) -> anyhow::Result<()> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).context("cannot make a CA key")?;
     let mut params = CertificateParams::default();
     params
@@ -103,7 +112,7 @@ fn create(key_file: &Path, certificate_file: &Path) -> anyhow::Result<()> {
         .push(DnType::OrganizationName, "Holdpoint");
     params
         .distinguished_name
-        .push(DnType::CommonName, "Holdpoint CA of this host");
+        .push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let now = SystemTime::now();

@@ -181,6 +181,16 @@ impl Upstream {
         self.fetch(request, limit, timeout).await
     }
 
+    /// A plain TCP connection for one of Holdpoint's own to a database.
+    ///
+    /// # Errors
+    /// As [`Self::dial`].
+    pub async fn dial_database(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+        let stream = self.dialer.dial(host, port).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
     /// A plain TCP connection to `host`, or to the address that overrides it: for admitted traffic passed through unopened.
     ///
     /// # Errors

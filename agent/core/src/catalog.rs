@@ -16,6 +16,8 @@ pub use router::{Found, Service};
 pub(crate) use table::variable;
 pub use table::{Damaged, Method};
 
+use crate::sql::bigquery;
+
 /// The largest table that is accepted, in bytes, decompressed.
 const MAX_TABLE: usize = 32 << 20;
 
@@ -79,9 +81,12 @@ impl Catalog {
         })
     }
 
-    /// The HTTP verb of the method with this discovery id, if there is one.
+    /// The HTTP verb of the method with this discovery id, if there is one; of an action of SQL that a job carries, the empty one.
     #[must_use]
     pub fn verb(&self, id: &str) -> Option<&str> {
+        if bigquery::groups(id).is_some() {
+            return Some("");
+        }
         self.ids.get(id).map(|index| self.methods[*index].verb)
     }
 
@@ -103,6 +108,7 @@ impl Catalog {
             .ids
             .keys()
             .copied()
+            .chain(bigquery::names())
             .min_by_key(|known| (strsim::levenshtein(id, known), *known))?;
         (strsim::levenshtein(id, nearest) <= id.chars().count() / 2).then_some(nearest)
     }

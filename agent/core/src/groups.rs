@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sql::bigquery;
+
 mod effect;
 mod sensitive;
 
@@ -95,6 +97,9 @@ impl fmt::Debug for Groups {
 /// iam, secret and runs-code. It is read only where that is certain, because reads are recorded with less ceremony.
 #[must_use]
 pub fn classify(id: &str, verb: &str) -> Groups {
+    if let Some(groups) = bigquery::groups(id) {
+        return groups;
+    }
     let method = Method::parse(id);
     let effect = effect::of(method, verb);
     let changes = effect != Group::Read;

@@ -38,6 +38,7 @@ use crate::{
     digest::Digest,
     groups,
     operation::{Action, Content, Operation, Resource},
+    sql::bigquery,
     target::Target as Looked,
 };
 
@@ -93,6 +94,28 @@ pub enum Recognised {
     One(Box<Operation>),
     /// A batch: each part is an operation of its own.
     Batch(Batch),
+}
+
+impl Recognised {
+    /// The request itself, or the parts of the batch.
+    #[must_use]
+    pub fn requests(&self) -> &[Operation] {
+        match self {
+            Self::One(operation) => std::slice::from_ref(operation),
+            Self::Batch(batch) => &batch.operations,
+        }
+    }
+
+    /// What the SQL in these asks for, with the place of the request that it is in. Judged along with them, all or nothing.
+    #[must_use]
+    pub fn within(&self) -> Vec<(usize, Operation)> {
+        let requests = self.requests().iter().enumerate();
+        let within = requests.flat_map(|(at, request)| {
+            let sql = bigquery::of_request(request).into_iter();
+            sql.map(move |operation| (at, operation))
+        });
+        within.collect()
+    }
 }
 
 /// A request that cannot be judged because it is not well formed, with what is wrong. It is refused.

@@ -7,6 +7,7 @@
 use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
 
 mod actions;
+pub mod bigquery;
 mod cache;
 pub mod facts;
 mod operations;

@@ -208,13 +208,19 @@ impl Judge {
         };
         Ok(
             match route(catalog, head).and_then(|route| route.complete(payload)) {
-                Ok(Recognised::One(operation)) => self.decide(&operation),
-                Ok(Recognised::Batch(batch)) => {
-                    let parts = batch
-                        .operations
+                Ok(recognised) => {
+                    let within = recognised.within();
+                    let within = within.iter().map(|(_, operation)| operation);
+                    let parts: Vec<_> = recognised
+                        .requests()
                         .iter()
-                        .map(|operation| self.decide(operation));
-                    Verdict::batch(&host, &row.path, parts.collect())
+                        .chain(within)
+                        .map(|operation| self.decide(operation))
+                        .collect();
+                    match recognised {
+                        Recognised::One(_) => Verdict::with_what_is_in_it(parts),
+                        Recognised::Batch(_) => Verdict::batch(&host, &row.path, parts),
+                    }
                 }
                 Err(malformed) => Verdict::malformed(&host, &row.path, &malformed.to_string()),
             },
@@ -271,6 +277,23 @@ impl Verdict {
             reason: Some(format!("malformed: {why}")),
             parts: Vec::new(),
         }
+    }
+
+    /// A request with SQL in it happens as the strictest of that may.
+    fn with_what_is_in_it(mut verdicts: Vec<Self>) -> Self {
+        let within = verdicts.split_off(1);
+        let mut request = verdicts.remove(0);
+        if !within.is_empty() {
+            let mut all = Self::batch("", "", within);
+            let is = |it: &&str| [request.decision, all.decision].contains(&Some(*it));
+            let strictest = ["deny", "hold", "allow"].into_iter().find(is);
+            if strictest != request.decision {
+                request.decision = strictest;
+                request.reason = None;
+            }
+            request.parts = std::mem::take(&mut all.parts);
+        }
+        request
     }
 
     /// A batch happens as its strictest part may.

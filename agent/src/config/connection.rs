@@ -13,7 +13,7 @@ use holdpoint_core::catalog::Catalog;
 use serde::Deserialize;
 
 use super::Config;
-use crate::{binding, dns::is_localhost, metadata};
+use crate::{binding, dns::is_localhost, metadata, sqladmin};
 
 /// One database server, under every address that sessions know it by.
 #[derive(Clone, Debug, Deserialize)]
@@ -23,7 +23,8 @@ pub struct Connection {
     pub name: String,
     /// Its instance connection name, if it is Cloud SQL's.
     pub instance: Option<Instance>,
-    /// Where sessions connect to. All of it is this one server.
+    /// Where sessions connect to. All of it is this one server. None, where they use Cloud SQL connectors alone.
+    #[serde(default)]
     pub addresses: Vec<Address>,
     /// Where it really is. The first of the addresses when absent.
     pub dial: Option<Place>,
@@ -349,7 +350,13 @@ impl Connection {
         if let Some(dial) = &self.dial {
             return Ok(dial.clone());
         }
-        let first = self.addresses.first().context("it needs `addresses`")?;
+        if let Some(instance) = self.by_connector() {
+            return Ok(Place {
+                host: instance.id.clone(),
+                port: sqladmin::PORT,
+            });
+        }
+        let first = self.addresses.first().context("it needs `addresses`, or `instance` for Cloud SQL connectors")?;
         let host = match &first.hosts {
             Hosts::Named(name) => name.clone(),
             Hosts::Range(range) => range
@@ -361,6 +368,13 @@ impl Connection {
             host,
             port: first.port,
         })
+    }
+
+    /// The instance, where Google says at which address it is, and Holdpoint goes there as a Cloud SQL connector does.
+    #[must_use]
+    pub fn by_connector(&self) -> Option<&Instance> {
+        let is_placed = self.dial.is_some() || !self.addresses.is_empty();
+        self.instance.as_ref().filter(|_| !is_placed)
     }
 
     fn check(&self) -> anyhow::Result<()> {

@@ -36,6 +36,9 @@ use crate::{
 const PATIENCE: Duration = Duration::from_millis(100);
 const BEFORE_HEAD: usize = 64 << 10;
 
+/// The body of an answer: as it comes in, or made anew from what came in.
+pub type Received = http_body_util::Either<Incoming, http_body_util::Full<Bytes>>;
+
 /// An answer to one request, about to be passed on.
 pub struct Answering {
     /// What is to become of it.
@@ -89,7 +92,7 @@ impl Answering {
     pub async fn pass_on(
         self,
         mut head: response::Parts,
-        body: Incoming,
+        body: Received,
         mut outcome: Outcome,
         place: Place,
     ) -> Result<Response<ProxyBody>, Refusal> {
@@ -213,7 +216,7 @@ impl Answering {
     async fn batch(
         &self,
         head: &mut response::Parts,
-        mut body: Incoming,
+        mut body: Received,
         outcome: &mut Outcome,
     ) -> Result<ProxyBody, Unreadable> {
         let mut decoder = Decoder::new(&Coding::of(&head.headers)?)?;

@@ -20,11 +20,13 @@ use super::{
 use crate::{
     config::{
         Config,
-        connection::{Address, Connection, Hosts, Place, TlsMode},
+        connection::{Address, Connection, Hosts, Instance, Place, TlsMode},
         in_credentials_directory,
     },
     credential::{Credentials, read_private},
     dns::AddressBook,
+    sqladmin::Dialer,
+    upstream::Upstream,
 };
 
 /// Where PostgreSQL is to be expected: its port, as IANA has it.
@@ -54,9 +56,13 @@ impl Databases {
     ///
     /// # Errors
     /// When one is missing, or not what it has to be.
-    pub fn new(config: &Config, credentials: &Arc<Credentials>) -> anyhow::Result<Self> {
+    pub fn new(
+        config: &Config,
+        credentials: &Arc<Credentials>,
+        upstream: &Upstream,
+    ) -> anyhow::Result<Self> {
         let entry = |connection: &Connection| {
-            let entry = Entry::new(connection, credentials.clone());
+            let entry = Entry::new(connection, credentials.clone(), upstream);
             entry
                 .map(Arc::new)
                 .with_context(|| format!("[[connection]] \"{}\"", connection.name))
@@ -93,6 +99,16 @@ impl Databases {
         entries.any(|entry| entry.addresses.iter().any(named))
     }
 
+    /// The one that is this instance of Cloud SQL.
+    #[must_use]
+    pub fn of_instance(&self, project: &str, id: &str) -> Option<&Arc<Entry>> {
+        self.entries.iter().find(|entry| {
+            let instance = entry.instance.as_deref().unwrap_or_default();
+            let instance = Instance::try_from(instance.to_owned());
+            instance.is_ok_and(|it| it.project == project && it.id == id)
+        })
+    }
+
     /// The one of this name.
     #[must_use]
     pub fn entry(&self, name: &str) -> Option<&Arc<Entry>> {
@@ -123,6 +139,8 @@ pub struct Entry {
     user: Option<Arc<str>>,
     login: Login,
     pub(super) tls: ServerTls,
+    /// The way there, where Google tells it.
+    pub(super) by_connector: Option<Dialer>,
     credentials: Arc<Credentials>,
 }
 
@@ -147,7 +165,11 @@ pub enum Secret {
 }
 
 impl Entry {
-    fn new(connection: &Connection, credentials: Arc<Credentials>) -> anyhow::Result<Self> {
+    fn new(
+        connection: &Connection,
+        credentials: Arc<Credentials>,
+        upstream: &Upstream,
+    ) -> anyhow::Result<Self> {
         let login = match (&connection.password_file, connection.iam) {
             (_, true) => Login::Iam,
             (Some(file), false) => Login::PasswordFile(in_credentials_directory(file)?),
@@ -178,6 +200,10 @@ impl Entry {
             user: connection.user.as_deref().map(Into::into),
             login,
             tls: trust::server_tls(connection)?,
+            by_connector: connection.by_connector().map(|instance| {
+                let (upstream, iam) = (upstream.clone(), connection.iam);
+                Dialer::new(instance.clone(), iam, upstream, credentials.clone())
+            }),
             credentials,
         })
     }

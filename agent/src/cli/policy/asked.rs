@@ -9,7 +9,7 @@ use holdpoint_core::{
     mask::{MaskSet, Masks},
     operation::{Action, Operation},
     policy::suite::RawRequest,
-    recognise::{self, Head, Malformed, Payload, Recognised},
+    recognise::{self, Head, Malformed, Payload},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
@@ -48,10 +48,10 @@ pub(super) fn operations(
 
 fn recognised(head: Head<'_>, body: &[u8]) -> Result<Vec<Operation>, Malformed> {
     let route = recognise::route(Catalog::built_in(), head)?;
-    let mut operations = match route.complete(Payload::Whole(body))? {
-        Recognised::One(operation) => vec![*operation],
-        Recognised::Batch(batch) => batch.operations,
-    };
+    let recognised = route.complete(Payload::Whole(body))?;
+    let within = recognised.within().into_iter().map(|(_, operation)| operation);
+    let mut operations = recognised.requests().to_vec();
+    operations.extend(within);
     let found = contains::found_in(&searched(), &head, Payload::Whole(body));
     for operation in &mut operations {
         operation.contains = Some(found.clone());

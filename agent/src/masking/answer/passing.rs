@@ -10,9 +10,8 @@ use bytes::Bytes;
 use holdpoint_core::refusal::Refusal;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{Answering, Withheld};
+use super::{Answering, Received, Withheld};
 use crate::{
     allowance::Place,
     gate::Outcome,
@@ -27,7 +26,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// An answer's body on its way; its end is the operation's outcome.
 pub struct Passing {
-    body: Incoming,
+    body: Received,
     /// Until it has ended.
     flow: Option<Flow>,
     trailers: Option<HeaderMap>,
@@ -42,7 +41,7 @@ impl Passing {
     /// The request has its place until the end.
     pub fn new(
         answering: Answering,
-        body: Incoming,
+        body: Received,
         flow: Flow,
         outcome: Outcome,
         place: Place,

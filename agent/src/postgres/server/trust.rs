@@ -60,6 +60,48 @@ pub(crate) fn server_tls(connection: &Connection) -> anyhow::Result<ServerTls> {
     })
 }
 
+/// TLS as a Cloud SQL connector speaks it with an instance: its CA as Google tells it, and a certificate for the other side.
+///
+/// # Errors
+/// When one of them is not what it has to be.
+pub(crate) fn instance_tls(
+    ca: &str,
+    instance: &Instance,
+    certificate: &str,
+    key: PrivateKeyDer<'static>,
+) -> anyhow::Result<TlsConnector> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut anchors = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        anchors
+            .add(ca.context("its CA certificate is not valid PEM")?)
+            .context("its CA certificate is none")?;
+    }
+    let verifier = Verifier {
+        asks: Asks::Signed {
+            roots: Roots {
+                anchors,
+                own: Vec::new(),
+            },
+            by_name: true,
+            instance: Some(instance.clone()),
+        },
+        algorithms: provider.signature_verification_algorithms,
+    };
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .context("the ephemeral certificate is not valid PEM")?;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .context("aws-lc-rs does not offer TLS 1.3")?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_client_auth_cert(chain, key)
+        .context("the ephemeral certificate is for another key")?;
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
 fn client_config(connection: &Connection) -> anyhow::Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Verifier::new(connection, &provider)?;
