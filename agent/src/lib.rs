@@ -46,6 +46,7 @@ pub mod reply;
 pub mod retention;
 pub mod service;
 pub mod session;
+pub mod shipping;
 pub mod slice;
 pub mod tls;
 pub mod uploads;
