@@ -13,6 +13,7 @@ pub mod keys;
 pub mod ledger;
 pub mod lines;
 mod suspects;
+pub mod webhook;
 
 #[cfg(test)]
 mod tests;

@@ -41,6 +41,7 @@ pub use reading::{LastEvent, SessionList};
 use crate::{
     approvals::Approvals, audit::keeper::Checkpoints, config::Reviewers, metrics::Scrape,
     record::Record, refusals::Refusals, retention::Retention, session::Sessions,
+    shipping::Shipping,
 };
 use membership::AgentsCgroup;
 
@@ -60,6 +61,8 @@ pub struct ControlState {
     pub checkpoints: Checkpoints,
     /// What takes the old out of it.
     pub retention: Arc<Retention>,
+    /// What takes it off this host, where that is configured.
+    pub shipping: Option<Shipping>,
     /// The held operations.
     pub approvals: Approvals,
     /// The live sessions.

@@ -56,6 +56,7 @@ use crate::{
     retention::Retention,
     service::Services,
     session::Sessions,
+    shipping::Shipping,
     slice,
     tls::{self, Authority, Connector, DatabaseAcceptor, Leaves},
     upstream::Upstream,
@@ -72,6 +73,8 @@ pub struct House {
     pub record: Record,
     /// What signs it.
     pub checkpoints: Checkpoints,
+    /// What takes it off this host, where that is configured.
+    pub shipping: Option<Shipping>,
     /// The judge.
     pub gate: Gate,
     /// Held operations.
@@ -253,6 +256,15 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let upstream = Upstream::new(&config.upstream)?;
     let credentials = Arc::new(Credentials::new(&config.google, upstream.clone())?);
     let leaves = Arc::new(Leaves::new(authority)?);
+    let shipping = config.record.ship.clone().map(|settings| {
+        let google = (upstream.clone(), credentials.clone());
+        Shipping::start(&record, &checkpoints, &config.state_dir, settings, google)
+    });
+    if let Some(webhook) = &config.record.checkpoints.webhook {
+        let task = audit::webhook::start(webhook, &checkpoints, &config.upstream)
+            .context("record.checkpoints.webhook")?;
+        tokio::spawn(task);
+    }
     let lookups = Lookups::new(upstream.clone(), credentials.clone(), record.clone());
     let logins = Arc::new(Logins::new(&config)?);
     let issuers: Vec<_> = config
@@ -309,10 +321,15 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
         sessions_stay: AtomicBool::new(!launcher.is_temporary()),
         stopping: watch::Sender::new(false),
         checkpoints,
+        shipping,
         record,
     });
 
-    let retention = Retention::new(house.record.clone(), config.record.retention);
+    let retention = Retention::new(
+        house.record.clone(),
+        config.record.retention,
+        house.shipping.clone(),
+    );
     let retention = Arc::new(retention);
     let control = control::open(
         &config.control_socket(),
@@ -388,10 +405,26 @@ pub async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     if let Err(error) = house.checkpoints.now().await {
         tracing::error!("the end of the record is not signed: {error:#}");
     }
+    let shipped = ship_the_rest(&house, &config).await;
     match end {
-        End::Told(_) => Ok(()),
+        End::Told(_) => shipped,
         End::Lost(_) => anyhow::bail!(reason),
     }
+}
+
+/// The end of the record, which is off this host before the daemon ends, or said not to be.
+async fn ship_the_rest(house: &House, config: &Config) -> anyhow::Result<()> {
+    let (Some(shipping), Some(settings)) = (&house.shipping, &config.record.ship) else {
+        return Ok(());
+    };
+    // Else systemd counts this as part of `TimeoutStopSec=`.
+    let granted = settings.stop_within + Duration::from_secs(5);
+    notify(&format!("EXTEND_TIMEOUT_USEC={}", granted.as_micros()));
+    let finished = shipping.finish(settings.stop_within).await;
+    if let Err(left) = &finished {
+        tracing::error!("{left}");
+    }
+    Ok(finished?)
 }
 
 /// Has the record signed from here on, and the key shown to everybody.
@@ -658,6 +691,7 @@ fn control_state(
     ControlState {
         record: house.record.clone(),
         checkpoints: house.checkpoints.clone(),
+        shipping: house.shipping.clone(),
         retention,
         approvals: house.approvals.clone(),
         sessions: house.sessions.clone(),
@@ -716,6 +750,7 @@ fn status(house: &House) -> serde_json::Value {
         "links": house.kernel.links(),
         "refusals": refusals,
         "notifications": house.notifier.told(),
+        "shipping": house.shipping.as_ref().map(Shipping::status),
         "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
     })
 }

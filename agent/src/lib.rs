@@ -47,6 +47,7 @@ pub mod reply;
 pub mod retention;
 pub mod service;
 pub mod session;
+pub mod shipping;
 pub mod slice;
 pub mod sqladmin;
 pub mod tls;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use holdpoint_core::{approval::State, operation::Operation, policy::Decision};
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
@@ -137,6 +138,10 @@ pub struct Metrics {
     record_events: Counter,
     record_failures: Counter,
     record_sync: Histogram,
+    shipped_events: Counter,
+    ship_failures: Counter,
+    ship_behind: Gauge,
+    ship_up_to_date: Gauge,
     kernel_refusals: Family<Reason, Counter>,
     dns_answers: Family<Kind, Counter>,
     connections: Family<Kind, Histogram>,
@@ -262,6 +267,30 @@ impl Default for Metrics {
                 "How long a sync of the record to disk took",
                 Histogram::new(SYNCS),
             ),
+            shipped_events: add(
+                new,
+                "ship_events",
+                "Events of the record that were shipped off this host",
+                Counter::default(),
+            ),
+            ship_failures: add(
+                new,
+                "ship_failures",
+                "Attempts to ship the record that failed",
+                Counter::default(),
+            ),
+            ship_behind: add(
+                new,
+                "ship_behind",
+                "Events that were not shipped yet when it was last tried",
+                Gauge::default(),
+            ),
+            ship_up_to_date: timed(
+                new,
+                "ship_up_to_date",
+                "When everything there was to ship had been shipped, since 1970",
+                Gauge::default(),
+            ),
             kernel_refusals: add(
                 new,
                 "kernel_refusals",
@@ -373,6 +402,25 @@ impl Metrics {
     /// It could not be written, or not be synced.
     pub fn record_failed(&self) {
         self.record_failures.inc();
+    }
+
+    /// So many events were shipped.
+    pub fn shipped(&self, events: u64) {
+        self.shipped_events.inc_by(events);
+    }
+
+    /// All there was to ship is there, but what came since.
+    pub fn shipped_all(&self, behind: u64) {
+        self.ship_behind
+            .set(i64::try_from(behind).unwrap_or(i64::MAX));
+        self.ship_up_to_date.set(Timestamp::now().as_second());
+    }
+
+    /// It is not.
+    pub fn ship_failed(&self, behind: u64) {
+        self.ship_failures.inc();
+        self.ship_behind
+            .set(i64::try_from(behind).unwrap_or(i64::MAX));
     }
 
     /// A query was answered.

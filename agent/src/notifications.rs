@@ -3,13 +3,14 @@
 //! Nothing waits for a notification: the desk puts news into bounded queues, one for each `[[notification]]`, and what finds no room is
 //! dropped, counted and logged. A receiver that is down, slow or hostile changes nothing about a hold.
 
-mod backoff;
+pub(crate) mod backoff;
+pub(crate) mod courier;
 pub mod endpoint;
 mod hook;
 mod link;
 mod message;
 mod post;
-mod secret;
+pub(crate) mod secret;
 mod slack;
 mod tally;
 mod terminals;
@@ -36,6 +37,7 @@ use crate::{
     launch,
     upstream::Upstream,
 };
+use courier::Courier;
 use message::{About, Message};
 use tally::Tally;
 
@@ -215,17 +217,19 @@ fn open(settings: &Notification, shared: &Shared<'_>) -> anyhow::Result<Outlet> 
             ca_file,
         } => {
             knows_repeats = true;
-            let form = post::Form::Signed(secret::Secrets::read(secret_file)?);
+            let secrets = secret::Secrets::read(secret_file)?;
             let url = secret::url(url)?;
             let tally = Tally::new("webhook", url.host());
-            let post = post::Post::new(client(ca_file)?, url, form, tally.clone());
+            let courier = Courier::new(client(ca_file)?, url, Some(secrets));
+            let post = post::Post::new(courier, post::Form::Json, tally.clone());
             tokio::spawn(post.run(received));
             tally
         }
         Destination::Slack { url, ca_file } => {
             let url = secret::url(url)?;
             let tally = Tally::new("slack", url.host());
-            let post = post::Post::new(client(ca_file)?, url, post::Form::Slack, tally.clone());
+            let courier = Courier::new(client(ca_file)?, url, None);
+            let post = post::Post::new(courier, post::Form::Slack, tally.clone());
             tokio::spawn(post.run(received));
             tally
         }

@@ -17,6 +17,7 @@ use crate::{
     config::record::Retention as Settings,
     record::{Event, Record, RecordError, SegmentInfo, StoredEvent, Text},
     session::SessionId,
+    shipping::Shipping,
 };
 
 /// Between two looks at the record.
@@ -26,6 +27,8 @@ const EVERY: Duration = Duration::from_secs(3600);
 pub struct Retention {
     record: Record,
     settings: Settings,
+    /// What takes it elsewhere, which comes first.
+    shipping: Option<Shipping>,
     /// A legal hold is in force when it is recorded: nothing is being taken away meanwhile.
     turn: Mutex<()>,
 }
@@ -78,11 +81,12 @@ pub enum HoldError {
 impl Retention {
     /// For this record.
     #[must_use]
-    pub fn new(record: Record, settings: Settings) -> Self {
+    pub fn new(record: Record, settings: Settings, shipping: Option<Shipping>) -> Self {
         let turn = Mutex::default();
         Self {
             record,
             settings,
+            shipping,
             turn,
         }
     }
@@ -110,7 +114,8 @@ impl Retention {
             all.filter_map(|it| judged(&record, settings, it, &held, now))
                 .collect::<Vec<_>>()
         });
-        let segments = segments.await?;
+        let mut segments = segments.await?;
+        segments.iter_mut().for_each(|it| self.keep_unshipped(it));
         Ok(Report {
             retention: self.settings,
             due: Sum::of(&segments),
@@ -150,9 +155,10 @@ impl Retention {
         let held: BTreeSet<_> = held.into_iter().map(|it| it.session).collect();
         let (record, settings, now) = (self.record.clone(), self.settings, Timestamp::now());
         let found = blocking(move || judged(&record, settings, info, &held, now)).await?;
-        let Some(segment) = found else {
+        let Some(mut segment) = found else {
             return Ok(None);
         };
+        self.keep_unshipped(&mut segment);
         let (first, last) = (segment.first, segment.last);
         if segment.events.due {
             let reason = self.reason(&segment);
@@ -166,6 +172,13 @@ impl Retention {
             return Ok(None);
         }
         Ok(Some(segment))
+    }
+
+    fn keep_unshipped(&self, segment: &mut Segment) {
+        if let Some(shipping) = &self.shipping {
+            let shipped = shipping.status();
+            segment.keep_unshipped(shipped.events, shipped.bodies);
+        }
     }
 
     fn reason(&self, segment: &Segment) -> String {

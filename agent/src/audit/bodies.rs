@@ -1,13 +1,11 @@
 //! Stored bodies against the digests that the record has of them.
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::evidence::Source;
-use crate::record::{BodyId, BodyRecord, offline};
+use super::evidence::{self, Source};
+use crate::record::{BodyRecord, KeptBody};
 
 /// How many bodies are what they were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -23,19 +21,20 @@ pub struct Checked {
 /// Checks the bodies that events tell of.
 pub struct Bodies {
     /// An export has none.
-    store: Option<offline::Bodies>,
+    store: Option<evidence::Bodies>,
     checked: Checked,
 }
 
 impl Bodies {
     /// Of this record.
-    #[must_use]
-    pub fn of(source: &Source) -> Self {
-        let dir: Option<PathBuf> = source.store();
-        Self {
-            store: dir.map(offline::Bodies::of),
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn of(source: &Source) -> anyhow::Result<Self> {
+        Ok(Self {
+            store: source.bodies()?,
             checked: Checked::default(),
-        }
+        })
     }
 
     /// The body that this event tells of, if it does.
@@ -45,6 +44,7 @@ impl Bodies {
     pub fn check(&mut self, event: &[u8]) -> anyhow::Result<()> {
         #[derive(Deserialize)]
         struct Told {
+            seq: u64,
             body: BodyRecord,
         }
         const KIND: &[u8] = br#""event":"body""#;
@@ -55,15 +55,24 @@ impl Bodies {
         if !event.windows(KIND.len()).any(|it| it == KIND) {
             return Ok(());
         }
-        let Ok(Told { body }) = serde_json::from_slice(event) else {
+        let Ok(Told { seq, body }) = serde_json::from_slice(event) else {
             return Ok(());
         };
         match body.kept.as_ref().filter(|_| !body.cut) {
             None => self.checked.cut += 1,
-            Some(id) => match is_same(store, id, &body)? {
-                true => self.checked.checked += 1,
-                false => self.checked.gone += 1,
-            },
+            Some(id) => {
+                let read = store.read(seq, id);
+                match read.with_context(|| format!("the stored body {id} cannot be read"))? {
+                    None => self.checked.gone += 1,
+                    Some(kept) => {
+                        ensure!(
+                            is_same(&kept, &body),
+                            "the stored body {id} is not the one that was recorded"
+                        );
+                        self.checked.checked += 1;
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -75,20 +84,11 @@ impl Bodies {
     }
 }
 
-/// Whether it is there.
-fn is_same(store: &mut offline::Bodies, id: &BodyId, told: &BodyRecord) -> anyhow::Result<bool> {
-    let read = store.read(id);
-    let Some(kept) = read.with_context(|| format!("the stored body {id} cannot be read"))? else {
-        return Ok(false);
-    };
+fn is_same(kept: &KeptBody, told: &BodyRecord) -> bool {
     let digest: [u8; 32] = Sha256::new()
         .chain_update(kept.salt.0)
         .chain_update(&kept.bytes)
         .finalize()
         .into();
-    ensure!(
-        digest == *told.sha256.as_bytes(),
-        "the stored body {id} is not the one that was recorded"
-    );
-    Ok(true)
+    digest == *told.sha256.as_bytes()
 }

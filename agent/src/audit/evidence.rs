@@ -1,7 +1,7 @@
 //! What an auditor is given: a record, checkpoints that the daemon left beside it, and such as were kept elsewhere.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
 };
@@ -20,7 +20,10 @@ use super::{
     ledger,
     lines::{self, Lines},
 };
-use crate::record::offline;
+use crate::{
+    record::{BodyId, KeptBody, offline},
+    shipping::shipped::{self, Shipped},
+};
 
 /// Bytes of a line of a file of checkpoints at most.
 const LONGEST_LINE: u64 = 64 * 1024;
@@ -32,6 +35,8 @@ pub enum Source {
     Export(PathBuf),
     /// A copy of the state directory, or of the record in it.
     Store(PathBuf),
+    /// A copy of what was shipped ([`crate::shipping`]).
+    Shipped(Shipped),
 }
 
 impl Source {
@@ -43,6 +48,7 @@ impl Source {
         match self {
             Self::Export(file) => lines::of_export(file),
             Self::Store(dir) => offline::lines(&record_in(dir)),
+            Self::Shipped(shipped) => shipped.lines(),
         }
     }
 
@@ -52,24 +58,50 @@ impl Source {
         match self {
             Self::Export(file) => beside(file, ".checkpoints"),
             Self::Store(dir) => ledger_in(dir).join(ledger::CHECKPOINTS),
+            Self::Shipped(shipped) => shipped.checkpoints(),
         }
     }
 
-    /// The hashes of its events beside it.
+    /// The hashes of its events beside it; none are shipped.
     #[must_use]
-    pub fn links(&self) -> PathBuf {
+    pub fn links(&self) -> Option<PathBuf> {
         match self {
-            Self::Export(file) => beside(file, ".links"),
-            Self::Store(dir) => ledger_in(dir).join(ledger::LINKS),
+            Self::Export(file) => Some(beside(file, ".links")),
+            Self::Store(dir) => Some(ledger_in(dir).join(ledger::LINKS)),
+            Self::Shipped(_) => None,
         }
     }
 
-    /// The directory of the record in it, if it is a store.
-    #[must_use]
-    pub fn store(&self) -> Option<PathBuf> {
-        match self {
+    /// The bodies beside it; an export has none.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub fn bodies(&self) -> anyhow::Result<Option<Bodies>> {
+        Ok(match self {
             Self::Export(_) => None,
-            Self::Store(dir) => Some(record_in(dir)),
+            Self::Store(dir) => Some(Bodies::Stored(offline::Bodies::of(record_in(dir)))),
+            Self::Shipped(shipped) => Some(Bodies::Shipped(shipped.bodies()?)),
+        })
+    }
+}
+
+/// Where bodies are.
+pub enum Bodies {
+    /// In a store.
+    Stored(offline::Bodies),
+    /// In what was shipped.
+    Shipped(shipped::Bodies),
+}
+
+impl Bodies {
+    /// The body that event `seq` tells of, unless it is no longer there, or never was. To be asked in the order of the events.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&mut self, seq: u64, id: &BodyId) -> anyhow::Result<Option<KeptBody>> {
+        match self {
+            Self::Stored(bodies) => bodies.read(id),
+            Self::Shipped(bodies) => bodies.of_event(seq),
         }
     }
 }
@@ -108,30 +140,46 @@ pub struct Found {
     pub others: usize,
 }
 
-/// The checkpoints of this key in a file of notes, or of the journal's lines.
+/// The checkpoints of this key in a file of notes, or of the journal's lines; or in all files of a directory.
 ///
 /// # Errors
-/// When the file cannot be read, or one says that it is of this key, and its signature is wrong.
-pub fn checkpoints(file: &Path, key: &Verifier) -> anyhow::Result<Found> {
-    let context = || format!("cannot read the checkpoints in {}", file.display());
-    let mut reader = BufReader::new(File::open(file).with_context(context)?);
-    let (mut notes, mut found) = (Notes::default(), Found::default());
-    let mut line = Vec::new();
+/// When it cannot be read, or one says that it is of this key, and its signature is wrong.
+pub fn checkpoints(place: &Path, key: &Verifier) -> anyhow::Result<Found> {
+    let context = || format!("cannot read the checkpoints in {}", place.display());
+    let mut found = Found::default();
+    if !place.is_dir() {
+        add_file(place, key, &mut found).with_context(context)?;
+        return Ok(found);
+    }
+    let entries = fs::read_dir(place).with_context(context)?;
+    let files: Result<Vec<_>, _> = entries.map(|it| it.map(|it| it.path())).collect();
+    let mut files = files.with_context(context)?;
+    files.sort();
+    for file in files {
+        add_file(&file, key, &mut found)
+            .with_context(|| format!("cannot read the checkpoint {}", file.display()))?;
+    }
+    Ok(found)
+}
+
+fn add_file(file: &Path, key: &Verifier, found: &mut Found) -> anyhow::Result<()> {
+    let mut reader = BufReader::new(File::open(file)?);
+    let (mut notes, mut line) = (Notes::default(), Vec::new());
     loop {
         line.clear();
         let mut limited = (&mut reader).take(LONGEST_LINE);
-        if limited.read_until(b'\n', &mut line).with_context(context)? == 0 {
+        if limited.read_until(b'\n', &mut line)? == 0 {
             break;
         }
         let text = String::from_utf8_lossy(&line);
         if let Some(note) = notes.push(text.trim_end_matches('\n')) {
-            found.add(note, key).with_context(context)?;
+            found.add(note, key)?;
         }
     }
-    if let Some(note) = notes.finish() {
-        found.add(note, key).with_context(context)?;
+    match notes.finish() {
+        Some(note) => found.add(note, key),
+        None => Ok(()),
     }
-    Ok(found)
 }
 
 /// A checkpoint says that it is signed with a key, and is not, or says what the key's log does not.
@@ -225,8 +273,8 @@ pub fn key(text: &str) -> anyhow::Result<Verifier> {
         !looks_like_text || path.exists(),
         "\"{text}\" is no public key of the form NAME+HASH+KEY, and no file: `holdpoint audit key` prints it"
     );
-    let file = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read the public key {text}"))?;
+    let file =
+        fs::read_to_string(path).with_context(|| format!("cannot read the public key {text}"))?;
     file.trim()
         .parse()
         .with_context(|| format!("{text} has no public key in it"))

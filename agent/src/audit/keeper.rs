@@ -18,7 +18,7 @@ use holdpoint_core::{
     },
     merkle::{Node, Tree},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{evidence, ledger::Ledger};
 use crate::{
@@ -39,6 +39,7 @@ pub struct Checkpoints {
     asks: mpsc::Sender<Reply>,
     record: Record,
     key: Verifier,
+    newest: watch::Receiver<Option<(u64, String)>>,
 }
 
 impl Checkpoints {
@@ -54,6 +55,8 @@ impl Checkpoints {
     ) -> anyhow::Result<Self> {
         let ledger = Ledger::open(state_dir, signer.verifier())?;
         let key = signer.verifier().clone();
+        let newest = ledger.newest().map(|(it, note)| (it.size, note.clone()));
+        let (published, newest) = watch::channel(newest);
         let mut keeper = Keeper {
             record: record.clone(),
             leaves: record.leaves(),
@@ -63,6 +66,7 @@ impl Checkpoints {
             settings,
             signed_at: Instant::now(),
             failing: false,
+            published,
         };
         keeper.restore()?;
         let (asks, asked) = mpsc::channel();
@@ -71,13 +75,24 @@ impl Checkpoints {
             .spawn(move || keeper.run(&asked))
             .context("cannot start the thread that signs the record")?;
         let record = record.clone();
-        Ok(Self { asks, record, key })
+        Ok(Self {
+            asks,
+            record,
+            key,
+            newest,
+        })
     }
 
     /// The public key.
     #[must_use]
     pub fn key(&self) -> &Verifier {
         &self.key
+    }
+
+    /// The newest checkpoint and how many events it is signed for: whoever takes it elsewhere needs no older one.
+    #[must_use]
+    pub fn newest(&self) -> watch::Receiver<Option<(u64, String)>> {
+        self.newest.clone()
     }
 
     /// A checkpoint of everything recorded so far: a new one, unless nothing is new.
@@ -104,6 +119,8 @@ struct Keeper {
     signed_at: Instant,
     /// Whether the last attempt failed, and was told of.
     failing: bool,
+    /// For those who take it elsewhere.
+    published: watch::Sender<Option<(u64, String)>>,
 }
 
 impl Keeper {
@@ -262,6 +279,7 @@ impl Keeper {
         {
             tracing::error!(file = %file.display(), %error, "a checkpoint could not be copied");
         }
+        self.published.send_replace(Some((size, note.clone())));
         Ok(note)
     }
 }

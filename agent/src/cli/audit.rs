@@ -18,10 +18,11 @@ use crate::{
     },
     cli::{
         approvals::screen::{self, Output},
-        report,
+        report, status,
     },
     config::{Config, DEFAULT_PATH},
     control::client::Connect,
+    shipping::{self, shipped::Shipped},
 };
 
 /// Proof that nobody changed the record
@@ -56,6 +57,8 @@ enum Command {
     Hold(retention::Session),
     /// End a session's legal hold.
     Release(retention::Session),
+    /// Ship what `[record.ship]` has not shipped yet, and say how far it is.
+    Ship(Newest),
     /// Who approved what, when, and the exact request.
     Report(report::Args),
 }
@@ -87,14 +90,20 @@ struct Where {
     /// An export of the record; `-` for standard input. Its checkpoints are looked for beside it, in FILE.checkpoints.
     #[arg(long, value_name = "FILE")]
     export: Option<PathBuf>,
+    /// A copy of what `[record.ship]` has shipped: the directory, or what was copied out of the bucket.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["store", "export"])]
+    shipped: Option<PathBuf>,
 }
 
 impl Where {
     fn source(&self) -> anyhow::Result<Source> {
-        match (&self.store, &self.export) {
-            (Some(dir), _) => Ok(Source::Store(dir.clone())),
-            (None, Some(file)) => Ok(Source::Export(file.clone())),
-            (None, None) => anyhow::bail!("where is the record? Say --store DIR or --export FILE"),
+        match (&self.store, &self.export, &self.shipped) {
+            (Some(dir), ..) => Ok(Source::Store(dir.clone())),
+            (_, Some(file), _) => Ok(Source::Export(file.clone())),
+            (.., Some(dir)) => Ok(Source::Shipped(Shipped::open(dir)?)),
+            (None, None, None) => anyhow::bail!(
+                "where is the record? Say --store DIR, --export FILE or --shipped DIR"
+            ),
         }
     }
 }
@@ -143,9 +152,24 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
         Command::Retention(args) => retention::run(args).await?,
         Command::Hold(args) => retention::hold(args).await?,
         Command::Release(args) => retention::release(args).await?,
+        Command::Ship(args) => return ship(args).await,
         Command::Report(args) => report::run(args).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Exit code 1: something is not there yet.
+async fn ship(args: &Newest) -> anyhow::Result<ExitCode> {
+    let client = args.connect.client()?;
+    let status: shipping::Status = client.post("/v1/record/ship", &json!({})).await?;
+    screen::print(&match args.output {
+        Output::Json => screen::json(&status)?,
+        Output::Table => status::shipped(&status),
+    })?;
+    Ok(match status.trouble.is_none() && status.behind == 0 {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
 }
 
 fn print_key(args: &Key) -> anyhow::Result<()> {

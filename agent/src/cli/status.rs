@@ -13,6 +13,7 @@ use crate::{
     notifications::Told,
     record::Text,
     refusals::Seen,
+    shipping,
 };
 
 /// Lines of refusals in the table; JSON has all that are kept.
@@ -37,6 +38,8 @@ struct Status {
     refusals: Vec<Count>,
     refusals_lost: u64,
     notifications: Vec<Told>,
+    #[serde(default)]
+    shipping: Option<shipping::Status>,
     refused: Vec<Seen>,
 }
 
@@ -85,6 +88,9 @@ fn described(status: &Status) -> String {
             "POLICY IS ONLY OBSERVED: {policies} policies deny and hold nothing ([policy] mode = \"observe\")"
         ),
     };
+    if let Some(shipping) = &status.shipping {
+        text.push_str(&shipped(shipping));
+    }
     let links = status.links.iter().map(|link| {
         let Link {
             program,
@@ -121,6 +127,33 @@ fn described(status: &Status) -> String {
             "{} of the kernel's came too fast to be told one by one",
             status.refusals_lost
         );
+    }
+    text
+}
+
+/// How far the record is shipped, in a sentence or two.
+pub(super) fn shipped(status: &shipping::Status) -> String {
+    let shipping::Status {
+        to,
+        events,
+        behind,
+        checkpoint,
+        up_to_date,
+        trouble,
+        ..
+    } = status;
+    let mut text = format!(
+        "the record is shipped to {}: {events} events, of which {checkpoint} are signed, are there; {behind} are not yet",
+        safe(to)
+    );
+    match up_to_date {
+        Some(at) => {
+            let _ = writeln!(text, " (up to date at {})", when(*at));
+        }
+        None => text.push('\n'),
+    }
+    if let Some(trouble) = trouble {
+        let _ = writeln!(text, "IT DOES NOT GO ON: {}", safe(trouble));
     }
     text
 }

@@ -64,6 +64,18 @@ pub enum Place {
     File(PathBuf),
 }
 
+impl Place {
+    /// # Errors
+    /// When there are none or both, or the URL is none.
+    pub(super) fn either(url: Option<String>, file: Option<PathBuf>) -> Result<Self, String> {
+        match (url, file) {
+            (Some(url), None) => check_url(&url).map(|()| Self::Url(url)),
+            (None, Some(file)) => Ok(Self::File(file)),
+            _ => Err("it needs a url or a url_file, one of them".to_owned()),
+        }
+    }
+}
+
 /// Where reviewers may answer without being on this host.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -138,11 +150,7 @@ impl TryFrom<Table> for Notification {
 
 impl Table {
     fn place(&mut self) -> Result<Place, String> {
-        match (self.url.take(), self.url_file.take()) {
-            (Some(url), None) => check_url(&url).map(|()| Place::Url(url)),
-            (None, Some(file)) => Ok(Place::File(file)),
-            _ => Err("it needs a url or a url_file, one of them".to_owned()),
-        }
+        Place::either(self.url.take(), self.url_file.take())
     }
 
     fn nothing_left(&self) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! `[record]`: how the record is kept.
 
 mod retention;
+mod ship;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -8,7 +9,9 @@ use holdpoint_core::operation::Operation;
 use serde::Deserialize;
 
 pub use retention::{Age, Retention, Unkeepable};
+pub use ship::{Destination, Ship};
 
+use super::Place;
 use crate::record::Settings;
 
 /// How the record is kept.
@@ -32,6 +35,8 @@ pub struct Record {
     pub checkpoints: Checkpoints,
     /// How long what is in it stays.
     pub retention: Retention,
+    /// Where it goes besides this host.
+    pub ship: Option<Ship>,
 }
 
 /// How often the record is signed, with what, and where that goes besides the state directory and the journal.
@@ -46,6 +51,41 @@ pub struct Checkpoints {
     pub key_file: Option<PathBuf>,
     /// A file, on another mount for example, that checkpoints are added to.
     pub copy_to: Option<PathBuf>,
+    /// Who is told of them.
+    pub webhook: Option<CheckpointWebhook>,
+}
+
+/// Who is told of checkpoints, by a signed JSON message as of a `[[notification]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "RawWebhook")]
+pub struct CheckpointWebhook {
+    /// To whom.
+    pub url: Place,
+    /// The file with the secrets it is signed with.
+    pub secret_file: PathBuf,
+    /// CA certificates to trust instead of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWebhook {
+    url: Option<String>,
+    url_file: Option<PathBuf>,
+    secret_file: PathBuf,
+    ca_file: Option<PathBuf>,
+}
+
+impl TryFrom<RawWebhook> for CheckpointWebhook {
+    type Error = String;
+
+    fn try_from(raw: RawWebhook) -> Result<Self, String> {
+        Ok(Self {
+            url: Place::either(raw.url, raw.url_file)?,
+            secret_file: raw.secret_file,
+            ca_file: raw.ca_file,
+        })
+    }
 }
 
 impl Default for Checkpoints {
@@ -55,6 +95,7 @@ impl Default for Checkpoints {
             every_seconds: 300,
             key_file: None,
             copy_to: None,
+            webhook: None,
         }
     }
 }
@@ -118,6 +159,7 @@ impl Default for Record {
             segment_hours: 24,
             checkpoints: Checkpoints::default(),
             retention: Retention::default(),
+            ship: None,
         }
     }
 }

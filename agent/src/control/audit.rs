@@ -1,5 +1,7 @@
 //! What auditors ask for: signatures, and the record as it is stored.
 
+use std::time::Duration;
+
 use axum::{
     Extension, Json,
     extract::{Query, State},
@@ -14,7 +16,10 @@ use super::{
     caller::Caller,
     error::ApiError,
 };
+use crate::shipping;
 
+/// How long a caller waits for what is shipped.
+const WITHIN: Duration = Duration::from_secs(20);
 /// Bytes of events in one answer, and a little more.
 const PAGE: usize = 4 * 1024 * 1024;
 
@@ -31,6 +36,27 @@ pub(super) async fn checkpoint(
     }
     let note = state.checkpoints.now().await.map_err(failed)?;
     Ok(Json(json!({ "note": note })))
+}
+
+/// Ships what there is, as long as a caller may wait, and tells how far it is. It goes on if that is too short.
+pub(super) async fn ship(
+    State(state): State<ControlState>,
+    Extension(caller): Extension<Caller>,
+) -> Answered<shipping::Status> {
+    if !caller.sees_all() {
+        return Err(ApiError::forbidden(
+            "not_yours",
+            "root and reviewers may have the record shipped",
+        ));
+    }
+    let Some(shipping) = state.shipping else {
+        return Err(ApiError::not_found(
+            "the record is not shipped: the configuration has no [record.ship]",
+        ));
+    };
+    // What fails is in the status.
+    let _ = tokio::time::timeout(WITHIN, shipping.now()).await;
+    Ok(Json(shipping.status()))
 }
 
 #[derive(Deserialize)]

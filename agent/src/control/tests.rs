@@ -61,8 +61,9 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
     let approvals = Approvals::open(record.clone(), settings).await;
     let (approvals, sessions) = (approvals.expect("opens"), Arc::<Sessions>::default());
     let checkpoints = checkpoints(&record, dir.path());
-    let retention = Retention::new(record.clone(), record::Retention::default());
+    let retention = Retention::new(record.clone(), record::Retention::default(), None);
     let state = ControlState {
+        shipping: None,
         retention: Arc::new(retention),
         checkpoints,
         approvals: approvals.clone(),

@@ -10,7 +10,7 @@ const LONGEST: Duration = Duration::from_secs(300);
 
 /// How long to wait after so many failures (1 and more). `dice` is any number: receivers that come back are not to be met by everybody
 /// at once, so half of the time is up to it.
-pub(super) fn pause(failures: u32, dice: u32) -> Duration {
+pub(crate) fn pause(failures: u32, dice: u32) -> Duration {
     let whole = FIRST
         .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1)))
         .min(LONGEST);
@@ -26,6 +26,14 @@ pub(super) fn retry_after(value: &HeaderValue, now: Timestamp) -> Option<Duratio
     }
     let date = rfc2822::parse(text).ok()?.timestamp();
     Duration::try_from(date.duration_since(now)).ok()
+}
+
+/// Any number.
+pub(crate) fn dice() -> u32 {
+    let mut bytes = [0; 4];
+    // Without dice everybody comes at once: no harm to us.
+    let _ = getrandom::fill(&mut bytes);
+    u32::from_ne_bytes(bytes)
 }
 
 #[cfg(test)]

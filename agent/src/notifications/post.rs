@@ -3,7 +3,6 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
 use jiff::Timestamp;
 use tokio::{
     sync::{Semaphore, mpsc},
@@ -13,61 +12,41 @@ use tokio::{
 
 use super::{
     Order, Outcome,
-    backoff::{pause, retry_after},
+    backoff::{dice, pause},
+    courier::{Attempt, Courier},
     message::Message,
-    secret::{SecretUrl, Secrets},
     slack,
     tally::Tally,
 };
-use crate::{approvals::ApprovalId, upstream::Upstream};
+use crate::approvals::ApprovalId;
 
 /// Messages that are being sent, or wait to be sent again, at most.
 const MOST_UNDER_WAY: usize = 256;
 /// Requests at once to one destination.
 const AT_ONCE: usize = 8;
-/// For one attempt: connecting, sending, the whole answer.
-const ATTEMPT: Duration = Duration::from_secs(10);
-/// Nobody reads the answer; more than this of it is a failure.
-const LONGEST_ANSWER: usize = 256 * 1024;
 /// For how long it is tried to tell what nobody has to answer.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// How a message is written.
 pub(super) enum Form {
-    /// JSON with a signature (Standard Webhooks 1.0.0).
-    Signed(Secrets),
+    /// JSON, which the courier signs.
+    Json,
     /// As [`slack`] says.
     Slack,
 }
 
 /// One destination.
 pub(super) struct Post {
-    client: Upstream,
-    url: SecretUrl,
+    courier: Courier,
     form: Form,
     places: Semaphore,
     tally: Arc<Tally>,
 }
 
-/// What came of one attempt.
-enum Attempt {
-    Taken,
-    /// Another may do better, after this time at the earliest.
-    Again(String, Duration),
-    /// No other will do better.
-    Refused(String),
-}
-
 impl Post {
-    pub(super) fn new(
-        client: Upstream,
-        url: SecretUrl,
-        form: Form,
-        tally: Arc<Tally>,
-    ) -> Arc<Self> {
+    pub(super) fn new(courier: Courier, form: Form, tally: Arc<Tally>) -> Arc<Self> {
         Arc::new(Self {
-            client,
-            url,
+            courier,
             form,
             places: Semaphore::new(AT_ONCE),
             tally,
@@ -107,7 +86,7 @@ impl Post {
     async fn deliver(self: Arc<Self>, message: Arc<Message>) {
         let id = message.id();
         let body = Bytes::from(match &self.form {
-            Form::Signed(_) => message.json().to_string(),
+            Form::Json => message.json().to_string(),
             Form::Slack => slack::payload(&message).to_string(),
         });
         let give_up = Instant::now() + time_left(&message);
@@ -140,40 +119,7 @@ impl Post {
         let Ok(_place) = self.places.acquire().await else {
             return Attempt::Refused("the daemon is ending".to_owned());
         };
-        let now = Timestamp::now();
-        let mut request = Request::post(self.url.reveal())
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(
-                header::USER_AGENT,
-                concat!("holdpoint/", env!("CARGO_PKG_VERSION")),
-            );
-        if let Form::Signed(secrets) = &self.form {
-            let timestamp = now.as_second();
-            let signature = secrets.signature(id, timestamp, &body);
-            request = request
-                .header("webhook-id", id)
-                .header("webhook-timestamp", timestamp)
-                .header("webhook-signature", signature);
-        }
-        let Ok(request) = request.body(body) else {
-            return Attempt::Refused("it cannot be written as a request".to_owned());
-        };
-        let answer = match self.client.fetch(request, LONGEST_ANSWER, ATTEMPT).await {
-            Ok(answer) => answer,
-            // The error names the URL, which may be a secret.
-            Err(error) => return Attempt::Again(error.cause(), Duration::ZERO),
-        };
-        let why = format!("it answered {}", answer.status());
-        match answer.status() {
-            status if status.is_success() => Attempt::Taken,
-            // "The endpoint is gone": nobody is there to be told, ever.
-            StatusCode::GONE => Attempt::Refused(why),
-            _ => {
-                let after = answer.headers().get(header::RETRY_AFTER);
-                let after = after.and_then(|value| retry_after(value, now));
-                Attempt::Again(why, after.unwrap_or_default())
-            }
-        }
+        self.courier.attempt(id, body).await
     }
 }
 
@@ -181,11 +127,4 @@ fn time_left(message: &Message) -> Duration {
     let until = message.until();
     let left = until.map(|until| until.duration_since(Timestamp::now()));
     left.map_or(PATIENCE, |left| left.try_into().unwrap_or_default())
-}
-
-fn dice() -> u32 {
-    let mut bytes = [0; 4];
-    // Without dice everybody comes at once: no harm to us.
-    let _ = getrandom::fill(&mut bytes);
-    u32::from_ne_bytes(bytes)
 }

@@ -19,10 +19,10 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 24..=64;
 const MOST: usize = 4;
 
 /// The keys that messages are signed with. The library wipes them when they are dropped.
-pub(super) struct Secrets(Vec<hmac::Key>);
+pub(crate) struct Secrets(Vec<hmac::Key>);
 
 impl Secrets {
-    pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let context = || format!("the secret_file {}", file.display());
         let bytes = in_credentials_directory(file)
             .and_then(|file| read_private(&file))
@@ -43,7 +43,7 @@ impl Secrets {
     }
 
     /// The value of `webhook-signature`: one signature for each secret.
-    pub(super) fn signature(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+    pub(crate) fn signature(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let head = format!("{id}.{timestamp}.");
         let signed = self.0.iter().map(|key| {
             let mut context = hmac::Context::with_key(key);
@@ -67,20 +67,20 @@ fn key(line: &str) -> anyhow::Result<hmac::Key> {
 }
 
 /// A URL that may be a secret by itself: only its host is ever named.
-pub(super) struct SecretUrl(Uri);
+pub(crate) struct SecretUrl(Uri);
 
 impl SecretUrl {
-    pub(super) fn host(&self) -> Option<&str> {
+    pub(crate) fn host(&self) -> Option<&str> {
         self.0.host()
     }
 
-    pub(super) fn reveal(&self) -> Uri {
+    pub(crate) fn reveal(&self) -> Uri {
         self.0.clone()
     }
 }
 
 /// The URL, from the file if it is in one.
-pub(super) fn url(place: &Place) -> anyhow::Result<SecretUrl> {
+pub(crate) fn url(place: &Place) -> anyhow::Result<SecretUrl> {
     let text = match place {
         Place::Url(url) => Zeroizing::new(url.clone()),
         Place::File(file) => {

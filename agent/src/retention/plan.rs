@@ -61,6 +61,8 @@ pub enum KeptBy {
     InForce,
     /// It is the last one that is complete: the daemon starts again from it.
     Newest,
+    /// It was not shipped off this host yet, as `[record.ship]` wants.
+    NotShipped,
     /// Nobody knows what is in it.
     Unreadable {
         /// Why.
@@ -142,6 +144,17 @@ impl Segment {
         let newest = claims.is_newest.then_some(KeptBy::Newest);
         self.events
             .keep(held().chain(opened).chain(in_force).chain(newest));
+    }
+
+    /// It has to be elsewhere first, and its bodies, if they are shipped at all.
+    pub(super) fn keep_unshipped(&mut self, events: u64, with_bodies: bool) {
+        if self.last <= events {
+            return;
+        }
+        self.events.keep([KeptBy::NotShipped]);
+        if let Some(bodies) = self.bodies.as_mut().filter(|_| with_bodies) {
+            bodies.keep([KeptBy::NotShipped]);
+        }
     }
 
     /// Nobody knows whether it has to stay.

@@ -54,10 +54,10 @@ fn from_store(source: &Source, out: &Path) -> anyhow::Result<u64> {
     }
     file.flush()?;
     for (from, suffix) in [
-        (source.checkpoints(), ".checkpoints"),
+        (Some(source.checkpoints()), ".checkpoints"),
         (source.links(), ".links"),
     ] {
-        if from.exists() {
+        if let Some(from) = from.filter(|it| it.exists()) {
             copy(&from, &beside(out, suffix), u64::MAX)?;
         }
     }

@@ -144,6 +144,7 @@ fn because(by: &KeptBy) -> String {
         KeptBy::LegalHold { session } => format!("legal hold of {session}"),
         KeptBy::OpenSession { session } => format!("{session} is open"),
         KeptBy::InForce => "something in it is in force".into(),
+        KeptBy::NotShipped => "not shipped yet".into(),
         KeptBy::Newest => "it is the newest".into(),
         KeptBy::Unreadable { why } => format!("unreadable: {why}"),
     }

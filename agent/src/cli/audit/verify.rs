@@ -21,6 +21,7 @@ use crate::{
         evidence::{self, Source},
     },
     cli::approvals::screen::{self, Output, safe},
+    shipping::shipped::{Contradiction, Flaws},
 };
 
 /// Altered, removed, moved or forged.
@@ -35,7 +36,7 @@ pub(super) struct Args {
     #[command(flatten)]
     place: Where,
     /// A proof that `holdpoint audit prove` wrote, instead of a record.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "export"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["store", "export", "shipped"])]
     proof: Option<PathBuf>,
     /// The public key (NAME+HASH+KEY), or the file it is in. Have it from another place than the record.
     #[arg(long, value_name = "VKEY")]
@@ -62,6 +63,10 @@ enum Report {
     Altered(Finding),
     /// A stored body is not the one that was recorded.
     BodyAltered { event: u64, problem: String },
+    /// Of what was shipped, objects are missing or altered.
+    Incomplete(Flaws),
+    /// What was shipped contradicts itself.
+    Contradicted { object: String, problem: String },
     /// A proof that holds.
     Proved(Proved),
     /// Forged, or of something else.
@@ -110,6 +115,12 @@ fn proof(file: &Path, key: &Verifier) -> anyhow::Result<Report> {
 
 fn record(args: &Args, key: &Verifier) -> anyhow::Result<Report> {
     let source = args.place.source()?;
+    if let Source::Shipped(shipped) = &source {
+        let flaws = shipped.flaws()?;
+        if !flaws.is_empty() {
+            return Ok(Report::Incomplete(flaws));
+        }
+    }
     let promises = match promises(args, &source, key) {
         Ok(promises) => promises,
         Err(error) if error.is::<evidence::Forged>() => {
@@ -119,18 +130,23 @@ fn record(args: &Args, key: &Verifier) -> anyhow::Result<Report> {
         }
         Err(error) => return Err(error),
     };
-    let links = evidence::vouched_links(&source.links(), &promises)?;
-    let mut checker = Checker::new(promises, links);
-    let mut bodies = Bodies::of(&source);
+    let links = source.links();
+    let links = links.map(|file| evidence::vouched_links(&file, &promises));
+    let mut checker = Checker::new(promises, links.transpose()?.flatten());
+    let mut bodies = Bodies::of(&source)?;
     for line in source.lines()? {
         let line = match line {
             Ok(line) => line,
+            Err(error) if error.is::<Contradiction>() => return Ok(contradicted(&error)),
             Err(error) => return Err(error.context(format!("after event {}", checker.size()))),
         };
         if let Err(finding) = checker.push(&line) {
             return Ok(Report::Altered(finding));
         }
         if let Err(error) = bodies.check(&line) {
+            if error.is::<Contradiction>() {
+                return Ok(contradicted(&error));
+            }
             return Ok(Report::BodyAltered {
                 event: checker.size(),
                 problem: format!("{error:#}"),
@@ -144,6 +160,14 @@ fn record(args: &Args, key: &Verifier) -> anyhow::Result<Report> {
         },
         Err(finding) => Report::Altered(finding),
     })
+}
+
+fn contradicted(error: &anyhow::Error) -> Report {
+    let found = error.downcast_ref::<Contradiction>();
+    Report::Contradicted {
+        object: found.map(|it| it.object.clone()).unwrap_or_default(),
+        problem: found.map(|it| it.why.clone()).unwrap_or_default(),
+    }
 }
 
 /// All checkpoints, those beside the record and those from elsewhere.
@@ -181,9 +205,11 @@ impl Report {
                 ExitCode::from(UNSIGNED_REST)
             }
             Self::Verified { .. } | Self::Proved(_) => ExitCode::SUCCESS,
-            Self::Altered(_) | Self::BodyAltered { .. } | Self::Forged { .. } => {
-                ExitCode::from(BAD)
-            }
+            Self::Altered(_)
+            | Self::BodyAltered { .. }
+            | Self::Incomplete(_)
+            | Self::Contradicted { .. }
+            | Self::Forged { .. } => ExitCode::from(BAD),
             Self::Unknown { .. } => ExitCode::from(UNKNOWN),
         }
     }
@@ -193,6 +219,14 @@ impl Report {
             Self::Verified { verified, bodies } => whole(verified, bodies),
             Self::Altered(finding) => {
                 format!("NOT WHAT WAS RECORDED. The first that is wrong is {finding}\n")
+            }
+            Self::Incomplete(flaws) => format!("NOT WHAT WAS RECORDED.\n{}", safe_lines(flaws)),
+            Self::Contradicted { object, problem } => {
+                format!(
+                    "NOT WHAT WAS RECORDED. {}: {}\n",
+                    safe(object),
+                    safe(problem)
+                )
             }
             Self::BodyAltered { event, problem } => {
                 format!(
@@ -226,6 +260,12 @@ impl Report {
             Self::Unknown { problem } => format!("It could not be verified: {}\n", safe(problem)),
         }
     }
+}
+
+fn safe_lines(flaws: &Flaws) -> String {
+    let text = flaws.to_string();
+    text.lines()
+        .fold(String::new(), |all, line| all + &safe(line) + "\n")
 }
 
 fn whole(verified: &Verified, bodies: &Checked) -> String {

@@ -33,7 +33,7 @@ impl Bench {
 
     pub(super) fn retention(&self, text: &str) -> Retention {
         let settings = toml::from_str(text).expect("valid");
-        Retention::new(self.record().clone(), settings)
+        Retention::new(self.record().clone(), settings, None)
     }
 
     async fn append(&self, event: Event) -> u64 {

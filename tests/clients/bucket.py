@@ -1,0 +1,70 @@
+"""A bucket with a retention lock, as Cloud Storage's XML API shows one (https://cloud.google.com/storage/docs/xml-api/put-object-upload): what is
+there stays as it is, and fails as it is told.
+
+bucket.py PORT DIRECTORY FAULTS JOURNAL
+
+DIRECTORY gets the objects as files. FAULTS is a file with what happens to requests: "none", "503", "403", or "random": any of 503, 429, a connection
+that is reset before or after the object is there. JOURNAL gets a line of JSON for each request.
+"""
+
+import json
+import os
+import random
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urlsplit
+
+port, directory, faults, journal = sys.argv[1:5]
+lock = threading.Lock()
+
+
+class Bucket(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_PUT(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        with open(faults) as file:
+            fault = file.read().strip()
+        if fault == "random":
+            fault = random.choice(["none", "none", "503", "429", "before", "after"])
+        name = unquote(urlsplit(self.path).path).lstrip("/")
+        path = os.path.join(directory, name)
+        with lock:
+            code = self.put(path, body, fault)
+            with open(journal, "a") as out:
+                once = self.headers["x-goog-if-generation-match"] == "0"
+                out.write(json.dumps({"name": name, "fault": fault, "code": code, "once": once}) + "\n")
+        if fault in ("before", "after"):
+            self.close_connection = True
+            self.connection.close()
+            return
+        self.send_response(code)
+        if code == 200:
+            self.send_header("ETag", '"%x"' % (hash(body) & 0xFFFFFFFF))
+            self.send_header("x-goog-generation", "1")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def put(self, path, body, fault):
+        if fault.isdigit():
+            return int(fault)
+        if not self.headers.get("authorization", "").startswith("Bearer "):
+            return 401
+        if os.path.exists(path):
+            return 412 if self.headers["x-goog-if-generation-match"] == "0" else 403
+        if fault == "before":
+            return 0
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path + ".part", "wb") as out:
+            out.write(body)
+        os.rename(path + ".part", path)
+        return 200
+
+    def log_message(self, *_):
+        pass
+
+
+server = ThreadingHTTPServer(("127.0.0.1", int(port)), Bucket)
+server.daemon_threads = True
+server.serve_forever()
