@@ -216,20 +216,32 @@ fn a_directory_has_it_all_and_what_is_taken_from_it_is_named() {
     fs::remove_file(middle).expect("removed");
     let (code, report) = verify(&world, mount.path(), &[]);
     assert_eq!((code, &report["result"]), (Some(1), &"incomplete".into()));
-    assert_eq!(report["missing"].as_array().map(Vec::len), Some(1), "{report}");
+    assert_eq!(
+        report["missing"].as_array().map(Vec::len),
+        Some(1),
+        "{report}"
+    );
     let mut other = bytes.clone();
     let place = other.len() / 2;
     other[place] ^= 1;
     fs::write(middle, other).expect("written");
     let (code, report) = verify(&world, mount.path(), &[]);
     assert_eq!(code, Some(1), "{report}");
-    assert_eq!(report["altered"].as_array().map(Vec::len), Some(1), "{report}");
+    assert_eq!(
+        report["altered"].as_array().map(Vec::len),
+        Some(1),
+        "{report}"
+    );
     fs::write(middle, bytes).expect("written");
     let last = events.last().expect("some");
     let bytes = fs::read(last).expect("there");
     fs::remove_file(last).expect("removed");
     let (code, report) = verify(&world, mount.path(), &[]);
-    assert_eq!((code, &report["result"]), (Some(1), &"altered".into()), "{report}");
+    assert_eq!(
+        (code, &report["result"]),
+        (Some(1), &"altered".into()),
+        "{report}"
+    );
     fs::write(last, bytes).expect("written");
     assert_complete(&world, mount.path());
 }
@@ -253,7 +265,10 @@ fn a_bucket_gets_each_event_over_failures_and_kills() {
 
     let requests = bucket.requests();
     assert!(requests.iter().all(|it| it["once"] == true), "written over");
-    assert!(requests.iter().any(|it| it["code"] == 503), "nothing failed");
+    assert!(
+        requests.iter().any(|it| it["code"] == 503),
+        "nothing failed"
+    );
     // Nothing is there twice: what was being sent was sent again under the same name.
     let events = objects(&bucket.copy(), "events");
     let first = |path: &PathBuf| {
@@ -280,7 +295,10 @@ fn a_daemon_says_what_it_could_not_ship_and_the_next_one_does() {
     assert!(asked.elapsed() < Duration::from_secs(12), "{asked:?}");
     assert_eq!(code, Some(1), "{}", world.daemon_log());
     let log = world.daemon_log();
-    assert!(log.contains("were not shipped to gs://evidence/ci"), "{log}");
+    assert!(
+        log.contains("were not shipped to gs://evidence/ci"),
+        "{log}"
+    );
 
     bucket.start();
     world.start_daemon().expect("it starts again");
@@ -293,7 +311,9 @@ fn retention_waits_for_what_is_not_shipped() {
     let mut bucket = Bucket::new();
     let configuration = bucket.configuration("stop_seconds = 0");
     let configuration = configuration.replace("[record]", "[record]\nsegment_bytes = 4096");
-    let world = world(format!("{configuration}[record.retention]\nmetadata = \"0s\"\n"));
+    let world = world(format!(
+        "{configuration}[record.retention]\nmetadata = \"0s\"\n"
+    ));
     (0..4).for_each(|_| work(&world));
     let retention = |args: &[&str]| {
         let args = [&["audit", "retention"], args].concat();
@@ -344,13 +364,18 @@ fn a_webhook_gets_checkpoints_that_prove_what_was_there() {
     work(&world);
     let told = || -> Vec<Value> {
         let text = fs::read_to_string(&journal).unwrap_or_default();
-        text.lines().filter_map(|it| serde_json::from_str(it).ok()).collect()
+        text.lines()
+            .filter_map(|it| serde_json::from_str(it).ok())
+            .collect()
     };
     let taken = || told().into_iter().find(|it| it["step"] == "200");
     until("not told", Duration::from_secs(30), || taken().is_some());
     let requests = told();
     assert!(requests.len() >= 3, "{requests:?}");
-    assert!(requests.iter().all(|it| it["signed"] == true), "{requests:?}");
+    assert!(
+        requests.iter().all(|it| it["signed"] == true),
+        "{requests:?}"
+    );
     assert_eq!(requests[0]["id"], requests[1]["id"], "the same again");
     let message = &taken().expect("there")["body"];
     assert_eq!(message["type"], "holdpoint.checkpoint");
@@ -361,7 +386,10 @@ fn a_webhook_gets_checkpoints_that_prove_what_was_there() {
     let key = fs::read_to_string(world.dir().join("run/record.vkey")).expect("there");
     let mut command = Command::new(world.binary());
     command.args(["audit", "verify", "--key", key.trim(), "--checkpoint"]);
-    command.arg(&note).arg("--store").arg(world.dir().join("state"));
+    command
+        .arg(&note)
+        .arg("--store")
+        .arg(world.dir().join("state"));
     let output = command.output().expect("it can be started");
     assert!(output.status.success(), "{output:?}");
     let _ = receiver.kill();
