@@ -118,11 +118,7 @@ impl Held {
 impl Way for Held {
     fn run(&self, command: &[&str]) -> String {
         let ran = self.try_run(command);
-        assert!(
-            ran.status.success(),
-            "{ran}\n{}",
-            self.world.daemon_log()
-        );
+        assert!(ran.status.success(), "{ran}\n{}", self.world.daemon_log());
         ran.stdout
     }
 

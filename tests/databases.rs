@@ -1,18 +1,16 @@
 //! What is promised of databases, promise by promise, against a real PostgreSQL.
 
-use std::time::{Duration, Instant};
-
 use holdpoint_tests::{
     postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
     sandbox::{Ran, Sandbox},
     world::{Settings, World},
 };
-use serde_json::Value;
 
 const POLICIES: &str = r#"
 @id("agents-use-databases")
 permit(principal, action in Action::"postgres.*", resource);
 @id("no-deletes-without-where")
+@reason("it would delete every row")
 forbid(principal, action == Action::"postgres.delete", resource)
 when { context.traits.contains("without-where") };
 @id("drops-are-held") @hold("database-team")
@@ -46,36 +44,14 @@ fn psql(world: &World, commands: &[&str]) -> Ran {
     agent(world).run(&arguments)
 }
 
-/// The one approval that waits.
-fn held(world: &World) -> Value {
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(30) {
-        let approvals = world
-            .holdpoint_json(&["approvals", "list"])
-            .expect("a list");
-        let list = approvals["approvals"].as_array().or(approvals.as_array());
-        if let Some(first) = list.and_then(|it| it.first()) {
-            return first.clone();
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("nothing was held:\n{}", world.daemon_log());
-}
-
-fn answer(world: &World, verb: &str, id: &str) {
-    let ran = world
-        .holdpoint(&["approvals", verb, id, "--comment", "seen"])
-        .output()
-        .expect("holdpoint runs");
-    let error = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{verb}: {error}");
-}
-
 #[test]
 fn a_denied_statement_never_arrives_and_the_connection_lives_on() {
     let postgres = Postgres::start();
     let world = world(&postgres);
-    let ran = psql(&world, &["DELETE FROM scratch", "SELECT 'still ' || 'here'"]);
+    let ran = psql(
+        &world,
+        &["DELETE FROM scratch", "SELECT 'still ' || 'here'"],
+    );
     assert!(ran.says("still here"), "{ran}");
     assert!(ran.says("ERROR"), "{ran}");
     assert!(!postgres.log().has("DELETE FROM scratch"));
@@ -91,14 +67,21 @@ fn a_denied_statement_never_arrives_and_the_connection_lives_on() {
 fn a_held_drop_waits_for_its_approval() {
     let postgres = Postgres::start();
     let world = world(&postgres);
-    for (verb, gone) in [("deny", false), ("approve", true)] {
+    for gone in [false, true] {
         let agent = agent(&world);
         let mut running = agent.start(&["psql", "-XAt", "-c", "DROP TABLE scratch"]);
-        let approval = held(&world);
-        let id = approval["id"].as_str().expect("an id");
+        let held = world.wait_for_hold("scratch");
+        let id = held.id();
         assert!(running.is_running());
-        assert!(!postgres.log().has("DROP TABLE scratch"), "before its decision");
-        answer(&world, verb, id);
+        assert!(
+            !postgres.log().has("DROP TABLE scratch"),
+            "before its decision"
+        );
+        match gone {
+            true => world.approve(id),
+            false => world.deny(id),
+        }
+        .expect("root may answer");
         let ran = running.finish();
         assert_eq!(ran.status.success(), gone, "{ran}");
         assert!(ran.says(id), "the notice names the approval: {ran}");

@@ -81,7 +81,10 @@ async fn pipeline(client: Client, size: usize) -> anyhow::Result<()> {
                     return Ok(());
                 }
             };
-            ensure!(answer?.get::<_, i64>(0) == 3 * n, "the answer to another question");
+            ensure!(
+                answer?.get::<_, i64>(0) == 3 * n,
+                "the answer to another question"
+            );
             Ok(())
         }));
     }
@@ -114,7 +117,9 @@ async fn crowd(size: usize) -> anyhow::Result<()> {
 
 async fn copy_in(client: &Client, megabytes: usize) -> anyhow::Result<()> {
     use futures_util::SinkExt as _;
-    client.batch_execute("CREATE TABLE copied (line text)").await?;
+    client
+        .batch_execute("CREATE TABLE copied (line text)")
+        .await?;
     let sink = client.copy_in("COPY copied FROM STDIN").await?;
     let mut sink = pin!(sink);
     let mut line = "x".repeat(1023);

@@ -26,7 +26,11 @@ pub fn packages(name: &str, packages: &[&str], place: &Path) -> anyhow::Result<P
             .arg(&cache)
             .args(packages)
             .status()?;
-        ensure!(status.success(), "npm cannot install {}", packages.join(" "));
+        ensure!(
+            status.success(),
+            "npm cannot install {}",
+            packages.join(" ")
+        );
         fs::write(cache.join("complete"), "")?;
     }
     // The build directory may be closed to other users.
