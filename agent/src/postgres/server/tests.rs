@@ -90,12 +90,13 @@ async fn channels_are_bound() {
     };
     let last = certificate.len() - 1;
     certificate[last] ^= 1;
+    let settings = Settings::default();
     let refused = log_in(
         stream,
         Peer::Verified(certificate),
         &entry,
         "orders",
-        &Settings::default(),
+        &settings,
     );
     let Err(ConnectError::Server { code, message }) = refused.await else {
         panic!("let in")
@@ -281,7 +282,8 @@ async fn who_is_no_postgresql_is_found_out() {
     ];
     for (answers, more, part) in cases {
         let address = somebody(answers).await;
-        let error = timeout(Duration::from_secs(5), try_to(&entry_at(address, more)));
+        let entry = entry_at(address, more);
+        let error = timeout(Duration::from_secs(5), try_to(&entry));
         match error.await {
             Ok(error) => {
                 let error = error.err().expect("refused").to_string();
