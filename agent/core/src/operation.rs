@@ -123,13 +123,13 @@ pub enum Trait {
 impl Trait {
     /// Every trait.
     pub const ALL: [Self; 7] = [
-        Self::Opaque,
-        Self::WithoutWhere,
-        Self::InTransaction,
         Self::OpenToInternet,
         Self::PublicAccess,
         Self::PublicResolver,
         Self::OwnHost,
+        Self::Opaque,
+        Self::WithoutWhere,
+        Self::InTransaction,
     ];
 
     /// The trait of this name.

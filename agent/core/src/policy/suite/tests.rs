@@ -117,7 +117,7 @@ fn mistakes_in_cases_are_named() {
         ),
         (
             "[[case]]\nname = \"a\"\nexpect = \"deny\"",
-            "x.test.toml:1: case \"a\": write either `request` or `operation`",
+            "x.test.toml:1: case \"a\": write one of `request`, `operation`, `sql`",
         ),
         (
             "[[case]]\nname = \"a\"\nexpect = \"deny\"\noperation = { action = \"sql.instance.list\", host = \"h\" }",

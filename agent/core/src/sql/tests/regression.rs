@@ -77,10 +77,11 @@ fn may_write(text: &str) -> bool {
                 // A word in the place of a column's name or alias is no command.
                 WRITE.contains(it)
                     && (at == 0
-                        || matches!(
-                            tokens[at - 1],
-                            Token::Ascii40 | Token::As | Token::Materialized
-                        ))
+                        || *it != Token::Comment
+                            && matches!(
+                                tokens[at - 1],
+                                Token::Ascii40 | Token::As | Token::Materialized
+                            ))
             })
             || tokens.contains(&Token::Into))
 }
