@@ -127,7 +127,7 @@ fn an_opaque_statement_leaves_nothing_certain_in_its_transaction() {
         local.note(&statement, &resolved);
         assert!(local.is_empty(), "{quiet}: {resolved:?}");
     }
-    let (statement, resolved) = stock("ALTER TABLE a ENABLE ROW LEVEL SECURITY");
+    let (statement, resolved) = stock("ALTER TABLE a ADD CHECK (b > 0)");
     local.note(&statement, &resolved);
     let applied = |local: &LocalNames, sql: &str| {
         let (statement, mut resolved) = stock(sql);
