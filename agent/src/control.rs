@@ -52,6 +52,9 @@ const HEAD_WITHIN: Duration = Duration::from_secs(5);
 /// Connections one user may have open.
 const CONNECTIONS_OF_A_USER: usize = 16;
 
+/// Tells from a value's SHA-256 how its mask tokens end.
+pub type TokenEnd = Arc<dyn Fn(&[u8; 32]) -> String + Send + Sync>;
+
 /// What the control API works on.
 #[derive(Clone)]
 pub struct ControlState {
@@ -74,7 +77,7 @@ pub struct ControlState {
     /// Who has shown who they are.
     pub logins: Arc<Logins>,
     /// How tokens end of masked values (`mode = "hash"`) with this SHA-256.
-    pub token_end: Arc<dyn Fn(&[u8; 32]) -> String + Send + Sync>,
+    pub token_end: TokenEnd,
     /// The cgroup whose children are the sessions, as a path in the cgroup2 file system.
     pub agents_cgroup: PathBuf,
     /// What `GET /v1/status` answers, an object, besides the refusals that the caller may see.

@@ -87,7 +87,7 @@ pub(super) async fn sessions(
             return Err(ApiError::bad_request(message));
         }
         (Some(text), None) => Some(Needle::text(&text)),
-        (None, secret) => secret.map(|sums| Needle::secret(sums, &state.token_end)),
+        (None, secret) => secret.map(|sums| Needle::secret(sums, &*state.token_end)),
     };
     let search = Search {
         principal: wanted.principal,

@@ -1,5 +1,4 @@
 mod copy;
-mod server;
 mod shapes;
 
 use super::{

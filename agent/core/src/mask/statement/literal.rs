@@ -63,7 +63,7 @@ fn unescaped(inner: &str) -> String {
     let mut bytes = Vec::with_capacity(joined.len());
     let mut rest = &*joined;
     while let Some(at) = rest.find('\\') {
-        bytes.extend_from_slice(rest[..at].as_bytes());
+        bytes.extend_from_slice(&rest.as_bytes()[..at]);
         let after = &rest[at + 1..];
         let Some(escaped) = after.chars().next() else {
             break;
