@@ -155,11 +155,7 @@ async fn relay(
         headers: &head.headers,
         body: asked.bytes(),
     };
-    let permits = visit
-        .house
-        .gate
-        .admit(&mut asker, &all)
-        .await?;
+    let permits = visit.house.gate.admit(&mut asker, &all).await?;
     drop(all);
     if let Recognised::One(operation) = &recognised
         && is_ephemeral(operation)

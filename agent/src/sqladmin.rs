@@ -27,7 +27,10 @@ pub const PORT: u16 = 3307;
 /// `GET .../connectSettings`.
 pub const SETTINGS: &str = "sql.connect.get";
 /// `POST ...:generateEphemeralCert`; its versions differ in the name.
-const EPHEMERAL: [&str; 2] = ["sql.connect.generateEphemeral", "sql.connect.generateEphemeralCert"];
+const EPHEMERAL: [&str; 2] = [
+    "sql.connect.generateEphemeral",
+    "sql.connect.generateEphemeralCert",
+];
 /// How long a client may take until it has said what it wants.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -95,10 +98,19 @@ mod tests {
     #[test]
     fn a_resource_names_its_instance() {
         let of = |name| instance_of(name);
-        assert_eq!(of("//sqladmin.googleapis.com/projects/p/instances/i"), Some(("p", "i")));
-        assert_eq!(of("//sqladmin.googleapis.com/projects/p/instances/i/connectSettings"), Some(("p", "i")));
+        assert_eq!(
+            of("//sqladmin.googleapis.com/projects/p/instances/i"),
+            Some(("p", "i"))
+        );
+        assert_eq!(
+            of("//sqladmin.googleapis.com/projects/p/instances/i/connectSettings"),
+            Some(("p", "i"))
+        );
         assert_eq!(of("//sqladmin.googleapis.com/projects/p"), None);
-        assert_eq!(of("//sqladmin.googleapis.com/projects/p/x/instances/i"), None);
+        assert_eq!(
+            of("//sqladmin.googleapis.com/projects/p/x/instances/i"),
+            None
+        );
         assert_eq!(of("//storage.googleapis.com/projects/p/instances/i"), None);
     }
 }

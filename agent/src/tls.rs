@@ -33,7 +33,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::TlsAcceptor;
 use x509_parser::time::ASN1Time;
 
-pub use self::{connector::{Connector, Whose}, database::DatabaseAcceptor};
+pub use self::{
+    connector::{Connector, Whose},
+    database::DatabaseAcceptor,
+};
 
 /// Leaf certificates kept; more names than this cost 12 us each again.
 const MOST_LEAVES: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
@@ -110,9 +113,7 @@ fn create(key_file: &Path, certificate_file: &Path, name: &str) -> anyhow::Resul
     params
         .distinguished_name
         .push(DnType::OrganizationName, "Holdpoint");
-    params
-        .distinguished_name
-        .push(DnType::CommonName, name);
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let now = SystemTime::now();

@@ -356,7 +356,10 @@ impl Connection {
                 port: sqladmin::PORT,
             });
         }
-        let first = self.addresses.first().context("it needs `addresses`, or `instance` for Cloud SQL connectors")?;
+        let first = self
+            .addresses
+            .first()
+            .context("it needs `addresses`, or `instance` for Cloud SQL connectors")?;
         let host = match &first.hosts {
             Hosts::Named(name) => name.clone(),
             Hosts::Range(range) => range

@@ -75,7 +75,10 @@ pub enum Peer {
 async fn open(entry: &Entry) -> Result<(Stream<TcpStream>, Peer), ConnectError> {
     if let Some(dialer) = &entry.by_connector {
         let (tls, certificate) = dialer.open().await.map_err(ConnectError::Unreachable)?;
-        return Ok((Stream::Tls(Box::new(tls.into())), Peer::Verified(certificate)));
+        return Ok((
+            Stream::Tls(Box::new(tls.into())),
+            Peer::Verified(certificate),
+        ));
     }
     let mut tcp = dial(&entry.place)
         .await

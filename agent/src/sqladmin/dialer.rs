@@ -72,7 +72,10 @@ impl Dialer {
     /// # Errors
     /// When Google does not tell the way, or nobody is there who should be.
     pub async fn open(&self) -> io::Result<(TlsStream<TcpStream>, Vec<u8>)> {
-        let ready = self.ready().await.map_err(|error| io::Error::other(format!("{error:#}")))?;
+        let ready = self
+            .ready()
+            .await
+            .map_err(|error| io::Error::other(format!("{error:#}")))?;
         let opened = self.handshake(&ready).await;
         if opened.is_err() {
             // It may have moved, or have another CA.
@@ -85,7 +88,9 @@ impl Dialer {
         let tcp = self.upstream.dial_database(&ready.host, PORT).await?;
         let tls = ready.connector.connect(ready.name.clone(), tcp).await?;
         let certificates = tls.get_ref().1.peer_certificates();
-        let certificate = certificates.and_then(|chain| chain.first()).map(|it| it.to_vec());
+        let certificate = certificates
+            .and_then(|chain| chain.first())
+            .map(|it| it.to_vec());
         Ok((tls, certificate.unwrap_or_default()))
     }
 
@@ -100,27 +105,49 @@ impl Dialer {
     }
 
     async fn prepare(&self) -> anyhow::Result<Ready> {
-        let settings = self.ask(Method::GET, "/connectSettings", Bytes::new()).await.context("connectSettings")?;
+        let settings = self
+            .ask(Method::GET, "/connectSettings", Bytes::new())
+            .await
+            .context("connectSettings")?;
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let region = text(&settings["region"]).unwrap_or_default();
-        ensure!(region == self.instance.region, "{} is in the region {region:?}", self.instance);
+        ensure!(
+            region == self.instance.region,
+            "{} is in the region {region:?}",
+            self.instance
+        );
         let version = text(&settings["databaseVersion"]).unwrap_or_default();
-        ensure!(version.starts_with("POSTGRES"), "{} is no PostgreSQL but {version:?}", self.instance);
+        ensure!(
+            version.starts_with("POSTGRES"),
+            "{} is no PostgreSQL but {version:?}",
+            self.instance
+        );
         let ca = text(&settings["serverCaCert"]["cert"]).context("connectSettings name no CA")?;
         let host = host(&settings).context("connectSettings name no address")?;
         let name = dns_name(&settings).unwrap_or_else(|| self.instance.id.clone());
         let name = ServerName::try_from(name).context("its DNS name is none")?;
 
-        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).context("cannot make a key")?;
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
+            .context("cannot make a key")?;
         let mut body = json!({"public_key": key.public_key_pem()});
         if self.iam {
             let authorization = self.authorization().await?;
-            let token = authorization.to_str().ok().and_then(|it| it.strip_prefix("Bearer "));
+            let token = authorization
+                .to_str()
+                .ok()
+                .and_then(|it| it.strip_prefix("Bearer "));
             body["access_token"] = json!(token.context("the access token is no bearer token")?);
         }
-        let answer = self.ask(Method::POST, ":generateEphemeralCert", body.to_string().into()).await;
+        let answer = self
+            .ask(
+                Method::POST,
+                ":generateEphemeralCert",
+                body.to_string().into(),
+            )
+            .await;
         let answer = answer.context("generateEphemeralCert")?;
-        let certificate = text(&answer["ephemeralCert"]["cert"]).context("generateEphemeralCert gave none")?;
+        let certificate =
+            text(&answer["ephemeralCert"]["cert"]).context("generateEphemeralCert gave none")?;
         let until = Instant::now() + usable(&certificate)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(Ready {
@@ -145,14 +172,21 @@ impl Dialer {
             .body(body)?;
         let answer = self.upstream.fetch(request, LIMIT, DEADLINE).await?;
         let status = answer.status();
-        ensure!(status.is_success(), "Google answered {status} for {}", self.instance);
+        ensure!(
+            status.is_success(),
+            "Google answered {status} for {}",
+            self.instance
+        );
         serde_json::from_slice(answer.body()).context("Google's answer is no JSON")
     }
 }
 
 /// The private address before the public one; or the name for Private Service Connect.
 fn host(settings: &Value) -> Option<String> {
-    let addresses = settings["ipAddresses"].as_array().cloned().unwrap_or_default();
+    let addresses = settings["ipAddresses"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let of = |kind: &str| {
         let found = addresses.iter().find(|it| it["type"] == kind)?;
         found["ipAddress"].as_str().map(str::to_owned)
@@ -173,8 +207,10 @@ fn dns_name(settings: &Value) -> Option<String> {
 
 /// How long a certificate may be used from now on.
 fn usable(certificate: &str) -> anyhow::Result<Duration> {
-    let der = rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).context("the ephemeral certificate is not valid PEM")?;
-    let (_, parsed) = X509Certificate::from_der(&der).context("the ephemeral certificate is none")?;
+    let der = rustls_pki_types::CertificateDer::from_pem_slice(certificate.as_bytes())
+        .context("the ephemeral certificate is not valid PEM")?;
+    let (_, parsed) =
+        X509Certificate::from_der(&der).context("the ephemeral certificate is none")?;
     let left = parsed.validity().not_after.timestamp() - Timestamp::now().as_second();
     let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
     Ok(left.saturating_sub(MARGIN).min(LONGEST))

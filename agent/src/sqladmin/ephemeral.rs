@@ -24,7 +24,8 @@ pub fn certify(
 ) -> Result<Response<ProxyBody>, Refusal> {
     let mut outcome = permits.spend();
     let named = instance_of(&request.resource.name);
-    let Some(entry) = named.and_then(|(project, id)| house.databases.of_instance(project, id)) else {
+    let Some(entry) = named.and_then(|(project, id)| house.databases.of_instance(project, id))
+    else {
         return Err(Refusal::new(
             Kind::Denied,
             format!(
@@ -34,7 +35,10 @@ pub fn certify(
             ),
         ));
     };
-    let key = request.json.as_deref().and_then(|body| body.field("publicKey")?.text());
+    let key = request
+        .json
+        .as_deref()
+        .and_then(|body| body.field("publicKey")?.text());
     let key = key.ok_or_else(|| Refusal::malformed("it has no public_key in a JSON body"))?;
     let whose = Whose {
         session: room.session.id.as_str().to_owned(),
@@ -58,4 +62,3 @@ pub fn certify(
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     Ok(response)
 }
-

@@ -36,7 +36,9 @@ fn of_request(request: &Operation, entry: Option<&Entry>) -> Vec<Operation> {
     let text = field("sqlStatement").unwrap_or_default();
     let why = match (entry, text) {
         (_, "") => "there is no sqlStatement in a JSON body".to_owned(),
-        (None, _) => "the instance is in no [[connection]], so that it may be no PostgreSQL".to_owned(),
+        (None, _) => {
+            "the instance is in no [[connection]], so that it may be no PostgreSQL".to_owned()
+        }
         (Some(_), _) => "what its names mean was not looked up on the server".to_owned(),
     };
     let at = Database {
@@ -58,7 +60,10 @@ fn of_request(request: &Operation, entry: Option<&Entry>) -> Vec<Operation> {
     let mut operations: Vec<_> = each.collect();
     for operation in &mut operations {
         operation.contains.clone_from(&request.contains);
-        operation.resource.project.clone_from(&request.resource.project);
+        operation
+            .resource
+            .project
+            .clone_from(&request.resource.project);
     }
     operations
 }

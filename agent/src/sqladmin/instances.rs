@@ -53,7 +53,9 @@ impl Instances {
         let known = self.known();
         let mut all = known.iter().map(|(_, learnt)| learnt);
         let found = all.find(|learnt| *learnt.entry.name == *entry);
-        found.map(|learnt| learnt.dns_names.clone()).unwrap_or_default()
+        found
+            .map(|learnt| learnt.dns_names.clone())
+            .unwrap_or_default()
     }
 
     fn known(&self) -> MutexGuard<'_, LruCache<String, Learnt>> {

@@ -39,23 +39,33 @@ pub async fn rewrite(
     let withheld = |why: String| {
         Refusal::new(
             Kind::Withheld,
-            format!("Holdpoint cannot read Google's answer about the instance {project}:{id}, so its connector is told nothing: {why}"),
+            format!(
+                "Holdpoint cannot read Google's answer about the instance {project}:{id}, so its connector is told nothing: {why}"
+            ),
         )
     };
     let collected = Limited::new(body, LIMIT).collect().await;
-    let bytes = collected.map_err(|error| withheld(error.to_string()))?.to_bytes();
-    let mut settings: Value = serde_json::from_slice(&bytes).map_err(|error| withheld(format!("{error} (ask for plain JSON)")))?;
+    let bytes = collected
+        .map_err(|error| withheld(error.to_string()))?
+        .to_bytes();
+    let mut settings: Value = serde_json::from_slice(&bytes)
+        .map_err(|error| withheld(format!("{error} (ask for plain JSON)")))?;
     if !settings.is_object() {
         return Err(withheld("it is no JSON object".to_owned()));
     }
     let told = Told::of(&settings);
     room.instances.learn(entry, told.hosts, &told.dns_names);
     put_our_ca(&mut settings, &house.connector, &format!("{project}:{id}"));
-    for name in [header::CONTENT_LENGTH, header::ETAG, header::CONTENT_ENCODING] {
+    for name in [
+        header::CONTENT_LENGTH,
+        header::ETAG,
+        header::CONTENT_ENCODING,
+    ] {
         head.headers.remove(name);
     }
     let made = Bytes::from(settings.to_string());
-    head.headers.insert(header::CONTENT_LENGTH, made.len().into());
+    head.headers
+        .insert(header::CONTENT_LENGTH, made.len().into());
     Ok(Either::Right(Full::new(made)))
 }
 
@@ -70,11 +80,17 @@ impl Told {
     fn of(settings: &Value) -> Self {
         let listed = |list: &str, field: &'static str| {
             let items = settings[list].as_array().cloned().unwrap_or_default();
-            items.into_iter().filter_map(move |item| item[field].as_str().map(str::to_owned))
+            items
+                .into_iter()
+                .filter_map(move |item| item[field].as_str().map(str::to_owned))
         };
         let plain = |name: String| name.trim_end_matches('.').to_ascii_lowercase();
         let mut dns_names: Vec<_> = listed("dnsNames", "name").map(plain).collect();
-        dns_names.extend(settings["dnsName"].as_str().map(|name| plain(name.to_owned())));
+        dns_names.extend(
+            settings["dnsName"]
+                .as_str()
+                .map(|name| plain(name.to_owned())),
+        );
         dns_names.retain(|name| !name.is_empty());
         dns_names.dedup();
         let addresses = listed("ipAddresses", "ipAddress").filter_map(|ip| {
@@ -115,8 +131,19 @@ mod tests {
             "dnsName": "abc.def.us-central1.sql.goog.",
             "dnsNames": [{"name": "ABC.sql-psc.goog."}],
         }));
-        assert_eq!(told.hosts, ["203.0.113.10", "10.0.0.5", "abc.sql-psc.goog", "abc.def.us-central1.sql.goog"]);
-        assert_eq!(Told::of(&json!({"ipAddresses": 1, "dnsNames": "x"})), Told::default());
+        assert_eq!(
+            told.hosts,
+            [
+                "203.0.113.10",
+                "10.0.0.5",
+                "abc.sql-psc.goog",
+                "abc.def.us-central1.sql.goog"
+            ]
+        );
+        assert_eq!(
+            Told::of(&json!({"ipAddresses": 1, "dnsNames": "x"})),
+            Told::default()
+        );
     }
 
     #[test]

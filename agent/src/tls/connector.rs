@@ -92,7 +92,10 @@ impl Connector {
     /// # Errors
     /// When that is no public key in PEM.
     pub fn sign(&self, public_key: &str, whose: &Whose) -> anyhow::Result<(String, Timestamp)> {
-        anyhow::ensure!(public_key.len() <= LONGEST_KEY, "the public key is too long");
+        anyhow::ensure!(
+            public_key.len() <= LONGEST_KEY,
+            "the public key is too long"
+        );
         // Some clients say `RSA PUBLIC KEY` and mean a SubjectPublicKeyInfo, which is not what that says.
         let key = SubjectPublicKeyInfo::from_pem(public_key)
             .context("public_key is no public key in PEM (SubjectPublicKeyInfo)")?;
@@ -125,16 +128,25 @@ impl Connector {
         dns_names: &[String],
         stream: S,
     ) -> io::Result<(TlsStream<S>, Whose)> {
-        let config = self.server(common_name, dns_names).map_err(io::Error::other)?;
+        let config = self
+            .server(common_name, dns_names)
+            .map_err(io::Error::other)?;
         let tls = TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
-        let whose = tls.get_ref().1.peer_certificates().and_then(|chain| whose(chain.first()?));
-        let whose = whose.ok_or_else(|| io::Error::other("its certificate does not say whose it is"))?;
+        let whose = tls
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(|chain| whose(chain.first()?));
+        let whose =
+            whose.ok_or_else(|| io::Error::other("its certificate does not say whose it is"))?;
         Ok((tls, whose))
     }
 
     fn server(&self, common_name: &str, dns_names: &[String]) -> anyhow::Result<ServerConfig> {
         let mut params = CertificateParams::new(dns_names)?;
-        params.distinguished_name.push(DnType::CommonName, common_name);
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
@@ -144,11 +156,12 @@ impl Connector {
         let leaf = params.signed_by(&self.key, &self.authority.issuer)?;
         let chain = vec![leaf.der().clone(), self.authority.certificate.clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key.serialize_der()));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()
-            .context("no TLS versions")?
-            .with_client_cert_verifier(self.clients.clone())
-            .with_single_cert(chain, key)?;
+        let mut config =
+            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .context("no TLS versions")?
+                .with_client_cert_verifier(self.clients.clone())
+                .with_single_cert(chain, key)?;
         // Whose certificate it is has to be known each time.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -185,10 +198,14 @@ mod tests {
     /// A handshake with a certificate for a key of the client's own, signed by `signer`.
     async fn handshake(connector: &Connector, signer: &Connector) -> io::Result<Whose> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let (pem, _) = signer.sign(&key.public_key_pem(), &whose_test()).expect("signed");
+        let (pem, _) = signer
+            .sign(&key.public_key_pem(), &whose_test())
+            .expect("signed");
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
         let mut roots = RootCertStore::empty();
-        roots.add(connector.authority.certificate.clone()).expect("a CA");
+        roots
+            .add(connector.authority.certificate.clone())
+            .expect("a CA");
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
@@ -212,7 +229,9 @@ mod tests {
     async fn a_client_with_our_certificate_is_let_in_and_known() {
         let dir = tempfile::tempdir().expect("a directory");
         let connector = Connector::open(dir.path()).expect("made");
-        let found = handshake(&connector, &connector).await.expect("a handshake");
+        let found = handshake(&connector, &connector)
+            .await
+            .expect("a handshake");
         assert_eq!(found, whose_test());
     }
 

@@ -49,7 +49,10 @@ pub(super) fn operations(
 fn recognised(head: Head<'_>, body: &[u8]) -> Result<Vec<Operation>, Malformed> {
     let route = recognise::route(Catalog::built_in(), head)?;
     let recognised = route.complete(Payload::Whole(body))?;
-    let within = recognised.within().into_iter().map(|(_, operation)| operation);
+    let within = recognised
+        .within()
+        .into_iter()
+        .map(|(_, operation)| operation);
     let mut operations = recognised.requests().to_vec();
     operations.extend(within);
     let found = contains::found_in(&searched(), &head, Payload::Whole(body));

@@ -76,8 +76,20 @@ pub(super) fn by_first_words(statement: &str) -> &'static str {
     let kind = words.find(|word| {
         !matches!(
             word.as_str(),
-            "or" | "replace" | "temp" | "temporary" | "external" | "materialized" | "snapshot" | "if" | "not" | "exists" | "aggregate"
-                | "all" | "row" | "search" | "vector"
+            "or" | "replace"
+                | "temp"
+                | "temporary"
+                | "external"
+                | "materialized"
+                | "snapshot"
+                | "if"
+                | "not"
+                | "exists"
+                | "aggregate"
+                | "all"
+                | "row"
+                | "search"
+                | "vector"
         )
     });
     match (first.as_str(), kind.as_deref().unwrap_or_default()) {
@@ -109,8 +121,9 @@ pub(super) fn by_first_words(statement: &str) -> &'static str {
         ("undrop", _) => "undrop_schema",
         ("update", _) => "update",
         (
-            "begin" | "break" | "case" | "commit" | "continue" | "declare" | "end" | "for" | "if" | "iterate" | "leave" | "loop"
-            | "raise" | "repeat" | "return" | "rollback" | "set" | "while",
+            "begin" | "break" | "case" | "commit" | "continue" | "declare" | "end" | "for" | "if"
+            | "iterate" | "leave" | "loop" | "raise" | "repeat" | "return" | "rollback" | "set"
+            | "while",
             _,
         ) => "script",
         _ => "unparsed",

@@ -20,7 +20,10 @@ pub fn of_request(request: &Operation) -> Vec<Operation> {
                 // What comes with media is loaded.
                 Content::Media { metadata, .. } if !speaks_of_queries(metadata) => Vec::new(),
                 Content::Empty => Vec::new(),
-                _ => opaque(request, "there may be SQL in it that Holdpoint cannot read: send it as JSON, and not as an upload"),
+                _ => opaque(
+                    request,
+                    "there may be SQL in it that Holdpoint cannot read: send it as JSON, and not as an upload",
+                ),
             };
         }
         ("bigquery.jobs.insert", Some(job)) => match job.field("configuration") {
@@ -38,7 +41,10 @@ pub fn of_request(request: &Operation) -> Vec<Operation> {
 }
 
 fn speaks_of_queries(metadata: &Fields) -> bool {
-    metadata.0.keys().any(|path| path.starts_with("configuration.query"))
+    metadata
+        .0
+        .keys()
+        .any(|path| path.starts_with("configuration.query"))
 }
 
 fn opaque(request: &Operation, why: &str) -> Vec<Operation> {
@@ -64,20 +70,39 @@ struct Job {
 
 impl Job {
     fn of(request: &Operation, query: &Json, around: &Json) -> Self {
-        let text = query.field("query").and_then(Json::text).unwrap_or_default().to_owned();
+        let text = query
+            .field("query")
+            .and_then(Json::text)
+            .unwrap_or_default()
+            .to_owned();
         let project = request.resource.project.clone().unwrap_or_default();
         let default = query.field("defaultDataset").and_then(|set| {
-            let in_project = set.field("projectId").and_then(Json::text).unwrap_or(&project);
-            Some((in_project.to_owned(), set.field("datasetId")?.text()?.to_owned()))
+            let in_project = set
+                .field("projectId")
+                .and_then(Json::text)
+                .unwrap_or(&project);
+            Some((
+                in_project.to_owned(),
+                set.field("datasetId")?.text()?.to_owned(),
+            ))
         });
         let (mut effects, functions) = match is_legacy(query, &text) {
-            true => (vec![Effect::opaque("legacy", "it is in legacy SQL, which Holdpoint does not read: set useLegacySql to false")], Vec::new()),
+            true => (
+                vec![Effect::opaque(
+                    "legacy",
+                    "it is in legacy SQL, which Holdpoint does not read: set useLegacySql to false",
+                )],
+                Vec::new(),
+            ),
             false => effects(&text),
         };
         if query.field("userDefinedFunctionResources").is_some() {
             effects.push(Effect::opaque("create_function", "it brings code along"));
         }
-        if let Some(destination) = query.field("destinationTable").filter(|it| **it != Json::Null) {
+        if let Some(destination) = query
+            .field("destinationTable")
+            .filter(|it| **it != Json::Null)
+        {
             effects.extend(writes_to(query, destination, &project));
         }
         let dry = around.field("dryRun").and_then(Json::text) == Some("true");
@@ -108,7 +133,11 @@ impl Job {
         let (name, project) = self.resource(effect);
         let mut fields = Fields::default();
         let mut tell = |field: &str, value: &str| {
-            fields.0.entry(field.to_owned()).or_default().insert(value.to_owned());
+            fields
+                .0
+                .entry(field.to_owned())
+                .or_default()
+                .insert(value.to_owned());
         };
         tell("statement", &self.text);
         if !effect.relation.is_empty() {
@@ -117,7 +146,9 @@ impl Job {
         if let Some(why) = &effect.opaque {
             tell("opaque", why);
         }
-        self.functions.iter().for_each(|function| tell("function", function));
+        self.functions
+            .iter()
+            .for_each(|function| tell("function", function));
         let mut traits = BTreeSet::new();
         if effect.opaque.is_some() {
             traits.insert(Trait::Opaque);
@@ -126,7 +157,12 @@ impl Job {
             traits.insert(Trait::WithoutWhere);
         }
         Operation {
-            digest: Digest::of(&[b"bigquery", request.digest.as_bytes(), id.as_bytes(), name.as_bytes()]),
+            digest: Digest::of(&[
+                b"bigquery",
+                request.digest.as_bytes(),
+                id.as_bytes(),
+                name.as_bytes(),
+            ]),
             action: Action::new(id, groups),
             resource: Resource {
                 name,
@@ -151,17 +187,27 @@ impl Job {
     /// The full name of what an effect is on, and its project. A project may have dots in it, a data set and a table have none.
     fn resource(&self, effect: &Effect) -> (String, String) {
         let named = |project: &str, set: &str, thing: Option<&str>| {
-            let thing = thing.map(|name| format!("/{}/{name}", kind(effect.verb))).unwrap_or_default();
-            (format!("//bigquery.googleapis.com/projects/{project}/datasets/{set}{thing}"), project.to_owned())
+            let thing = thing
+                .map(|name| format!("/{}/{name}", kind(effect.verb)))
+                .unwrap_or_default();
+            (
+                format!("//bigquery.googleapis.com/projects/{project}/datasets/{set}{thing}"),
+                project.to_owned(),
+            )
         };
         let parts = &effect.relation;
-        let schema = parts.iter().position(|part| part.eq_ignore_ascii_case("information_schema"));
+        let schema = parts
+            .iter()
+            .position(|part| part.eq_ignore_ascii_case("information_schema"));
         let (before, last) = match (schema, parts.split_last()) {
             (Some(at), _) => (&parts[..at], parts[at..].join(".")),
             (None, Some((last, before))) => (before, last.clone()),
             (None, None) => {
                 let project = &self.project;
-                return (format!("//bigquery.googleapis.com/projects/{project}"), project.clone());
+                return (
+                    format!("//bigquery.googleapis.com/projects/{project}"),
+                    project.clone(),
+                );
             }
         };
         let is_set = effect.verb.ends_with("_schema");
@@ -179,7 +225,11 @@ impl Job {
 
 fn kind(verb: &str) -> &'static str {
     match verb {
-        "create_function" | "create_remote_function" | "create_procedure" | "drop_function" | "drop_procedure" => "routines",
+        "create_function"
+        | "create_remote_function"
+        | "create_procedure"
+        | "drop_function"
+        | "drop_procedure" => "routines",
         _ => "tables",
     }
 }
@@ -197,7 +247,13 @@ fn is_legacy(query: &Json, text: &str) -> bool {
 
 /// What becomes of the table that a query's result goes to.
 fn writes_to(query: &Json, table: &Json, project: &str) -> Vec<Effect> {
-    let part = |name: &str| table.field(name).and_then(Json::text).unwrap_or_default().to_owned();
+    let part = |name: &str| {
+        table
+            .field(name)
+            .and_then(Json::text)
+            .unwrap_or_default()
+            .to_owned()
+    };
     let in_project = match part("projectId") {
         empty if empty.is_empty() => project.to_owned(),
         named => named,
@@ -208,5 +264,8 @@ fn writes_to(query: &Json, table: &Json, project: &str) -> Vec<Effect> {
         Some("WRITE_APPEND") => &["create_table", "insert"],
         Some(_) => &["create_table", "truncate"],
     };
-    verbs.iter().map(|verb| Effect::new(verb, relation.clone())).collect()
+    verbs
+        .iter()
+        .map(|verb| Effect::new(verb, relation.clone()))
+        .collect()
 }

@@ -114,7 +114,9 @@ impl Reader<'_> {
     }
 
     fn quoted_name(&mut self) -> Result<(), String> {
-        let length = self.rest[1..].find('`').ok_or("a quoted name does not end")?;
+        let length = self.rest[1..]
+            .find('`')
+            .ok_or("a quoted name does not end")?;
         let name = &self.rest[1..=length];
         let fits = |c: char| c.is_alphanumeric() || "_-.:*$@ ".contains(c);
         if name.is_empty() || !name.chars().all(fits) || self.rest[length + 2..].starts_with('`') {

@@ -4,8 +4,9 @@ use std::ops::ControlFlow;
 
 use sqlparser::{
     ast::{
-        AlterTableOperation, CreateTable, CreateView, Delete, Expr, FromTable, Merge, ObjectName, ObjectNamePart, ObjectType, Query, Select,
-        SetExpr, Statement, TableFactor, TableObject, TableWithJoins, Update, Visit as _, Visitor,
+        AlterTableOperation, CreateTable, CreateView, Delete, Expr, FromTable, Merge, ObjectName,
+        ObjectNamePart, ObjectType, Query, Select, SetExpr, Statement, TableFactor, TableObject,
+        TableWithJoins, Update, Visit as _, Visitor,
     },
     dialect::BigQueryDialect,
     parser::Parser,
@@ -42,7 +43,10 @@ pub(super) fn read(text: &str) -> Read {
             found.relations.swap_remove(at);
         }
     }
-    let reads = found.relations.into_iter().map(|relation| Effect::new("select", relation));
+    let reads = found
+        .relations
+        .into_iter()
+        .map(|relation| Effect::new("select", relation));
     effects.extend(reads);
     if effects.is_empty() {
         effects.push(Effect::new("select", Vec::new()));
@@ -57,7 +61,9 @@ pub(super) fn read(text: &str) -> Read {
 fn parse(text: &str) -> Result<Statement, String> {
     let unread = |error: &dyn std::fmt::Display| format!("it cannot be read: {error}");
     let dialect = BigQueryDialect {};
-    let tokens = Tokenizer::new(&dialect, text).tokenize_with_location().map_err(|error| unread(&error))?;
+    let tokens = Tokenizer::new(&dialect, text)
+        .tokenize_with_location()
+        .map_err(|error| unread(&error))?;
     if tokens.len() > MAX_TOKENS {
         return Err(format!("it has more than {MAX_TOKENS} words and signs"));
     }
@@ -73,16 +79,20 @@ fn parse(text: &str) -> Result<Statement, String> {
 fn of(statement: &Statement) -> Option<Vec<Effect>> {
     Some(match statement {
         Statement::Query(_) => Vec::new(),
-        Statement::Insert(insert) if !insert.overwrite && !insert.replace_into => match &insert.table {
-            TableObject::TableName(table) => vec![effect("insert", table)?],
-            _ => return None,
-        },
+        Statement::Insert(insert) if !insert.overwrite && !insert.replace_into => {
+            match &insert.table {
+                TableObject::TableName(table) => vec![effect("insert", table)?],
+                _ => return None,
+            }
+        }
         Statement::Update(update) => vec![of_update(update)?],
         Statement::Delete(delete) => vec![of_delete(delete)?],
         Statement::Merge(merge) => vec![of_merge(merge)?],
         Statement::Truncate(truncate) => {
             let names = truncate.table_names.iter();
-            names.map(|target| effect("truncate", &target.name)).collect::<Option<_>>()?
+            names
+                .map(|target| effect("truncate", &target.name))
+                .collect::<Option<_>>()?
         }
         Statement::CreateTable(create) => of_create_table(create)?,
         Statement::CreateView(create) => of_create_view(create)?,
@@ -90,18 +100,25 @@ fn of(statement: &Statement) -> Option<Vec<Effect>> {
             sqlparser::ast::SchemaName::Simple(name) => vec![effect("create_schema", name)?],
             _ => return None,
         },
-        Statement::Drop { object_type, names, .. } => {
+        Statement::Drop {
+            object_type, names, ..
+        } => {
             let verb = match object_type {
                 ObjectType::Table => "drop_table",
                 ObjectType::View | ObjectType::MaterializedView => "drop_view",
                 ObjectType::Schema => "drop_schema",
                 _ => return None,
             };
-            names.iter().map(|name| effect(verb, name)).collect::<Option<_>>()?
+            names
+                .iter()
+                .map(|name| effect(verb, name))
+                .collect::<Option<_>>()?
         }
         Statement::DropFunction(drop) => {
             let names = drop.func_desc.iter();
-            names.map(|it| effect("drop_function", &it.name)).collect::<Option<_>>()?
+            names
+                .map(|it| effect("drop_function", &it.name))
+                .collect::<Option<_>>()?
         }
         Statement::AlterTable(alter) => {
             let mut effects = vec![effect("alter_table", &alter.name)?];
@@ -110,7 +127,9 @@ fn of(statement: &Statement) -> Option<Vec<Effect>> {
                     AlterTableOperation::AddColumn { .. }
                     | AlterTableOperation::RenameColumn { .. }
                     | AlterTableOperation::RenameTable { .. } => {}
-                    AlterTableOperation::DropColumn { .. } => effects.push(effect("drop_column", &alter.name)?),
+                    AlterTableOperation::DropColumn { .. } => {
+                        effects.push(effect("drop_column", &alter.name)?)
+                    }
                     _ => return None,
                 }
             }
@@ -159,14 +178,20 @@ impl Visitor for Names {
     type Break = ();
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
-        self.0 |= matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. });
+        self.0 |= matches!(
+            expr,
+            Expr::Identifier(_) | Expr::CompoundIdentifier(_) | Expr::CompoundFieldAccess { .. }
+        );
         ControlFlow::Continue(())
     }
 }
 
 /// A merge may delete, too.
 fn of_merge(merge: &Merge) -> Option<Effect> {
-    let TableFactor::Table { name, args: None, .. } = &merge.table else {
+    let TableFactor::Table {
+        name, args: None, ..
+    } = &merge.table
+    else {
         return None;
     };
     effect("merge", name)
@@ -196,7 +221,12 @@ fn of_create_view(create: &CreateView) -> Option<Vec<Effect>> {
 
 fn only_table(table: &TableWithJoins) -> Option<&ObjectName> {
     match (&table.relation, &table.joins[..]) {
-        (TableFactor::Table { name, args: None, .. }, []) => Some(name),
+        (
+            TableFactor::Table {
+                name, args: None, ..
+            },
+            [],
+        ) => Some(name),
         _ => None,
     }
 }
@@ -209,7 +239,9 @@ fn effect(verb: &'static str, name: &ObjectName) -> Option<Effect> {
 fn parts(name: &ObjectName) -> Option<Vec<String>> {
     let mut parts = Vec::new();
     for part in &name.0 {
-        let ObjectNamePart::Identifier(ident) = part else { return None };
+        let ObjectNamePart::Identifier(ident) = part else {
+            return None;
+        };
         parts.extend(ident.value.split('.').map(str::to_owned));
     }
     parts.iter().all(|part| !part.is_empty()).then_some(parts)
@@ -236,7 +268,10 @@ impl Found {
         };
         let name: Vec<String> = name.iter().map(|part| part.to_ascii_lowercase()).collect();
         if !functions::is_harmless(&name) {
-            let _ = self.doubt(format!("it calls {}, which is not known to change nothing", name.join(".")));
+            let _ = self.doubt(format!(
+                "it calls {}, which is not known to change nothing",
+                name.join(".")
+            ));
         }
         self.functions.push(name);
         ControlFlow::Continue(())
@@ -264,9 +299,11 @@ impl Visitor for Found {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
         match &*query.body {
-            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) | SetExpr::Table(_) => {
-                self.doubt("there is a statement in its query")
-            }
+            SetExpr::Insert(_)
+            | SetExpr::Update(_)
+            | SetExpr::Delete(_)
+            | SetExpr::Merge(_)
+            | SetExpr::Table(_) => self.doubt("there is a statement in its query"),
             _ if query.pipe_operators.is_empty() => ControlFlow::Continue(()),
             _ => self.doubt("it is in pipe syntax, which Holdpoint does not follow"),
         }

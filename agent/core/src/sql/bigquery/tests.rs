@@ -7,7 +7,9 @@ fn told(text: &str) -> Vec<String> {
     let show = |effect: &Effect| {
         let opaque = if effect.opaque.is_some() { "?" } else { "" };
         let all = if effect.without_where { "!" } else { "" };
-        format!("{}{opaque}{all} {}", effect.verb, effect.relation.join(".")).trim().to_owned()
+        format!("{}{opaque}{all} {}", effect.verb, effect.relation.join("."))
+            .trim()
+            .to_owned()
     };
     effects(text).0.iter().map(show).collect()
 }
@@ -16,27 +18,63 @@ fn told(text: &str) -> Vec<String> {
 fn statements_are_known_by_what_they_do() {
     for (text, expected) in [
         ("select 1", &["select"][..]),
-        ("SELECT a, count(*) FROM `p.d.t` WHERE x = 'DROP TABLE t' GROUP BY a -- ; DROP", &["select p.d.t"]),
-        ("select * from d.a join my-project.d.b using (id)", &["select d.a", "select my-project.d.b"]),
-        ("with x as (select * from d.t) select * from x", &["select d.t", "select x"]),
-        ("insert into d.t (a) select a from d.s", &["insert d.t", "select d.s"]),
+        (
+            "SELECT a, count(*) FROM `p.d.t` WHERE x = 'DROP TABLE t' GROUP BY a -- ; DROP",
+            &["select p.d.t"],
+        ),
+        (
+            "select * from d.a join my-project.d.b using (id)",
+            &["select d.a", "select my-project.d.b"],
+        ),
+        (
+            "with x as (select * from d.t) select * from x",
+            &["select d.t", "select x"],
+        ),
+        (
+            "insert into d.t (a) select a from d.s",
+            &["insert d.t", "select d.s"],
+        ),
         ("insert d.t (a) values (1)", &["insert d.t"]),
-        ("insert into d.t (a) select a from d.t", &["insert d.t", "select d.t"]),
+        (
+            "insert into d.t (a) select a from d.t",
+            &["insert d.t", "select d.t"],
+        ),
         ("update d.t set a = 1 where b = 2", &["update d.t"]),
         ("update d.t set a = 1 where true", &["update! d.t"]),
-        ("delete from d.t where id in (select id from d.s)", &["delete d.t", "select d.s"]),
+        (
+            "delete from d.t where id in (select id from d.s)",
+            &["delete d.t", "select d.s"],
+        ),
         ("delete d.t where 1 = 1", &["delete! d.t"]),
         ("delete from d.t where (true)", &["delete! d.t"]),
-        ("merge d.t using d.s on t.id = s.id when matched then delete", &["merge d.t", "select d.s"]),
+        (
+            "merge d.t using d.s on t.id = s.id when matched then delete",
+            &["merge d.t", "select d.s"],
+        ),
         ("truncate table d.t", &["truncate d.t"]),
         ("drop table if exists d.t", &["drop_table d.t"]),
         ("drop schema d", &["drop_schema d"]),
         ("drop view d.v", &["drop_view d.v"]),
-        ("create table d.t as select * from d.s", &["create_table d.t", "select d.s"]),
-        ("create or replace table d.t (a int64)", &["create_table d.t", "drop_table d.t"]),
-        ("create view d.v as select * from d.s", &["create_view d.v", "select d.s"]),
-        ("alter table d.t drop column a", &["alter_table d.t", "drop_column d.t"]),
-        ("select 1; drop table d.t; select 2", &["drop_table d.t", "select"]),
+        (
+            "create table d.t as select * from d.s",
+            &["create_table d.t", "select d.s"],
+        ),
+        (
+            "create or replace table d.t (a int64)",
+            &["create_table d.t", "drop_table d.t"],
+        ),
+        (
+            "create view d.v as select * from d.s",
+            &["create_view d.v", "select d.s"],
+        ),
+        (
+            "alter table d.t drop column a",
+            &["alter_table d.t", "drop_column d.t"],
+        ),
+        (
+            "select 1; drop table d.t; select 2",
+            &["drop_table d.t", "select"],
+        ),
     ] {
         assert_eq!(told(text), expected, "{text}");
     }
@@ -71,7 +109,11 @@ fn what_the_text_does_not_tell_is_opaque() {
         "select 1 -- a\rdrop table d.t",
         "select `a``b`",
     ] {
-        assert!(effects(text).0.iter().any(|effect| effect.opaque.is_some()), "{text}: {:?}", effects(text));
+        assert!(
+            effects(text).0.iter().any(|effect| effect.opaque.is_some()),
+            "{text}: {:?}",
+            effects(text)
+        );
     }
 }
 
@@ -91,7 +133,10 @@ fn a_string_ends_where_googlesql_says() {
     ] {
         let told = told(text);
         let drops = told.iter().any(|effect| effect == "drop_table d.t");
-        assert!(drops || told.iter().any(|effect| effect.contains('?')), "{text}: {told:?}");
+        assert!(
+            drops || told.iter().any(|effect| effect.contains('?')),
+            "{text}: {told:?}"
+        );
     }
     assert_eq!(told(r"select r'\'; drop table d.t; --'"), ["select"]);
     assert_eq!(told("select '''it's; drop table d.t'''"), ["select"]);
@@ -100,7 +145,11 @@ fn a_string_ends_where_googlesql_says() {
 #[test]
 fn nothing_exhausts_the_stack() {
     let deep = |open: &str, middle: &str, close: &str, times: usize| {
-        format!("select {}{middle}{}", open.repeat(times), close.repeat(times))
+        format!(
+            "select {}{middle}{}",
+            open.repeat(times),
+            close.repeat(times)
+        )
     };
     let texts = [
         deep("(", "1", ")", 100_000),
@@ -116,7 +165,10 @@ fn nothing_exhausts_the_stack() {
     ];
     let small = std::thread::Builder::new().stack_size(1 << 20);
     let thread = small.spawn(move || texts.iter().for_each(|text| drop(effects(text))));
-    thread.expect("a thread").join().expect("its stack is enough");
+    thread
+        .expect("a thread")
+        .join()
+        .expect("its stack is enough");
 }
 
 proptest! {
