@@ -65,6 +65,8 @@ impl Columns for Scripted {
     async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
         vec![None; asked.len()]
     }
+
+    fn transaction_ended(&self) {}
 }
 
 struct Cancels(tokio::sync::mpsc::Receiver<()>);
