@@ -257,7 +257,7 @@ async fn a_peer_that_never_shakes_hands_is_given_up_on() {
         addresses: [("*".to_owned(), silent)].into(),
     };
     let dialer = Dialer::new(&settings.addresses, SECOND / 10);
-    let roots = tls::system_roots_and(None).expect("system roots");
+    let roots = system_roots_and(None).expect("system roots");
     let mut connector = Connector::new(dialer, tls::client(roots).expect("a config"), SECOND / 10);
     let target = "https://example.com/".parse().expect("a URI");
     let error = tower_service::Service::call(&mut connector, target)

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::LazyLock};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -90,12 +90,13 @@ async fn channels_are_bound() {
     };
     let last = certificate.len() - 1;
     certificate[last] ^= 1;
+    let settings = Settings::default();
     let refused = log_in(
         stream,
         Peer::Verified(certificate),
         &entry,
         "orders",
-        &Settings::default(),
+        &settings,
     );
     let Err(ConnectError::Server { code, message }) = refused.await else {
         panic!("let in")
@@ -258,8 +259,8 @@ fn entry_at(address: SocketAddr, more: &str) -> Entry {
 
 #[tokio::test]
 async fn who_is_no_postgresql_is_found_out() {
-    for (answers, more, part) in [
-        (&[&b"N"[..]][..], "", "does not speak TLS"),
+    let cases: [(&'static [&'static [u8]], &str, &str); 7] = [
+        (&[b"N"], "", "does not speak TLS"),
         (
             &[b"E\0\0\0\x08Mx\0\0"],
             "",
@@ -278,9 +279,11 @@ async fn who_is_no_postgresql_is_found_out() {
         ),
         (&[b"R\xff\xff\xff\xff"], "tls = 'off'", "no PostgreSQL"),
         (&[b""], "", ""),
-    ] {
+    ];
+    for (answers, more, part) in cases {
         let address = somebody(answers).await;
-        let error = timeout(Duration::from_secs(5), try_to(&entry_at(address, more)));
+        let entry = entry_at(address, more);
+        let error = timeout(Duration::from_secs(5), try_to(&entry));
         match error.await {
             Ok(error) => {
                 let error = error.err().expect("refused").to_string();
@@ -339,9 +342,10 @@ proptest! {
         runtime.block_on(async {
             let (near, far) = tokio::io::duplex(piece);
             let (mut reader, mut writer) = tokio::io::split(far);
-            let entry = entry_at(([127, 0, 0, 1], 1).into(), "tls = 'off'");
+            static ENTRY: LazyLock<Entry> =
+                LazyLock::new(|| entry_at(([127, 0, 0, 1], 1).into(), "tls = 'off'"));
             let settings = Settings::default();
-            let logging_in = log_in(near, Peer::InClear, &entry, "d", &settings);
+            let logging_in = log_in(near, Peer::InClear, &ENTRY, "d", &settings);
             let writing = async {
                 let _ = writer.write_all(&bytes).await;
                 let _ = writer.shutdown().await;
