@@ -270,6 +270,14 @@ impl Gate {
         self.changes.subscribe()
     }
 
+    /// Whether people would be asked about one of these, as far as that is known without looking up anything.
+    #[must_use]
+    pub fn asks_for_people(&self, session: &Session, operations: &[Operation]) -> bool {
+        operations
+            .iter()
+            .any(|it| matches!(self.rule(session, it).demand(), Demand::Ask(_)))
+    }
+
     /// Why one of these, which were admitted and are under way, may not go on by what policy says now. What people approved is approved.
     #[must_use]
     pub fn objection_to(&self, session: &Session, operations: &[Operation]) -> Option<String> {

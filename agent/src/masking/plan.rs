@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use holdpoint_core::{
     groups::Group,
-    mask::{Form, MaskSet, Masker},
+    mask::{Bound, Form, MaskSet, Masker},
     operation::Operation,
     policy::{Recording, Terms},
     recognise,
@@ -96,6 +96,17 @@ impl Masking {
 }
 
 impl Masking {
+    /// A statement, and what is bound to it, for people.
+    #[must_use]
+    pub fn shown_query(&self, text: &str, bound: &[Bound<'_>]) -> (String, Vec<Option<String>>) {
+        let statement = self.always.shown_statement(text);
+        let parameters = match bound {
+            [] => Vec::new(),
+            bound => self.always.shown_parameters(text, bound),
+        };
+        (statement, parameters)
+    }
+
     /// What rows are masked by that these operations ask a database for; nothing where they are not.
     ///
     /// # Errors

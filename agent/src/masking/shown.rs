@@ -126,10 +126,15 @@ impl Shown {
             } => fields,
             Content::Empty | Content::Unreadable(_) => return masked,
         };
+        let is_sql = operation.action.service() == "postgres";
         for (path, values) in &fields.0 {
             let name = path.rsplit('.').next().unwrap_or(path);
             for value in values {
-                if let Cow::Owned(shown) = self.value(name, value)
+                let shown = match is_sql && name == "statement" {
+                    true => Cow::Owned(self.0.shown_statement(value)),
+                    false => self.value(name, value),
+                };
+                if let Cow::Owned(shown) = shown
                     && let Some(fields) = fields_of(&mut masked.to_mut().content)
                     && let Some(values) = fields.0.get_mut(path)
                 {

@@ -11,9 +11,12 @@ mod run;
 mod state;
 mod up;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::{
@@ -109,9 +112,10 @@ where
             reason = judging.no_longer_allowed(&shared) => End::Cut(reason),
         }
     };
-    talk(client, server, &judging, cancels, &shared, session, ends)
-        .await
-        .map_err(Refused)
+    let talking: Pin<Box<dyn Future<Output = _> + Send + '_>> = Box::pin(talk(
+        client, server, &judging, cancels, &shared, session, ends,
+    ));
+    talking.await.map_err(Refused)
 }
 
 /// The two directions, and what may end them.
@@ -122,7 +126,7 @@ async fn talk<C, S, J>(
     mut cancels: impl Cancelling,
     shared: &Shared,
     session: String,
-    ends: impl Future<Output = End>,
+    ends: impl Future<Output = End> + Send,
 ) -> Result<(), String>
 where
     C: AsyncRead + AsyncWrite + Unpin + Send,

@@ -201,13 +201,13 @@ where
             b'E' => return self.error(&whole),
             b'T' => return self.described(&whole).await,
             b'D' | b'd' => return self.masked(head, body).await,
-            b'H' => self.copy_out(body)?,
+            b'H' => self.copy_out()?,
             b'W' => {
                 return Err(End::Broken(
                     "the server began to replicate, which is not passed on".into(),
                 ));
             }
-            b'c' => self.copy_ends().await?,
+            b'c' => self.rows.copy_ends(&mut self.out)?,
             _ => return self.answered(head.tag, &whole),
         }
         self.out.extend_from_slice(&whole);
@@ -274,6 +274,7 @@ where
                 state.status = Fields(body).byte()?;
                 state.copies_in = false;
                 if state.status == b'I' {
+                    self.columns.transaction_ended();
                     for portal in std::mem::take(&mut state.portals).into_values() {
                         portal.given_up();
                     }
@@ -367,7 +368,7 @@ where
         Ok(())
     }
 
-    fn copy_out(&mut self, body: &[u8]) -> Result<(), End> {
+    fn copy_out(&mut self) -> Result<(), End> {
         let state = self.shared.lock();
         let run = match state.expected.front() {
             Some(Expected::Query(run) | Expected::Execute { run, .. }) => run,
@@ -375,14 +376,8 @@ where
         };
         self.rows = match &run.admitted.masks {
             None => Rows::Pass,
-            Some(set) => Rows::of_copy(set.clone(), run.copying(), body)?,
+            Some(set) => Rows::of_copy(set.clone(), run.copying(), run.text().as_deref())?,
         };
-        Ok(())
-    }
-
-    async fn copy_ends(&mut self) -> Result<(), End> {
-        let rest = self.rows.copy_ends()?;
-        self.out.extend_from_slice(&rest);
         Ok(())
     }
 

@@ -1,13 +1,16 @@
 //! The judge of a connection in the house: names are looked up on the server, and the gate decides.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
 use holdpoint_core::{
-    mask::MaskSet,
+    mask::{Bound, MaskSet},
     operation::Operation,
     recognise::{Head, Payload},
     refusal::Refusal,
-    sql::{Database, Name, Parsed, Resolved, operations},
+    sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 
@@ -25,7 +28,7 @@ use crate::{
     postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
 };
 
-/// Bytes of one parameter that reviewers see.
+/// Characters of one parameter that reviewers see.
 const SHOWN: usize = 4096;
 
 pub(super) struct Judging {
@@ -34,6 +37,10 @@ pub(super) struct Judging {
     connection: u64,
     entry: Arc<Entry>,
     at: Database,
+    /// What this connection has changed and not committed.
+    local: Mutex<LocalNames>,
+    /// Its open transaction may have changed what names mean.
+    changes: AtomicBool,
 }
 
 pub(super) struct Cancels {
@@ -74,6 +81,8 @@ impl Judging {
             connection,
             entry,
             at,
+            local: Mutex::default(),
+            changes: AtomicBool::new(false),
         };
         let cancels = Cancels {
             cancelled,
@@ -110,8 +119,28 @@ impl Judging {
         }
     }
 
-    async fn resolve(&self, question: &Question<'_>) -> Resolved {
-        Resolved::as_parsed(&question.statement)
+    /// What the statements do, one after the other, as if each had run before the next; and what is then known of names.
+    async fn resolve(&self, questions: &[Question<'_>]) -> (Vec<Resolved>, LocalNames) {
+        let mut local = self.lock().clone();
+        let mut all = Vec::with_capacity(questions.len());
+        for question in questions {
+            let lookups = &self.house.databases.lookups;
+            let resolved = lookups
+                .resolve(&self.entry, &self.at.database, &question.statement, &local)
+                .await;
+            local.note(&question.statement, &resolved);
+            all.push(resolved);
+        }
+        (all, local)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LocalNames> {
+        self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn names_change(&self) {
+        let lookups = &self.house.databases.lookups;
+        lookups.changed(&self.entry, &self.at.database);
     }
 
     /// What the statement and its parameters contain, where policy asks.
@@ -149,7 +178,15 @@ impl Judging {
 
 impl Columns for Judging {
     async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
-        vec![None; asked.len()]
+        let lookups = &self.house.databases.lookups;
+        lookups.columns(&self.entry, &self.at.database, asked).await
+    }
+
+    fn transaction_ended(&self) {
+        self.lock().ended();
+        if self.changes.swap(false, Ordering::AcqRel) {
+            self.names_change();
+        }
     }
 }
 
@@ -174,21 +211,28 @@ impl Judge for Judging {
         }
         let mut asked = Vec::new();
         let mut is_opaque = false;
-        for question in questions {
-            let resolved = self.resolve(question).await;
+        let (resolved, local) = self.resolve(questions).await;
+        let changes = resolved.iter().any(defines);
+        for (question, resolved) in questions.iter().zip(&resolved) {
             is_opaque |= resolved.effects.iter().any(|it| it.opaque.is_some());
             asked.extend(operations(
                 &self.at,
                 &question.text,
                 &question.statement,
-                &resolved,
+                resolved,
                 &question.parameters,
                 question.in_transaction,
             ));
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        let shown = shown(questions);
+        let session = &self.room.session;
+        let is_shown = asked.iter().any(|it| it.action.mutates())
+            || self.house.gate.asks_for_people(session, &asked);
+        let shown = match is_shown {
+            true => self.shown(questions),
+            false => String::new(),
+        };
         self.look_into(&headers, &shown, &mut asked);
         let mut asker = Asker {
             session: self.room.session.clone(),
@@ -200,6 +244,11 @@ impl Judge for Judging {
         let permits = self.house.gate.admit(&mut asker, &asked).await?;
         let terms: Vec<_> = permits.terms().cloned().collect();
         let masks = self.masks(&asked, &terms)?;
+        *self.lock() = local;
+        if changes {
+            self.names_change();
+            self.changes.store(true, Ordering::Release);
+        }
         let (outcome, _lease) = permits.spend_lasting();
         Ok(Admitted {
             outcome: Some(outcome),
@@ -211,30 +260,50 @@ impl Judge for Judging {
     }
 }
 
-/// What reviewers see: the statements, and what was bound.
-fn shown(questions: &[Question<'_>]) -> String {
-    let mut shown = String::new();
-    for question in questions {
-        if question.in_transaction {
-            shown.push_str("-- in an open transaction, which waits 60 s at most\n");
+/// Whether it may change what names mean: all but what is known to touch rows alone.
+fn defines(resolved: &Resolved) -> bool {
+    const ROWS: [&str; 6] = [
+        "postgres.insert",
+        "postgres.update",
+        "postgres.delete",
+        "postgres.merge",
+        "postgres.copy_from",
+        "postgres.copy_to",
+    ];
+    let touches_rows = |it: &Effect| it.only_reads() || ROWS.contains(&it.action);
+    resolved.defines || !resolved.effects.iter().all(touches_rows)
+}
+
+impl Judging {
+    /// What reviewers see: the statements, and what was bound, without what is secret.
+    fn shown(&self, questions: &[Question<'_>]) -> String {
+        let mut shown = String::new();
+        for question in questions {
+            if question.in_transaction {
+                shown.push_str("-- in an open transaction, which waits 60 s at most\n");
+            }
+            let own = question.text.get(question.statement.span.clone());
+            let own = own.unwrap_or(&question.text).trim();
+            let bound: Vec<_> = question
+                .parameters
+                .iter()
+                .map(|it| Bound {
+                    type_oid: it.type_oid,
+                    format: it.format,
+                    value: it.value.as_deref(),
+                })
+                .collect();
+            let (statement, parameters) = self.house.masking.shown_query(own, &bound);
+            shown.push_str(&statement);
+            shown.push_str(";\n");
+            for (at, value) in parameters.iter().enumerate() {
+                let value = match value {
+                    None => "NULL".to_owned(),
+                    Some(value) => value.chars().take(SHOWN).collect(),
+                };
+                shown.push_str(&format!("-- ${} = {value}\n", at + 1));
+            }
         }
-        let own = question.text.get(question.statement.span.clone());
-        shown.push_str(own.unwrap_or(&question.text).trim());
-        shown.push_str(";\n");
-        for (at, parameter) in question.parameters.iter().enumerate() {
-            let value = match (&parameter.value, parameter.format) {
-                (None, _) => "NULL".to_owned(),
-                (Some(value), 0) => {
-                    let text = String::from_utf8_lossy(value);
-                    let cut: String = text.chars().take(SHOWN).collect();
-                    format!("'{cut}'")
-                }
-                (Some(value), _) => {
-                    format!("\\x{}", hex::encode(&value[..value.len().min(SHOWN)]))
-                }
-            };
-            shown.push_str(&format!("-- ${} = {value}\n", at + 1));
-        }
+        shown
     }
-    shown
 }

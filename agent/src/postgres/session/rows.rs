@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use holdpoint_core::{
     mask::{
         MaskSet, Origin,
-        rows::{Column, RowMasker},
+        rows::{Column, CopyFormat, CopyMasker, RowMasker},
     },
     sql::{Copy, Name},
 };
@@ -21,6 +21,9 @@ pub(super) trait Columns: Sync {
         &self,
         asked: &[(u32, i16)],
     ) -> impl Future<Output = Vec<Option<(Name, String)>>> + Send;
+
+    /// No transaction is open any more.
+    fn transaction_ended(&self);
 }
 
 /// What is done with rows, or the data of a COPY.
@@ -30,6 +33,7 @@ pub(super) enum Rows {
     /// They go on unread.
     Pass,
     Mask(Box<RowMasker>),
+    Copy(Box<CopyMasker>),
 }
 
 impl Rows {
@@ -76,16 +80,38 @@ impl Rows {
         }
     }
 
-    /// The data of a `COPY ... TO STDOUT`, as its CopyOutResponse describes it.
+    /// The data of a `COPY ... TO STDOUT`. Its columns have to be named: nothing else tells what is in it.
     pub(super) fn of_copy(
         set: Arc<MaskSet>,
         copying: Option<&Copy>,
-        described: &[u8],
+        statement: Option<&str>,
     ) -> Result<Self, End> {
-        let _ = (set, copying, described);
-        Err(End::Withheld(
-            "the data of a COPY has to be masked; SELECT the rows instead".into(),
-        ))
+        let named = copying.filter(|copy| copy.relation.is_some() && !copy.columns.is_empty());
+        let Some((copy, format)) = named.and_then(|copy| Some((copy, format(copy)?))) else {
+            return Err(End::Withheld(
+                "the data of this COPY has to be masked; name the table's columns, COPY table (column, ...) TO STDOUT, or SELECT the rows"
+                    .into(),
+            ));
+        };
+        let columns: Vec<_> = copy
+            .columns
+            .iter()
+            .map(|name| Column {
+                name: name.clone(),
+                origin: copy.relation.as_ref().map(|relation| Origin {
+                    schema: relation.schema.clone(),
+                    relation: relation.name.clone(),
+                    attribute: name.clone(),
+                }),
+                type_oid: 0,
+                format: 0,
+            })
+            .collect();
+        let masker = CopyMasker::new(set, &columns, statement, format);
+        match masker.is_idle() {
+            true => Ok(Self::Pass),
+            false => Ok(Self::Copy(Box::new(masker))),
+        }
     }
 
     /// One row, or one piece of data, as what goes on in its place.
@@ -98,12 +124,80 @@ impl Rows {
                 put(out, tag, |to| to.extend_from_slice(&masked));
                 Ok(())
             }
+            Self::Copy(masker) => {
+                let mut masked = Vec::with_capacity(body.len() + 64);
+                let written = masker.push(body, &mut masked);
+                written.map_err(|error| End::Withheld(error.to_string()))?;
+                if !masked.is_empty() {
+                    put(out, tag, |to| to.extend_from_slice(&masked));
+                }
+                Ok(())
+            }
             Self::Unknown | Self::Pass => Err(End::Withheld("what comes is not known".into())),
         }
     }
 
     /// The end of the data: what was held back of it.
-    pub(super) fn copy_ends(&mut self) -> Result<Bytes, End> {
-        Ok(Bytes::new())
+    pub(super) fn copy_ends(&mut self, out: &mut BytesMut) -> Result<(), End> {
+        let Self::Copy(masker) = std::mem::replace(self, Self::Unknown) else {
+            return Ok(());
+        };
+        let mut masked = Vec::new();
+        let finished = masker.finish(&mut masked);
+        finished.map_err(|error| End::Withheld(error.to_string()))?;
+        if !masked.is_empty() {
+            put(out, b'd', |to| to.extend_from_slice(&masked));
+        }
+        Ok(())
     }
+}
+
+/// How the data is written; nothing where an option says what is not known here.
+fn format(copy: &Copy) -> Option<CopyFormat> {
+    let mut named = "text".to_owned();
+    for (name, value) in &copy.options {
+        if name == "format" {
+            named = value.as_deref()?.to_ascii_lowercase();
+        }
+    }
+    let mut format = match named.as_str() {
+        "text" => CopyFormat::text(),
+        "csv" => CopyFormat::csv(),
+        "binary" => return Some(CopyFormat::Binary),
+        _ => return None,
+    };
+    let byte = |value: &Option<String>| match value.as_deref()?.as_bytes() {
+        [byte] => Some(*byte),
+        _ => None,
+    };
+    let (mut own_quote, mut own_escape) = (None, None);
+    for (name, value) in &copy.options {
+        match (name.as_str(), &mut format) {
+            ("format" | "force_quote", _) => {}
+            (
+                "delimiter",
+                CopyFormat::Text { delimiter, .. } | CopyFormat::Csv { delimiter, .. },
+            ) => {
+                *delimiter = byte(value)?;
+            }
+            ("null", CopyFormat::Text { null, .. } | CopyFormat::Csv { null, .. }) => {
+                *null = value.clone()?.into_bytes();
+            }
+            ("header", CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. }) => {
+                *header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
+                    None | Some("true" | "on" | "1") => true,
+                    Some("false" | "off" | "0") => false,
+                    Some(_) => return None,
+                };
+            }
+            ("quote", CopyFormat::Csv { .. }) => own_quote = Some(byte(value)?),
+            ("escape", CopyFormat::Csv { .. }) => own_escape = Some(byte(value)?),
+            _ => return None,
+        }
+    }
+    if let CopyFormat::Csv { quote, escape, .. } = &mut format {
+        *quote = own_quote.unwrap_or(*quote);
+        *escape = own_escape.unwrap_or(*quote);
+    }
+    Some(format)
 }

@@ -1,6 +1,6 @@
 //! From the client to the server: every message is read and judged in its order, and what is not judged yet does not go on.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use holdpoint_core::{
@@ -636,7 +636,9 @@ where
             called_off: shared.called_off.clone(),
             at_most: is_open.then_some(IN_TRANSACTION),
         };
-        let mut admitting = std::pin::pin!(self.judge.admit(questions, attended));
+        // Of no named type: what is behind it is deep.
+        let mut admitting: Pin<Box<dyn Future<Output = _> + Send + '_>> =
+            Box::pin(self.judge.admit(questions, attended));
         let _held = Held(shared);
         loop {
             let reads = self.inbox.bytes().len() < WHILE_HELD;
