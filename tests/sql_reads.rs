@@ -569,7 +569,9 @@ async fn what_psql_and_pg_dump_ask_is_read() {
     let mut wrong = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     // EXECUTE was judged with its PREPARE. The other one sets what it reads, so that it is the policy's to let pass.
-    asked.retain(|text| !text.starts_with("EXECUTE ") && !text.contains("restrict_nonsystem_relation_kind"));
+    asked.retain(|text| {
+        !text.starts_with("EXECUTE ") && !text.contains("restrict_nonsystem_relation_kind")
+    });
     for text in asked {
         for statement in &parse(&text).statements {
             let resolved = place.resolve(&socket, statement).await;

@@ -153,6 +153,7 @@ async fn request(record: &Record, session: &SessionId, synced: bool) -> anyhow::
         result: OutcomeResult::Completed,
         request_bytes: 0,
         response_bytes: 2048,
+        statement: None,
     });
     Ok(took)
 }

@@ -461,7 +461,7 @@ impl Approvals {
 
     /// Who asked no longer wants it: the question is withdrawn, unless it is answered or another connection waits for the same.
     pub async fn call_off(&self, id: &ApprovalId) {
-        self.call(|reply| Call::CallOff(id.clone(), reply)).await;
+        self.call(|reply| Call::Withdraw(id.clone(), reply)).await;
     }
 
     /// The daemon ends: whoever waits is told to ask again. The questions stay, and so does what was answered.

@@ -62,7 +62,7 @@ pub(super) enum Call {
     ),
     UseGrant(GrantTicket, Reply<GrantUse, GrantUseError>),
     PoliciesChanged(Vec<HoldRule>, oneshot::Sender<()>),
-    CallOff(ApprovalId, oneshot::Sender<()>),
+    Withdraw(ApprovalId, oneshot::Sender<()>),
     Interrupt(oneshot::Sender<()>),
 }
 
@@ -141,7 +141,7 @@ impl Desk {
                 self.end_unfounded_grants(&rules).await;
                 let _ = reply.send(());
             }
-            Call::CallOff(id, reply) => {
+            Call::Withdraw(id, reply) => {
                 self.call_off(&id).await;
                 let _ = reply.send(());
             }

@@ -80,7 +80,7 @@ impl Source {
         Ok(match self {
             Self::Export(_) => None,
             Self::Store(dir) => Some(Bodies::Stored(offline::Bodies::of(record_in(dir)))),
-            Self::Shipped(shipped) => Some(Bodies::Shipped(shipped.bodies()?)),
+            Self::Shipped(shipped) => Some(Bodies::Shipped(Box::new(shipped.bodies()?))),
         })
     }
 }
@@ -90,7 +90,7 @@ pub enum Bodies {
     /// In a store.
     Stored(offline::Bodies),
     /// In what was shipped.
-    Shipped(shipped::Bodies),
+    Shipped(Box<shipped::Bodies>),
 }
 
 impl Bodies {

@@ -34,10 +34,12 @@ const MOST_PLACES: usize = 256;
 #[derive(Default)]
 pub struct Lookups {
     /// By the entry's name and the database's.
-    places: Mutex<HashMap<Arc<str>, HashMap<String, Arc<ServerPlace>>>>,
+    places: Mutex<HashMap<Arc<str>, PlacesOfEntry>>,
 }
 
 type ServerPlace = Place<Stream<TcpStream>>;
+/// By the database.
+type PlacesOfEntry = HashMap<String, Arc<ServerPlace>>;
 
 impl Lookups {
     /// What a statement does there, `local` being what its connection has changed and not committed. What cannot be looked up within

@@ -54,7 +54,6 @@ pub(crate) fn leaf(common_name: &str, hosts: &[&str]) -> CertificateParams {
 pub(crate) struct Postgres {
     pub(crate) port: u16,
     pub(crate) dir: tempfile::TempDir,
-    pub(crate) ca: Ca,
     bin: PathBuf,
     child: Child,
 }
@@ -118,7 +117,6 @@ impl Postgres {
         let server = Self {
             port,
             dir,
-            ca,
             bin,
             child,
         };

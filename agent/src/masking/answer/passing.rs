@@ -117,7 +117,7 @@ impl Body for Passing {
                 Some(Ok(frame)) => Some(frame),
                 Some(Err(error)) => {
                     self.flow = None;
-                    return Poll::Ready(Some(Err(error.into())));
+                    return Poll::Ready(Some(Err(error)));
                 }
                 None => None,
             };

@@ -24,7 +24,8 @@ pub(crate) fn entry(toml: &str, credentials: &Arc<Credentials>) -> Entry {
 
 pub(crate) fn try_entry(toml: &str, credentials: &Arc<Credentials>) -> anyhow::Result<Entry> {
     let connection: Connection = toml::from_str(toml)?;
-    Entry::new(&connection, credentials.clone())
+    let upstream = Upstream::new(&crate::config::Upstream::default())?;
+    Entry::new(&connection, credentials.clone(), &upstream)
 }
 
 fn databases() -> Databases {

@@ -112,9 +112,8 @@ impl State {
                 self.skips = false;
                 return;
             }
-            match self.next() {
-                Some(Expected::Execute { run, .. } | Expected::Query(run)) => run.skipped(),
-                _ => {}
+            if let Some(Expected::Execute { run, .. } | Expected::Query(run)) = self.next() {
+                run.skipped();
             }
         }
     }

@@ -7,7 +7,7 @@ use holdpoint_core::{
 };
 use proptest::prelude::*;
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex, split},
     task::JoinHandle,
     time::timeout,
 };
@@ -83,7 +83,7 @@ impl Cancelling for Cancels {
 }
 
 /// A server that answers everything with success, and writes down what it was sent.
-async fn serve(mut stream: DuplexStream, seen: Arc<Mutex<Vec<(u8, Vec<u8>)>>>) {
+async fn serve(mut stream: DuplexStream, seen: Seen) {
     let mut skips = false;
     let mut status = b'I';
     let mut out = BytesMut::new();
@@ -136,9 +136,12 @@ async fn serve(mut stream: DuplexStream, seen: Arc<Mutex<Vec<(u8, Vec<u8>)>>>) {
     }
 }
 
+/// Tags and bodies of messages.
+type Seen = Arc<Mutex<Vec<(u8, Vec<u8>)>>>;
+
 struct Scene {
     client: DuplexStream,
-    seen: Arc<Mutex<Vec<(u8, Vec<u8>)>>>,
+    seen: Seen,
     cancel: tokio::sync::mpsc::Sender<()>,
     talking: JoinHandle<Result<(), String>>,
 }
@@ -304,7 +307,7 @@ async fn ten_thousand_statements_in_one_pipeline_are_answered_in_their_order() {
         all.extend_from_slice(&one);
     }
     all.extend_from_slice(&sync());
-    let (mut reading, mut writing) = tokio::io::split(scene.client);
+    let (mut reading, mut writing) = split(scene.client);
     let sending = tokio::spawn(async move {
         writing.write_all(&all).await.expect("it listens");
         writing

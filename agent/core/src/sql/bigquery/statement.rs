@@ -96,10 +96,10 @@ fn of(statement: &Statement) -> Option<Vec<Effect>> {
         }
         Statement::CreateTable(create) => of_create_table(create)?,
         Statement::CreateView(create) => of_create_view(create)?,
-        Statement::CreateSchema { schema_name, .. } => match schema_name {
-            sqlparser::ast::SchemaName::Simple(name) => vec![effect("create_schema", name)?],
-            _ => return None,
-        },
+        Statement::CreateSchema {
+            schema_name: sqlparser::ast::SchemaName::Simple(name),
+            ..
+        } => vec![effect("create_schema", name)?],
         Statement::Drop {
             object_type, names, ..
         } => {

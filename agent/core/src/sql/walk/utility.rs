@@ -104,10 +104,10 @@ impl Walk {
         if relation.is_some() {
             self.does_to(data, relation.as_ref());
         }
-        if let Some(query) = query.as_deref().and_then(|it| it.node.as_ref()) {
-            if !self.planned(query) {
-                self.unknown("what COPY copies");
-            }
+        if let Some(query) = query.as_deref().and_then(|it| it.node.as_ref())
+            && !self.planned(query)
+        {
+            self.unknown("what COPY copies");
         }
         self.maybe(where_clause.as_deref());
         if over_connection {
