@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use super::{
     End, Shared,
     rows::{Columns, Rows},
-    state::{Expected, Portal, State},
+    state::{Expected, State},
 };
 use crate::postgres::{
     frame::{Fields, FrameError, HEAD, Head, Inbox},
@@ -261,7 +261,10 @@ where
                 self.rows = Rows::Unknown;
                 if let Some(Expected::Execute { portal, mut run }) = state.next() {
                     if tag == b's' {
-                        state.portals.insert(portal, Portal { run: Some(run) });
+                        match state.portals.get_mut(&portal) {
+                            Some(there) => there.run = Some(run),
+                            None => run.given_up(),
+                        }
                     } else {
                         let tag = Fields(body).c_string().unwrap_or_default();
                         run.command_completed(&String::from_utf8_lossy(tag), &mut state.names);
@@ -273,14 +276,12 @@ where
                 self.rows = Rows::Unknown;
                 state.status = Fields(body).byte()?;
                 state.copies_in = false;
-                if state.status == b'I' {
-                    self.columns.transaction_ended();
-                    for portal in std::mem::take(&mut state.portals).into_values() {
-                        portal.given_up();
-                    }
-                }
                 if let Some(Expected::Query(run)) = state.next() {
                     run.ended();
+                }
+                if state.status == b'I' {
+                    self.columns.transaction_ended();
+                    state.drop_portals();
                 }
             }
             _ => return Err(UNASKED.into()),

@@ -36,6 +36,14 @@ pub(super) enum Expected {
 }
 
 impl Expected {
+    /// Whether ReadyForQuery of the server is what ends it.
+    fn ends_in_ready(&self) -> bool {
+        matches!(
+            self,
+            Self::Sync | Self::Query(_) | Self::Poison { query: true, .. }
+        )
+    }
+
     /// Whether a name may mean something else once this is answered.
     fn changes_names(&self) -> bool {
         match self {
@@ -51,6 +59,8 @@ impl Expected {
 pub(super) struct Portal {
     /// None while it runs.
     pub(super) run: Option<Run>,
+    /// [`State::asked`] when it was bound: it lives until that many and one more are answered outside of a transaction.
+    pub(super) bound_after: u64,
 }
 
 impl Portal {
@@ -70,6 +80,9 @@ pub(super) struct State {
     pub(super) copies_in: bool,
     /// What may change the meaning of names, and is not answered.
     pub(super) unconfirmed: usize,
+    /// What ReadyForQuery answers: how many were asked so far, and how many of them are answered.
+    pub(super) asked: u64,
+    pub(super) answered: u64,
     pub(super) names: Names,
     pub(super) portals: HashMap<String, Portal>,
     /// For the client, at the next end of a message.
@@ -86,6 +99,8 @@ impl State {
             skips: false,
             copies_in: false,
             unconfirmed: 0,
+            asked: 0,
+            answered: 0,
             names: Names::default(),
             portals: HashMap::new(),
             aside: BytesMut::new(),
@@ -95,13 +110,22 @@ impl State {
 
     pub(super) fn expect(&mut self, expected: Expected) {
         self.unconfirmed += usize::from(expected.changes_names());
+        self.asked += u64::from(expected.ends_in_ready());
         self.expected.push_back(expected);
     }
 
     pub(super) fn next(&mut self) -> Option<Expected> {
         let next = self.expected.pop_front()?;
         self.unconfirmed -= usize::from(next.changes_names());
+        self.answered += u64::from(next.ends_in_ready());
         Some(next)
+    }
+
+    /// No transaction is open: portals that were bound before are gone.
+    pub(super) fn drop_portals(&mut self) {
+        let answered = self.answered;
+        let gone = self.portals.extract_if(|_, it| it.bound_after < answered);
+        gone.for_each(|(_, portal)| portal.given_up());
     }
 
     /// After an error of the extended protocol: nothing up to the next Sync is done, nor answered.
@@ -121,12 +145,9 @@ impl State {
     /// A COPY takes data: the server ignores what came before that data (`CopyGetData`).
     pub(super) fn begins_copy(&mut self) {
         self.copies_in = true;
-        let running = self.next();
+        let before = self.expected.len();
         self.expected.retain(|it| !matches!(it, Expected::Sync));
-        if let Some(running) = running {
-            self.unconfirmed += usize::from(running.changes_names());
-            self.expected.push_front(running);
-        }
+        self.answered += (before - self.expected.len()) as u64;
     }
 
     /// Whether a COPY was begun whose data the server has not asked for yet.

@@ -419,11 +419,14 @@ where
         self.send_parses();
         let run = Run::new(vec![definition], admitted);
         self.forgets(&run);
-        let before = self
-            .shared
-            .lock()
-            .portals
-            .insert(portal.to_owned(), Portal { run: Some(run) });
+        let before = {
+            let mut state = self.shared.lock();
+            let bound = Portal {
+                run: Some(run),
+                bound_after: state.asked,
+            };
+            state.portals.insert(portal.to_owned(), bound)
+        };
         before.into_iter().for_each(Portal::given_up);
         self.send(whole, Expected::Bind);
         Ok(())
