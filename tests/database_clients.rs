@@ -1,26 +1,19 @@
 //! The clients people have work through Holdpoint as they do without: the same scripts run against the server itself,
 //! which proves the scripts, and inside a sandbox, which proves Holdpoint.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
 use holdpoint_tests::{
     files::repository,
     node,
     postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
     python,
-    sandbox::Ran,
+    sandbox::Sandbox,
     world::{Settings, World},
 };
 
-/// What is asked for is not what these tests are about.
-const EVERYTHING: &str = r#"
-@id("everything-in-databases")
-permit(principal, action in Action::"postgres.*", resource);
-"#;
+/// What is asked for is not what these tests are about: it is recognised and recorded, and none of it held.
+const OBSERVE: &str = "[policy]\nmode = \"observe\"\n";
 const PYTHON_PACKAGES: [&str; 2] = ["psycopg[binary]==3.3.9", "pg8000==1.31.6"];
 const NODE_PACKAGES: [&str; 1] = ["pg@8.23.1"];
 const CLIENT_LIMIT: Duration = Duration::from_secs(300);
@@ -75,55 +68,48 @@ impl Way for Direct<'_> {
     }
 }
 
-struct Held {
-    world: World,
-    place: PathBuf,
-    tls: &'static str,
+fn world(postgres: &Postgres) -> World {
+    let settings = Settings {
+        extra_configuration: OBSERVE.to_owned(),
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    };
+    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-impl Held {
-    fn to(postgres: &Postgres, tls: &'static str) -> Self {
-        let connection = postgres.connection(Role::App);
-        let settings = Settings {
-            extra_policies: EVERYTHING.to_owned(),
-            connections: vec![connection],
-            ..Settings::default()
-        };
-        let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
-        let place = world.dir().to_owned();
-        Self { world, place, tls }
-    }
+struct Held<'w> {
+    world: &'w World,
+    agent: Sandbox<'w>,
+}
 
-    fn try_run(&self, command: &[&str]) -> Ran {
-        let agent = self.world.sandbox().limit(CLIENT_LIMIT);
+impl<'w> Held<'w> {
+    fn by(world: &'w World, tls: &'static str) -> Self {
+        let agent = world.sandbox().limit(CLIENT_LIMIT);
+        let home = agent.home().to_owned();
         let mut agent = agent
             .env("PGHOST", HOST)
             .env("PGPORT", AGENT_PORT.to_string())
             .env("PGDATABASE", DATABASE)
             .env("PGUSER", "agent")
-            .env("PGSSLMODE", self.tls)
-            .env("PYTHONPATH", self.place.join("python"))
-            .env("NODE_PATH", self.place.join("node_modules"));
-        if self.tls == "verify-full" {
+            .env("PGSSLMODE", tls)
+            .env("PYTHONPATH", home.join("python"))
+            .env("NODE_PATH", home.join("node_modules"));
+        if tls == "verify-full" {
             agent = agent.env("PGSSLROOTCERT", "/etc/ssl/certs/ca-certificates.crt");
         }
-        let program = match command[0].strip_prefix("built:") {
-            Some(name) => agent.program(name),
-            None => command[0].to_owned(),
-        };
-        agent.run(&[&[program.as_str()], &command[1..]].concat())
+        Self { world, agent }
     }
 }
 
-impl Way for Held {
+impl Way for Held<'_> {
     fn run(&self, command: &[&str]) -> String {
-        let ran = self.try_run(command);
+        let ran = self.agent.run(command);
         assert!(ran.status.success(), "{ran}\n{}", self.world.daemon_log());
         ran.stdout
     }
 
     fn place(&self) -> &Path {
-        &self.place
+        self.agent.home()
     }
 }
 
@@ -168,7 +154,7 @@ fn without_holdpoint_every_script_succeeds() {
 fn psql_works_without_tls_with_it_and_with_everything_verified() {
     let postgres = Postgres::start();
     for tls in ["disable", "require", "verify-full"] {
-        script(&Held::to(&postgres, tls), "sh", "psql.sh");
+        script(&Held::by(&world(&postgres), tls), "sh", "psql.sh");
     }
 }
 
@@ -176,23 +162,23 @@ fn psql_works_without_tls_with_it_and_with_everything_verified() {
 fn pgbench_works_in_all_three_protocols() {
     let postgres = Postgres::start();
     fill_pgbench(&postgres);
-    script(&Held::to(&postgres, "require"), "sh", "pgbench.sh");
+    script(&Held::by(&world(&postgres), "require"), "sh", "pgbench.sh");
 }
 
 #[test]
 fn psycopg_and_pg8000_work() {
     let postgres = Postgres::start();
-    python_clients(&Held::to(&postgres, "verify-full"));
+    python_clients(&Held::by(&world(&postgres), "verify-full"));
 }
 
 #[test]
 fn node_postgres_works() {
     let postgres = Postgres::start();
-    node_client(&Held::to(&postgres, "verify-full"));
+    node_client(&Held::by(&world(&postgres), "verify-full"));
 }
 
 #[test]
 fn pg_dump_and_pg_restore_work() {
     let postgres = Postgres::start();
-    script(&Held::to(&postgres, "require"), "sh", "dump.sh");
+    script(&Held::by(&world(&postgres), "require"), "sh", "dump.sh");
 }

@@ -27,20 +27,14 @@ pub fn within(house: &House, recognised: &Recognised) -> Vec<(usize, Operation)>
     within
 }
 
-/// Nothing but a look at the server tells what names mean there, and an instance without a `[[connection]]` need not even be PostgreSQL: all of it is opaque.
+/// What its text plainly says, so that rules about statements hold here too. The request itself is opaque: nothing but a look at the server tells what
+/// names mean there, and an instance without a `[[connection]]` need not even be PostgreSQL.
 fn of_request(request: &Operation, entry: Option<&Entry>) -> Vec<Operation> {
     let field = |name| {
         let body = request.json.as_deref()?;
         body.field(name).and_then(Json::text)
     };
     let text = field("sqlStatement").unwrap_or_default();
-    let why = match (entry, text) {
-        (_, "") => "there is no sqlStatement in a JSON body".to_owned(),
-        (None, _) => {
-            "the instance is in no [[connection]], so that it may be no PostgreSQL".to_owned()
-        }
-        (Some(_), _) => "what its names mean was not looked up on the server".to_owned(),
-    };
     let at = Database {
         entry: entry.map_or_else(|| "executeSql".into(), |entry| entry.name.clone()),
         instance: entry.and_then(|entry| entry.instance.as_deref().map(str::to_owned)),
@@ -49,12 +43,9 @@ fn of_request(request: &Operation, entry: Option<&Entry>) -> Vec<Operation> {
         database: field("database").unwrap_or_default().to_owned(),
         user: field("user").unwrap_or_default().to_owned(),
     };
-    let parsed = sql::parse(if text.is_empty() { "?" } else { text });
+    let parsed = sql::parse(text);
     let each = parsed.statements.iter().flat_map(|statement| {
-        let mut resolved = Resolved::as_parsed(statement);
-        for effect in &mut resolved.effects {
-            effect.opaque.get_or_insert_with(|| why.clone());
-        }
+        let resolved = Resolved::as_parsed(statement);
         sql::operations(&at, text, statement, &resolved, &[], false)
     });
     let mut operations: Vec<_> = each.collect();

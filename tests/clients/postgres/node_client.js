@@ -5,7 +5,7 @@ const { Pool } = require('pg');
 
 const ssl = process.env.PGSSLMODE === 'disable' ? false : { ca: process.env.PGSSLROOTCERT && fs.readFileSync(process.env.PGSSLROOTCERT) };
 for (const name of ['PGSSLMODE', 'PGSSLROOTCERT']) delete process.env[name];
-const pool = new Pool({ ssl, max: 5 });
+const pool = new Pool({ host: process.env.PGHOSTADDR || process.env.PGHOST, ssl, max: 5 });
 
 async function main() {
   const found = await pool.query('SELECT name FROM customers WHERE id = $1', [3]);

@@ -10,7 +10,7 @@ if os.environ.get("PGSSLMODE") != "disable":
     context = ssl.create_default_context(cafile=os.environ.get("PGSSLROOTCERT"))
 db = pg8000.native.Connection(
     os.environ["PGUSER"],
-    host=os.environ["PGHOST"],
+    host=os.environ.get("PGHOSTADDR") or os.environ["PGHOST"],
     port=int(os.environ["PGPORT"]),
     database=os.environ["PGDATABASE"],
     password=os.environ.get("PGPASSWORD"),

@@ -23,6 +23,10 @@ pub(super) fn of(
     if opens(id, query, json) {
         traits.insert(Trait::OpenToInternet);
     }
+    // What names mean, only the server knows; and where it is MySQL, not even what is a comment.
+    if id == "sql.instances.executeSql" {
+        traits.insert(Trait::Opaque);
+    }
     if publishes(verb, query, headers, segments, json) {
         traits.insert(Trait::PublicAccess);
     }

@@ -90,7 +90,7 @@ fn no_two_have_an_address_and_port_in_common() {
         ("10.1.2.3:5432", "10.1.2.3:5432"),
         ("10.1.0.0/16:5432", "10.1.2.3:5432"),
         ("10.1.2.0/24:5432", "10.0.0.0/8:5432"),
-        ("[fd00::/8]:5432", "[fd00::1]:5432"),
+        ("[fd12::/16]:5432", "[fd12::1]:5432"),
         ("db.internal:5432", "DB.internal.:5432"),
     ] {
         let problem = both(one, other).expect_err(one).to_string();

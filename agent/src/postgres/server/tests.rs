@@ -217,7 +217,9 @@ async fn with_iam_the_password_is_an_access_token() {
     };
     let metadata = TestServer::plain(|_| {
         let token = json!({"access_token": TOKEN, "expires_in": 3600, "token_type": "Bearer"});
-        answer(200, &token)
+        let mut answer = answer(200, &token);
+        (answer.headers_mut()).insert("metadata-flavor", http::HeaderValue::from_static("Google"));
+        answer
     })
     .await;
     let credentials = credentials_from(&metadata.address.to_string());
