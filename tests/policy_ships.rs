@@ -169,6 +169,7 @@ fn every_key_of_the_configuration_is_documented() {
             "services" => "[[service]]",
             "notifications" => "[[notification]]",
             "masks" => "[[mask]]",
+            "connections" => "[[connection]]",
             key => key,
         };
         assert!(
