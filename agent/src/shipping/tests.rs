@@ -1,6 +1,9 @@
 //! The task that ships, against a directory, and what auditors make of what lies there.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use holdpoint_core::checkpoint::note::{Signer, Verifier};
 use tempfile::TempDir;
@@ -108,7 +111,7 @@ impl Host {
 }
 
 /// The first and the last event of an object, by its name; they are one where it has one only.
-fn rows_of(object: &PathBuf) -> Vec<u64> {
+fn rows_of(object: &Path) -> Vec<u64> {
     let name = object
         .file_name()
         .and_then(|it| it.to_str())
@@ -141,7 +144,7 @@ async fn what_is_there_verifies_and_is_not_sent_again() {
     let rows: Vec<u64> = host
         .objects(Kind::Events)
         .iter()
-        .flat_map(rows_of)
+        .flat_map(|it| rows_of(it))
         .collect();
     assert!(rows.is_sorted_by(|one, next| one < next), "{rows:?}");
     let status = shipping.status();
