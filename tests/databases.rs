@@ -2,9 +2,11 @@
 
 use holdpoint_tests::{
     postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    reviewer::{events, session_id, sessions},
     sandbox::{Ran, Sandbox},
     world::{Settings, World},
 };
+use nix::sys::signal::Signal;
 
 const POLICIES: &str = r#"
 @id("agents-use-databases")
@@ -34,10 +36,11 @@ fn agent(world: &World) -> Sandbox<'_> {
         .env("PGDATABASE", DATABASE)
         .env("PGUSER", "whoever")
         .env("PGCONNECT_TIMEOUT", "20")
+        .limit(std::time::Duration::from_secs(30))
 }
 
 fn psql(world: &World, commands: &[&str]) -> Ran {
-    let mut arguments = vec!["psql", "-XAt"];
+    let mut arguments = vec!["timeout", "20", "psql", "-XAt"];
     for command in commands {
         arguments.extend(["-c", command]);
     }
@@ -125,4 +128,162 @@ fn a_database_in_no_entry_is_refused() {
         .env("PGDATABASE", "postgres")
         .run(&["psql", "-XAt", "-c", "SELECT 1"]);
     let _ = ran.failed();
+}
+
+#[test]
+fn what_policy_masks_reaches_neither_the_agent_nor_the_record() {
+    const CARDS: &str = r#"
+@id("cards-are-masked") @mask("cards") @record("bodies")
+permit(principal, action == Action::"postgres.select", resource);
+"#;
+    const SET: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\"]\n";
+    let postgres = Postgres::start();
+    let cards = postgres.query(
+        DATABASE,
+        "SELECT count(card) || ' ' || max(card) FROM customers",
+    );
+    let (count, card) = cards.split_once(' ').expect("there are cards");
+    let ids = postgres.query(DATABASE, "SELECT count(*) FROM customers");
+    let ids: usize = ids.parse().expect("a number");
+    let settings = Settings {
+        extra_policies: CARDS.to_owned(),
+        extra_configuration: SET.to_owned(),
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    // By its name, under another, in an expression, and in a copy.
+    let asked = [
+        "SELECT id, card FROM customers",
+        "SELECT id, card AS harmless FROM customers",
+        "SELECT id, upper(card) FROM customers",
+        "SELECT count(card) FROM customers",
+        "COPY customers (id, card) TO STDOUT",
+    ];
+    for asked in asked {
+        let ran = psql(&world, &[asked]).succeeded();
+        assert!(!ran.says(card), "{ran}");
+        let rows = if asked.contains("count") { 1 } else { ids };
+        assert_eq!(ran.stdout.lines().count(), rows, "rows stay rows: {ran}");
+        if asked.contains("count") {
+            assert_eq!(ran.stdout.trim(), count, "{ran}");
+        }
+    }
+    for session in sessions(&world).expect("the daemon answers") {
+        let id = session_id(&session);
+        let mut export = world.holdpoint(&["sessions", "export", id, "--format", "ndjson"]);
+        let exported = export.output().expect("it runs").stdout;
+        let exported = String::from_utf8_lossy(&exported);
+        assert!(exported.contains("postgres.select"), "{exported}");
+        assert!(!exported.contains(card));
+    }
+}
+
+#[test]
+fn who_cancels_withdraws_what_is_held() {
+    let postgres = Postgres::start();
+    let world = world(&postgres);
+    let running = agent(&world).start(&["psql", "-XAt", "-c", "DROP TABLE scratch"]);
+    let held = world.wait_for_hold("scratch");
+    running.signal(Signal::SIGINT);
+    let ran = running.finish().failed();
+    assert!(ran.says("cancel"), "{ran}");
+    let after = world.approvals().expect("the daemon answers");
+    let state = after.iter().find(|it| it.id() == held.id());
+    assert_eq!(state.map(|it| it.state()), Some("withdrawn"));
+    assert!(!postgres.log().has("DROP TABLE scratch"));
+}
+
+#[test]
+fn a_denial_leaves_a_transaction_as_it_was() {
+    let postgres = Postgres::start();
+    let world = world(&postgres);
+    let commands = [
+        "BEGIN",
+        "INSERT INTO scratch (id) VALUES (100)",
+        "DELETE FROM scratch",
+        "COMMIT",
+    ];
+    let ran = psql(&world, &commands);
+    assert!(ran.says("without-where") || ran.says("every row"), "{ran}");
+    let rows = postgres.query(DATABASE, "SELECT count(*) FROM scratch");
+    assert_eq!(rows, "11", "what was allowed was committed: {ran}");
+}
+
+#[test]
+fn what_a_read_hides_is_held() {
+    let postgres = Postgres::start();
+    let _ = postgres.query(
+        DATABASE,
+        "CREATE FUNCTION helpful() RETURNS int LANGUAGE sql AS 'DELETE FROM public.scratch RETURNING 1';
+         CREATE VIEW harmless AS SELECT helpful();
+         GRANT SELECT ON harmless TO PUBLIC",
+    );
+    let world = world(&postgres);
+    for asked in [
+        "SELECT * FROM harmless",
+        "SELECT pg_read_file('PG_VERSION')",
+        "WITH gone AS (DELETE FROM scratch WHERE id = 3 RETURNING id) SELECT * FROM gone",
+        "EXPLAIN ANALYZE DROP TABLE scratch",
+        "DO $$ BEGIN DELETE FROM scratch; END $$",
+        "COPY scratch TO PROGRAM 'true'",
+    ] {
+        let mut running = agent(&world).start(&["psql", "-XAt", "-c", asked]);
+        let pending = loop {
+            let all = world.approvals().expect("the daemon answers");
+            let pending = all.into_iter().find(|it| it.state() == "pending");
+            if pending.is_some() || !running.is_running() {
+                break pending;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        };
+        if let Some(pending) = pending {
+            let shown = world
+                .holdpoint(&["approvals", "show", pending.id()])
+                .output();
+            let shown = shown.expect("it runs").stdout;
+            let shown = String::from_utf8_lossy(&shown);
+            let is_said = shown.contains("cannot see through it:");
+            assert_eq!(is_said, pending.mentions("opaque"), "{asked}: {shown}");
+            world.deny(pending.id()).expect("root may answer");
+        }
+        let ran = running.finish().failed();
+        assert!(ran.says("ERROR"), "{asked}: {ran}");
+        assert!(!postgres.log().has(asked), "{asked}");
+    }
+    assert_eq!(
+        postgres.query(DATABASE, "SELECT count(*) FROM scratch"),
+        "10"
+    );
+}
+
+#[test]
+fn the_record_says_what_was_asked_and_what_came_of_it() {
+    let postgres = Postgres::start();
+    let world = world(&postgres);
+    psql(
+        &world,
+        &[
+            "UPDATE scratch SET id = 12 WHERE id = 2",
+            "SELECT 1/0",
+            "DELETE FROM scratch",
+        ],
+    );
+    let events = events(&world, &only_session(&world)).expect("the record");
+    let told = serde_json::to_string(&events).expect("JSON");
+    for part in [
+        "postgres.update",
+        "UPDATE 1",
+        "22012",
+        "postgres.delete",
+        "without-where",
+    ] {
+        assert!(told.contains(part), "{part} is missing in {told}");
+    }
+}
+
+fn only_session(world: &World) -> String {
+    let all = sessions(world).expect("the daemon answers");
+    assert_eq!(all.len(), 1);
+    session_id(&all[0]).to_owned()
 }

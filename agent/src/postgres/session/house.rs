@@ -1,8 +1,11 @@
 //! The judge of a connection in the house: names are looked up on the server, and the gate decides.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use holdpoint_core::{
@@ -230,7 +233,7 @@ impl Judge for Judging {
         let is_shown = asked.iter().any(|it| it.action.mutates())
             || self.house.gate.asks_for_people(session, &asked);
         let shown = match is_shown {
-            true => self.shown(questions),
+            true => self.shown(questions, &resolved),
             false => String::new(),
         };
         self.look_into(&headers, &shown, &mut asked);
@@ -276,9 +279,20 @@ fn defines(resolved: &Resolved) -> bool {
 
 impl Judging {
     /// What reviewers see: the statements, and what was bound, without what is secret.
-    fn shown(&self, questions: &[Question<'_>]) -> String {
+    fn shown(&self, questions: &[Question<'_>], resolved: &[Resolved]) -> String {
         let mut shown = String::new();
-        for question in questions {
+        for (question, resolved) in questions.iter().zip(resolved) {
+            let objections: BTreeSet<_> = resolved
+                .effects
+                .iter()
+                .filter_map(|it| it.opaque.as_deref())
+                .collect();
+            for why in objections {
+                shown.push_str(&format!(
+                    "-- Holdpoint cannot see through it: {}\n",
+                    on_one_line(why)
+                ));
+            }
             if question.in_transaction {
                 shown.push_str("-- in an open transaction, which waits 60 s at most\n");
             }
@@ -306,4 +320,9 @@ impl Judging {
         }
         shown
     }
+}
+
+/// What goes into a comment, and may have names of the server's in it.
+fn on_one_line(why: &str) -> String {
+    why.replace(char::is_control, " ")
 }
