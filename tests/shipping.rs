@@ -250,7 +250,7 @@ fn a_directory_has_it_all_and_what_is_taken_from_it_is_named() {
 fn a_bucket_gets_each_event_over_failures_and_kills() {
     let bucket = Bucket::started();
     let world = world(bucket.configuration("bodies = true"));
-    bucket.fails("random");
+    bucket.fails("some");
     for kill in 0..KILLS {
         work(&world);
         sleep(Duration::from_millis(211 * kill));

@@ -3,13 +3,13 @@ there stays as it is, and fails as it is told.
 
 bucket.py PORT DIRECTORY FAULTS JOURNAL
 
-DIRECTORY gets the objects as files. FAULTS is a file with what happens to requests: "none", "503", "403", or "random": any of 503, 429, a connection
+DIRECTORY gets the objects as files. FAULTS is a file with what happens to requests: "none", "503", "403", or "some": in turn 503, 429, a connection
 that is reset before or after the object is there. JOURNAL gets a line of JSON for each request.
 """
 
 import json
 import os
-import random
+import itertools
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +19,9 @@ port, directory, faults, journal = sys.argv[1:5]
 lock = threading.Lock()
 
 
+# In turn, so that each of them comes.
+SOME = itertools.cycle(["none", "503", "429", "none", "before", "after"])
+
 class Bucket(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -26,8 +29,8 @@ class Bucket(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         with open(faults) as file:
             fault = file.read().strip()
-        if fault == "random":
-            fault = random.choice(["none", "none", "503", "429", "before", "after"])
+        if fault == "some":
+            fault = next(SOME)
         name = unquote(urlsplit(self.path).path).lstrip("/")
         path = os.path.join(directory, name)
         with lock:
