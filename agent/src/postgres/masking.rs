@@ -15,24 +15,25 @@ use crate::record::Capture;
 /// Bytes of a value that the record keeps; it says how many there were.
 const KEPT: usize = 4096;
 
-/// The data of a COPY cannot be masked as its options say.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the data of a COPY has to be masked, and {0}: SELECT the rows instead")]
-pub struct UnreadableCopy(String);
+/// The data of a COPY has to be masked, and cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the data of this COPY has to be masked; name the table's columns, COPY table (column, ...) TO STDOUT, or SELECT the rows"
+)]
+pub struct UnreadableCopy;
 
-/// Masks the data of a COPY. `statement` is the text that it comes from; `is_binary` is what the server announced.
+/// Masks the data of a COPY, whose columns have to be named: nothing else tells what is in it. `statement` is the text that it comes from.
 ///
 /// # Errors
-/// When its options make data that Holdpoint does not read.
+/// When they are not, or an option says what is not known here.
 pub fn copy(
     set: Arc<MaskSet>,
     copying: Option<&Copy>,
     statement: Option<&str>,
-    is_binary: bool,
 ) -> Result<CopyMasker, UnreadableCopy> {
-    let none = Copy::default();
-    let copying = copying.unwrap_or(&none);
-    let format = format(copying, is_binary)?;
+    let named = copying.filter(|copy| copy.relation.is_some() && !copy.columns.is_empty());
+    let copying = named.ok_or(UnreadableCopy)?;
+    let format = format(copying).ok_or(UnreadableCopy)?;
     Ok(CopyMasker::new(set, &columns(copying), statement, format))
 }
 
@@ -51,62 +52,54 @@ fn columns(copying: &Copy) -> Vec<Column> {
     copying.columns.iter().map(of).collect()
 }
 
-/// By the options as written; the older spelling `CSV` and `BINARY` are options of these names.
-fn format(copying: &Copy, is_binary: bool) -> Result<CopyFormat, UnreadableCopy> {
-    let mut is_csv = false;
-    let mut header = false;
-    let (mut delimiter, mut quote, mut escape, mut null) = (None, None, None, None);
-    for (name, value) in &copying.options {
-        let value = value.as_deref();
-        match name.as_str() {
-            "format" => is_csv = value.is_some_and(|value| value.eq_ignore_ascii_case("csv")),
-            "csv" => is_csv = true,
-            "header" => header = !value.is_some_and(is_off),
-            "delimiter" => delimiter = Some(one_byte(name, value)?),
-            "quote" => quote = Some(one_byte(name, value)?),
-            "escape" => escape = Some(one_byte(name, value)?),
-            "null" => null = value.map(|value| value.as_bytes().to_vec()),
-            "encoding" if value.is_some_and(is_utf8) => {}
-            "encoding" => return Err(UnreadableCopy("its encoding is not UTF8".into())),
-            // They say what is quoted, not how.
-            _ => {}
+/// How the data is written; nothing where an option says what is not known here.
+fn format(copy: &Copy) -> Option<CopyFormat> {
+    let mut named = "text".to_owned();
+    for (name, value) in &copy.options {
+        if name == "format" {
+            named = value.as_deref()?.to_ascii_lowercase();
         }
     }
-    let quote = quote.unwrap_or(b'"');
-    Ok(match (is_binary, is_csv) {
-        (true, _) => CopyFormat::Binary,
-        (false, true) => CopyFormat::Csv {
-            delimiter: delimiter.unwrap_or(b','),
-            quote,
-            escape: escape.unwrap_or(quote),
-            null: null.unwrap_or_default(),
-            header,
-        },
-        (false, false) => CopyFormat::Text {
-            delimiter: delimiter.unwrap_or(b'\t'),
-            null: null.unwrap_or_else(|| b"\\N".to_vec()),
-            header,
-        },
-    })
-}
-
-fn is_off(value: &str) -> bool {
-    ["false", "off", "0"]
-        .iter()
-        .any(|off| value.eq_ignore_ascii_case(off))
-}
-
-fn is_utf8(value: &str) -> bool {
-    ["utf8", "utf-8"]
-        .iter()
-        .any(|utf8| value.eq_ignore_ascii_case(utf8))
-}
-
-fn one_byte(name: &str, value: Option<&str>) -> Result<u8, UnreadableCopy> {
-    match value.map(str::as_bytes) {
-        Some([byte]) => Ok(*byte),
-        _ => Err(UnreadableCopy(format!("its {name} is not one byte"))),
+    let mut format = match named.as_str() {
+        "text" => CopyFormat::text(),
+        "csv" => CopyFormat::csv(),
+        "binary" => return Some(CopyFormat::Binary),
+        _ => return None,
+    };
+    let byte = |value: &Option<String>| match value.as_deref()?.as_bytes() {
+        [byte] => Some(*byte),
+        _ => None,
+    };
+    let (mut own_quote, mut own_escape) = (None, None);
+    for (name, value) in &copy.options {
+        match (name.as_str(), &mut format) {
+            ("format" | "force_quote", _) => {}
+            (
+                "delimiter",
+                CopyFormat::Text { delimiter, .. } | CopyFormat::Csv { delimiter, .. },
+            ) => {
+                *delimiter = byte(value)?;
+            }
+            ("null", CopyFormat::Text { null, .. } | CopyFormat::Csv { null, .. }) => {
+                *null = value.clone()?.into_bytes();
+            }
+            ("header", CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. }) => {
+                *header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
+                    None | Some("true" | "on" | "1") => true,
+                    Some("false" | "off" | "0") => false,
+                    Some(_) => return None,
+                };
+            }
+            ("quote", CopyFormat::Csv { .. }) => own_quote = Some(byte(value)?),
+            ("escape", CopyFormat::Csv { .. }) => own_escape = Some(byte(value)?),
+            _ => return None,
+        }
     }
+    if let CopyFormat::Csv { quote, escape, .. } = &mut format {
+        *quote = own_quote.unwrap_or(*quote);
+        *escape = own_escape.unwrap_or(*quote);
+    }
+    Some(format)
 }
 
 /// Rows on their way into the record: newline-delimited JSON, an array of texts a row, after one of the columns' names. They are masked already.
@@ -216,7 +209,7 @@ mod tests {
     }
 
     fn copied(options: &[(&str, Option<&str>)], data: &str) -> String {
-        let mut masker = copy(set(), Some(&users(options)), None, false).expect("readable");
+        let mut masker = copy(set(), Some(&users(options)), None).expect("readable");
         let mut out = Vec::new();
         masker.push(data.as_bytes(), &mut out).expect("data");
         masker.finish(&mut out).expect("data");
@@ -236,7 +229,7 @@ mod tests {
             "id;email\n1;[masked:own]\n"
         );
         for bad in [("delimiter", Some("ab")), ("encoding", Some("latin1"))] {
-            assert!(copy(set(), Some(&users(&[bad])), None, false).is_err());
+            assert!(copy(set(), Some(&users(&[bad])), None).is_err());
         }
     }
 

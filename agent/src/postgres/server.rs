@@ -20,7 +20,13 @@ use tokio::{
 use zeroize::Zeroizing;
 
 pub use self::error::ConnectError;
-use super::{cancel::CancelKey, catalog::Entry, startup::Settings, stream::Stream};
+use super::{
+    cancel::CancelKey,
+    catalog::Entry,
+    frame::{HEAD, Head},
+    startup::Settings,
+    stream::Stream,
+};
 use crate::config::connection::Place;
 
 /// How long it may take until a server has let us in.
@@ -189,15 +195,13 @@ fn texts(status: &ParameterStatusBody) -> io::Result<(String, String)> {
 async fn read_message<S: AsyncRead + Unpin>(
     stream: &mut S,
 ) -> Result<backend::Message, ConnectError> {
-    let mut message = BytesMut::zeroed(5);
+    let mut message = BytesMut::zeroed(HEAD);
     stream.read_exact(&mut message).await?;
-    let length = u32::from_be_bytes([message[1], message[2], message[3], message[4]]);
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if !(4..=LONGEST).contains(&length) {
-        return Err(ConnectError::Protocol("it is no PostgreSQL server"));
-    }
-    message.resize(1 + length, 0);
-    stream.read_exact(&mut message[5..]).await?;
+    let head = Head::of(&message).ok().flatten();
+    let whole = head.map(Head::whole).filter(|whole| *whole <= 1 + LONGEST);
+    let whole = whole.ok_or(ConnectError::Protocol("it is no PostgreSQL server"))?;
+    message.resize(whole, 0);
+    stream.read_exact(&mut message[HEAD..]).await?;
     let parsed = backend::Message::parse(&mut message)?;
     parsed.ok_or(ConnectError::Protocol("a message of it is not whole"))
 }

@@ -6,13 +6,13 @@ use bytes::BytesMut;
 use holdpoint_core::{
     mask::{
         MaskSet, Origin,
-        rows::{Column, CopyFormat, CopyMasker, RowMasker},
+        rows::{Column, CopyMasker, RowMasker},
     },
     sql::{Copy, Name},
 };
 
 use super::End;
-use crate::postgres::{frame::put, server_messages::Described};
+use crate::postgres::{frame::put, masking, server_messages::Described};
 
 /// Who knows which column of which relation a result's column is.
 pub(super) trait Columns: Sync {
@@ -86,28 +86,8 @@ impl Rows {
         copying: Option<&Copy>,
         statement: Option<&str>,
     ) -> Result<Self, End> {
-        let named = copying.filter(|copy| copy.relation.is_some() && !copy.columns.is_empty());
-        let Some((copy, format)) = named.and_then(|copy| Some((copy, format(copy)?))) else {
-            return Err(End::Withheld(
-                "the data of this COPY has to be masked; name the table's columns, COPY table (column, ...) TO STDOUT, or SELECT the rows"
-                    .into(),
-            ));
-        };
-        let columns: Vec<_> = copy
-            .columns
-            .iter()
-            .map(|name| Column {
-                name: name.clone(),
-                origin: copy.relation.as_ref().map(|relation| Origin {
-                    schema: relation.schema.clone(),
-                    relation: relation.name.clone(),
-                    attribute: name.clone(),
-                }),
-                type_oid: 0,
-                format: 0,
-            })
-            .collect();
-        let masker = CopyMasker::new(set, &columns, statement, format);
+        let masker = masking::copy(set, copying, statement)
+            .map_err(|error| End::Withheld(error.to_string()))?;
         match masker.is_idle() {
             true => Ok(Self::Pass),
             false => Ok(Self::Copy(Box::new(masker))),
@@ -150,54 +130,4 @@ impl Rows {
         }
         Ok(())
     }
-}
-
-/// How the data is written; nothing where an option says what is not known here.
-fn format(copy: &Copy) -> Option<CopyFormat> {
-    let mut named = "text".to_owned();
-    for (name, value) in &copy.options {
-        if name == "format" {
-            named = value.as_deref()?.to_ascii_lowercase();
-        }
-    }
-    let mut format = match named.as_str() {
-        "text" => CopyFormat::text(),
-        "csv" => CopyFormat::csv(),
-        "binary" => return Some(CopyFormat::Binary),
-        _ => return None,
-    };
-    let byte = |value: &Option<String>| match value.as_deref()?.as_bytes() {
-        [byte] => Some(*byte),
-        _ => None,
-    };
-    let (mut own_quote, mut own_escape) = (None, None);
-    for (name, value) in &copy.options {
-        match (name.as_str(), &mut format) {
-            ("format" | "force_quote", _) => {}
-            (
-                "delimiter",
-                CopyFormat::Text { delimiter, .. } | CopyFormat::Csv { delimiter, .. },
-            ) => {
-                *delimiter = byte(value)?;
-            }
-            ("null", CopyFormat::Text { null, .. } | CopyFormat::Csv { null, .. }) => {
-                *null = value.clone()?.into_bytes();
-            }
-            ("header", CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. }) => {
-                *header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
-                    None | Some("true" | "on" | "1") => true,
-                    Some("false" | "off" | "0") => false,
-                    Some(_) => return None,
-                };
-            }
-            ("quote", CopyFormat::Csv { .. }) => own_quote = Some(byte(value)?),
-            ("escape", CopyFormat::Csv { .. }) => own_escape = Some(byte(value)?),
-            _ => return None,
-        }
-    }
-    if let CopyFormat::Csv { quote, escape, .. } = &mut format {
-        *quote = own_quote.unwrap_or(*quote);
-        *escape = own_escape.unwrap_or(*quote);
-    }
-    Some(format)
 }

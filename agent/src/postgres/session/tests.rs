@@ -372,11 +372,20 @@ async fn a_transaction_waits_a_minute_and_is_then_really_aborted() {
     }
 }
 
-#[tokio::test]
-async fn a_server_that_dies_is_told_of() {
-    let (mut client, near) = duplex(1 << 16);
-    let (far, mut server) = duplex(1 << 16);
-    let (_keep, cancels) = tokio::sync::mpsc::channel(1);
+/// A query that a server of the test's own has received.
+struct Asked {
+    client: DuplexStream,
+    server: DuplexStream,
+    talking: JoinHandle<Result<(), String>>,
+    /// Nobody cancels, and somebody could.
+    _keep: tokio::sync::mpsc::Sender<()>,
+}
+
+/// Over streams that hold so many bytes.
+async fn asked(buffer: usize) -> Asked {
+    let (mut client, near) = duplex(buffer);
+    let (far, mut server) = duplex(buffer);
+    let (keep, cancels) = tokio::sync::mpsc::channel(1);
     let talking = tokio::spawn(async move {
         let judge = Scripted::default();
         let shared = Shared::new();
@@ -397,6 +406,22 @@ async fn a_server_that_dies_is_told_of() {
         .await
         .expect("it listens");
     read_message(&mut server, 100).await.expect("the query");
+    Asked {
+        client,
+        server,
+        talking,
+        _keep: keep,
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_told_of() {
+    let Asked {
+        mut client,
+        server,
+        talking,
+        _keep,
+    } = asked(1 << 16).await;
     drop(server);
     let error = read_message(&mut client, 1 << 20).await.expect("a message");
     assert!(String::from_utf8_lossy(&error.expect("there is one").body).contains("C08006"));
@@ -447,29 +472,12 @@ proptest! {
 
 #[tokio::test]
 async fn rows_larger_than_any_buffer_go_on_as_they_come() {
-    let (mut client, near) = duplex(1 << 12);
-    let (far, mut server) = duplex(1 << 12);
-    let (_keep, cancels) = tokio::sync::mpsc::channel(1);
-    tokio::spawn(async move {
-        let judge = Scripted::default();
-        let shared = Shared::new();
-        let never = std::future::pending();
-        talk(
-            near,
-            far,
-            &judge,
-            Cancels(cancels),
-            &shared,
-            "s".into(),
-            never,
-        )
-        .await
-    });
-    client
-        .write_all(&query("select 1"))
-        .await
-        .expect("it listens");
-    read_message(&mut server, 100).await.expect("the query");
+    let Asked {
+        mut client,
+        mut server,
+        _keep,
+        ..
+    } = asked(1 << 12).await;
     let size = 70 << 20;
     tokio::spawn(async move {
         let length = i32::try_from(size + 4).expect("it fits").to_be_bytes();

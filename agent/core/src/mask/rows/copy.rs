@@ -90,6 +90,26 @@ enum Form {
     Binary { begun: bool, ended: bool },
 }
 
+/// A line of text or CSV, masked by `row`; but for names of columns, the old mark of the end, and what ends a line on Windows.
+fn line_by(
+    is_header: bool,
+    line: &[u8],
+    out: &mut Vec<u8>,
+    row: impl FnOnce(&[u8], &mut Vec<u8>) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let (line, end) = match line.strip_suffix(b"\r") {
+        Some(line) => (line, &b"\r"[..]),
+        None => (line, &b""[..]),
+    };
+    if is_header || line == b"\\." {
+        out.extend_from_slice(line);
+    } else {
+        row(line, out)?;
+    }
+    out.extend_from_slice(end);
+    Ok(())
+}
+
 /// The start of the binary format, before flags and the length of an extension.
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{super::super::Unreadable, Columns};
+use super::{super::super::Unreadable, Columns, line_by};
 
 pub(super) struct Csv {
     delimiter: u8,
@@ -103,17 +103,8 @@ impl Csv {
         row: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
-        let (row, end) = match row.strip_suffix(b"\r") {
-            Some(row) => (row, &b"\r"[..]),
-            None => (row, &b""[..]),
-        };
-        if std::mem::take(&mut self.at_header) || row == b"\\." {
-            out.extend_from_slice(row);
-        } else {
-            self.row(columns, row, out)?;
-        }
-        out.extend_from_slice(end);
-        Ok(())
+        let is_header = std::mem::take(&mut self.at_header);
+        line_by(is_header, row, out, |row, out| self.row(columns, row, out))
     }
 
     fn row(

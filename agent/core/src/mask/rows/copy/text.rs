@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::{super::super::Unreadable, Columns};
+use super::{super::super::Unreadable, Columns, line_by};
 
 pub(super) struct Text {
     delimiter: u8,
@@ -63,17 +63,10 @@ impl Text {
         line: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), Unreadable> {
-        let (line, end) = match line.strip_suffix(b"\r") {
-            Some(line) => (line, &b"\r"[..]),
-            None => (line, &b""[..]),
-        };
-        if std::mem::take(&mut self.at_header) || line == b"\\." {
-            out.extend_from_slice(line);
-        } else {
-            self.row(columns, line, out)?;
-        }
-        out.extend_from_slice(end);
-        Ok(())
+        let is_header = std::mem::take(&mut self.at_header);
+        line_by(is_header, line, out, |line, out| {
+            self.row(columns, line, out)
+        })
     }
 
     fn row(
