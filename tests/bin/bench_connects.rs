@@ -79,7 +79,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         silent: true,
         ..Settings::default()
     })?;
-    interrupts.clean_up(&world);
+    let remnants = world.remnants();
+    interrupts.clean_up(move || remnants.remove());
     let listener = Listener::start()?;
     let mut measured: [Vec<Measured>; 2] = Default::default();
     for round in 0..args.rounds {

@@ -4,8 +4,6 @@ use std::io::{stderr, stdout};
 
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::world::World;
-
 /// SIGINT, SIGTERM and SIGHUP, kept waiting.
 #[derive(Debug)]
 pub struct Interrupts(SigSet);
@@ -21,14 +19,13 @@ impl Interrupts {
         Ok(Self(signals))
     }
 
-    /// From now on they end this program, and before that what `world` would leave behind.
-    pub fn clean_up(self, world: &World) {
-        let remnants = world.remnants();
+    /// From now on they end this program, and before that what it would leave behind: `remove` does that.
+    pub fn clean_up(self, remove: impl FnOnce() + Send + 'static) {
         std::thread::spawn(move || {
             let _ = self.0.wait();
             // The others would only wonder aloud why everything fails.
             let _silence = (stdout().lock(), stderr().lock());
-            remnants.remove();
+            remove();
             std::process::exit(130);
         });
     }

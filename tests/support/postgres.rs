@@ -119,6 +119,12 @@ impl Postgres {
         Self::with(&Options::default()).unwrap_or_else(|error| panic!("{error:#}"))
     }
 
+    /// Whether this host has one to start.
+    #[must_use]
+    pub fn is_installed() -> bool {
+        binaries().is_ok()
+    }
+
     /// A server that differs.
     ///
     /// # Errors
@@ -265,6 +271,16 @@ impl Postgres {
             environment.push(("PGSSLKEY", key.display().to_string()));
         }
         environment
+    }
+
+    /// What [`Drop`] ends and removes, for whoever may not get that far.
+    pub fn remnants(&self) -> impl FnOnce() + Send + 'static {
+        let server = Pid::from_raw(self.pid().cast_signed());
+        let dir = self.dir().to_owned();
+        move || {
+            let _ = kill(server, Signal::SIGQUIT);
+            let _ = fs::remove_dir_all(dir);
+        }
     }
 
     /// A crash: every backend ends without a word to its client, and the listener is gone.

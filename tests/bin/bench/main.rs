@@ -53,7 +53,8 @@ fn run(args: &Args) -> anyhow::Result<()> {
         silent: true,
         ..Settings::default()
     })?;
-    interrupts.clean_up(&world);
+    let remnants = world.remnants();
+    interrupts.clean_up(move || remnants.remove());
     let bench = Bench {
         nginx: Nginx::start(&world)?,
         generator: install_generator(&world)?,

@@ -29,8 +29,7 @@ impl Client {
             return Ok(Self::Gcloud);
         }
         let path = sandbox::PATH;
-        let in_ci = std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false");
-        ensure!(!in_ci, "needs gcloud in CI, in one of {path}");
+        ensure!(!crate::in_ci(), "needs gcloud in CI, in one of {path}");
         ensure!(
             host::program_in(path, "curl").is_some(),
             "needs gcloud, or at least curl, in one of {path}"

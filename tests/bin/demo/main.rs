@@ -1,7 +1,9 @@
 //! `cargo xtask demo`: the main job, once, for everyone to see. It exits 0 only if all of it was seen.
 
 mod client;
+mod database;
 mod evidence;
+mod psql;
 mod story;
 
 use std::{path::PathBuf, time::Duration};
@@ -15,7 +17,7 @@ use holdpoint_tests::{
     reviewer::{Approval, events, session_id, sessions},
     sandbox::{Ran, Running},
     stand_in::Arrival,
-    world::{Settings, World},
+    world::World,
 };
 
 const LIST: &str = "/sql/v1beta4/projects/lab-project/instances";
@@ -42,12 +44,22 @@ fn main() {
     }
 }
 
+/// Whether nothing may be left out.
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false")
+}
+
 fn run(args: &Args) -> anyhow::Result<()> {
     host::require()?;
     let client = Client::choose()?;
     let interrupts = Interrupts::block()?;
-    let world = World::with(&Settings::default())?;
-    interrupts.clean_up(&world);
+    let server = database::Server::start()?;
+    let world = World::with(&server.settings())?;
+    let remnants = (world.remnants(), server.remnants());
+    interrupts.clean_up(move || {
+        remnants.0.remove();
+        remnants.1();
+    });
     let mut demo = Demo {
         world: &world,
         client,
@@ -59,6 +71,10 @@ fn run(args: &Args) -> anyhow::Result<()> {
     demo.denied_call()?;
     demo.credential_stays_outside()?;
     demo.record(&session)?;
+    match &server {
+        database::Server::Running(postgres) => demo.database(postgres, args.yes)?,
+        database::Server::Missing(why) => story::tell_what_is_left_out("7. A database", why),
+    }
     story::chapter("All of it was seen");
     if let Some(dir) = &args.evidence {
         evidence::leave(&world, &session, dir)?;

@@ -25,9 +25,20 @@ pub fn tell(sentence: impl Display) {
     say(format_args!("           {sentence}"));
 }
 
+/// A part of the story that cannot be told here.
+pub fn tell_what_is_left_out(title: &str, why: impl Display) {
+    chapter(&format!("{title}: left out"));
+    tell(why);
+}
+
 /// Somebody types a command.
 pub fn types(who: &str, command: impl Display) {
     say(format_args!("  {who:>8} $ {command}"));
+}
+
+/// Somebody types into a program that runs already.
+pub fn enters(who: &str, line: impl Display) {
+    say(format_args!("  {who:>8} > {line}"));
 }
 
 /// Somebody sees this.
@@ -38,7 +49,7 @@ pub fn sees(who: &str, line: impl Display) {
 /// What the agent's terminal shows.
 pub fn output(ran: &Ran) {
     let lines = ran.stdout.lines().chain(ran.stderr.lines());
-    lines.for_each(|line| wrapped(line).for_each(|piece| sees("agent", piece)));
+    lines.for_each(|line| line_of("agent", line));
     let seconds = ran.took.as_secs_f64();
     match ran.status.code() {
         Some(code) => tell(format!("(exit code {code}, after {seconds:.1} s)")),
@@ -46,11 +57,16 @@ pub fn output(ran: &Ran) {
     }
 }
 
+/// A line as somebody's terminal shows it.
+pub fn line_of(who: &str, line: &str) {
+    wrapped(line).for_each(|piece| sees(who, piece));
+}
+
 /// What `holdpoint` shows. What repeats is told once.
 pub fn screen(who: &str, text: &str) {
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        wrapped(line).for_each(|piece| sees(who, piece));
+        line_of(who, line);
         let mut more = 0;
         while lines.next_if(|next| is_like(line, next)).is_some() {
             more += 1;

@@ -47,7 +47,8 @@ fn main() -> anyhow::Result<()> {
     host::require()?;
     let interrupts = Interrupts::block()?;
     let world = World::with(&Settings::default())?;
-    interrupts.clean_up(&world);
+    let remnants = world.remnants();
+    interrupts.clean_up(move || remnants.remove());
     let _clients = ask(&world)?;
     let (binary, config) = (world.binary(), world.config());
     let command = format!(
