@@ -12,6 +12,7 @@ use std::{
 use holdpoint_tests::{
     files::holdpoint_binary,
     host,
+    postgres::{Connection, Postgres, Role},
     world::{Settings, World},
 };
 use serde_json::Value;
@@ -172,6 +173,55 @@ fn what_is_elsewhere_is_asked() {
     assert!(!well);
     assert_failed(&said, "issuer", "http://127.0.0.1:1");
     assert!(found(&said, "issuer").iter().any(|it| it.0 == "ok"));
+}
+
+#[test]
+fn databases_are_logged_in_to() {
+    let postgres = Postgres::start();
+    let sound = postgres.connection(Role::App);
+    let elsewhere = |name: &str| Connection {
+        name: name.to_owned(),
+        addresses: vec![format!("{name}.internal:5432")],
+        ..sound.clone()
+    };
+    let settings = Settings {
+        connections: vec![
+            sound.clone(),
+            // Nobody listens there.
+            Connection {
+                dial: "127.0.0.1:1".to_owned(),
+                ..elsewhere("down")
+            },
+            Connection {
+                user: "nobody".to_owned(),
+                ..elsewhere("unknown")
+            },
+            Connection {
+                tls: "unverified",
+                ca_file: None,
+                ..elsewhere("open")
+            },
+        ],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).expect("a world");
+    let (said, well) = checks(&world);
+    assert!(!well);
+    let found = found(&said, "database");
+    let has = |grade: &str, parts: &[&str]| {
+        let mut found = found.iter();
+        found.any(|(its, says)| *its == grade && parts.iter().all(|part| says.contains(part)))
+    };
+    assert!(has("ok", &["\"shop\": logged in as app"]), "{found:?}");
+    assert!(
+        has("fail", &["\"down\"", "cannot be reached", "Check `dial`"]),
+        "{found:?}"
+    );
+    assert!(
+        has("fail", &["\"unknown\"", "28P01", "password_file"]),
+        "{found:?}"
+    );
+    assert!(has("warn", &["\"open\"", "in between"]), "{found:?}");
 }
 
 #[test]

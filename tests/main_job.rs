@@ -125,7 +125,7 @@ forbid(principal, action == Action::"sql.instances.delete", resource);
         all[0].id(),
         "Holdpoint held sql.instances.delete",
         "nobody did in time",
-        "Nothing was sent to Google; run the command again to ask again",
+        "Nothing was sent to Google; run it again to ask again",
     ] {
         assert!(ran.says(part), "{part:?} is missing: {ran}");
     }

@@ -226,7 +226,7 @@ fn who_waits_for_a_person_is_told_to_ask_again_and_the_question_stays() {
         let ran = held.finish().succeeded();
         assert!(asked.elapsed() < Duration::from_secs(5), "{ran}");
         assert!(ran.stdout.contains(hold.id()), "{ran}");
-        assert!(ran.stdout.contains("run the command again"), "{ran}");
+        assert!(ran.stdout.contains("run it again"), "{ran}");
         world.start_daemon().expect("it starts again");
     }
     assert_eq!(world.count("DELETE", PROD_DB), 0);

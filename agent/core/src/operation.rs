@@ -186,11 +186,11 @@ pub struct Operation {
     pub action: Action,
     /// What it is done to.
     pub resource: Resource,
-    /// The effective HTTP verb: after `X-HTTP-Method-Override`. Empty for `net.*`.
+    /// The effective HTTP verb: after `X-HTTP-Method-Override`. Empty for `net.*` and SQL.
     pub method: String,
     /// The host asked, lower case, without port and trailing dot.
     pub host: String,
-    /// The TCP port, for `net.connect`.
+    /// The TCP port, for `net.connect` and SQL.
     pub port: Option<u16>,
     /// The path as sent.
     pub path: String,
@@ -217,6 +217,12 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Whether it is a statement's, said to a database.
+    #[must_use]
+    pub fn is_sql(&self) -> bool {
+        self.method.is_empty() && self.action.id().starts_with("postgres.")
+    }
+
     /// An operation on a host rather than on a Google resource; `action` is one of `net.*`.
     #[must_use]
     pub fn on_host(action: &'static str, host: &str, port: Option<u16>) -> Self {

@@ -4,7 +4,7 @@ use http::{HeaderMap, header};
 use serde_json::json;
 
 use crate::{
-    operation::Operation,
+    operation::{Content, Operation, Trait},
     policy::{Denial, HoldRule},
 };
 
@@ -173,8 +173,9 @@ impl Refusal {
         let comment =
             comment.map_or_else(String::new, |text| format!(" with the comment \"{text}\""));
         let message = format!(
-            "{reviewer} denied {}{comment} (approval {approval}). Nothing was sent to Google; talk to {reviewer} before trying again.",
+            "{reviewer} denied {}{comment} (approval {approval}). {}; talk to {reviewer} before trying again.",
             describe(operation),
+            not_sent(operation),
         );
         Self::new(Kind::Denied, message)
             .about(operation)
@@ -185,9 +186,10 @@ impl Refusal {
     #[must_use]
     pub fn expired(operation: &Operation, approval: &str, rules: &[HoldRule]) -> Self {
         let message = format!(
-            "Holdpoint held {} until {} it, and nobody did in time (approval {approval} has expired). Nothing was sent to Google; run the command again to ask again.",
+            "Holdpoint held {} until {} it, and nobody did in time (approval {approval} has expired). {}; run it again to ask again.",
             describe(operation),
             who_approves(rules),
+            not_sent(operation),
         );
         Self::new(Kind::Denied, message)
             .about(operation)
@@ -210,8 +212,9 @@ impl Refusal {
     #[must_use]
     pub fn overtaken(operation: &Operation) -> Self {
         let message = format!(
-            "While Holdpoint held {}, the policy about it changed, or what it is about, so its approval no longer counts. Nothing was sent to Google; run the command again to have it decided anew.",
+            "While Holdpoint held {}, the policy about it changed, or what it is about, so its approval no longer counts. {}; run it again to have it decided anew.",
             describe(operation),
+            not_sent(operation),
         );
         Self::new(Kind::Denied, message).about(operation)
     }
@@ -220,8 +223,9 @@ impl Refusal {
     #[must_use]
     pub fn interrupted(operation: &Operation, approval: &str) -> Self {
         let message = format!(
-            "Holdpoint's daemon is stopping or being upgraded while {} waits for approval {approval}. Nothing was sent to Google, and the question stays: run the command again in a moment, and it goes on waiting, or goes through once it is approved.",
+            "Holdpoint's daemon is stopping or being upgraded while {} waits for approval {approval}. {}, and the question stays: run it again in a moment, and it goes on waiting, or goes through once it is approved.",
             describe(operation),
+            not_sent(operation),
         );
         Self::new(Kind::Pending, message)
             .about(operation)
@@ -232,8 +236,9 @@ impl Refusal {
     #[must_use]
     pub fn grant_over(operation: &Operation, grant: &str) -> Self {
         let message = format!(
-            "{} was covered by the grant {grant}, which was revoked or ended while the request was on its way. Nothing was sent to Google; run the command again to have people asked about it.",
+            "{} was covered by the grant {grant}, which was revoked or ended while the request was on its way. {}; run it again to have people asked about it.",
             describe(operation),
+            not_sent(operation),
         );
         Self::new(Kind::Denied, message)
             .about(operation)
@@ -250,8 +255,13 @@ impl Refusal {
     /// Adds what the operation is.
     #[must_use]
     pub fn about(self, operation: &Operation) -> Self {
-        self.with("action", operation.action.id())
-            .with("resource", &operation.resource.name)
+        let about = self
+            .with("action", operation.action.id())
+            .with("resource", &operation.resource.name);
+        match why_opaque(operation) {
+            Some(why) => about.with("opaque", why),
+            None => about,
+        }
     }
 
     /// The facts, for programs and for those who want to know more than the message says.
@@ -354,12 +364,38 @@ impl Dress {
 /// What a client that can be talked to is told while it waits.
 #[must_use]
 pub fn waiting(operation: &Operation, approval: &str, rules: &[HoldRule]) -> String {
+    let limit = match operation.traits.contains(&Trait::InTransaction) {
+        true => " A transaction is open, so it waits 60 s at most.",
+        false => "",
+    };
+    let opaque =
+        why_opaque(operation).map(|why| format!(" It cannot be seen through: {}", sentence(&why)));
     format!(
-        "Holdpoint holds {} until {} it{}: approval {approval}. Cancelling withdraws the question.",
+        "Holdpoint holds {} until {} it{}: approval {approval}.{}{} Cancelling withdraws the question.",
         describe(operation),
         who_approves(rules),
         why(rules),
+        opaque.unwrap_or_default(),
+        limit,
     )
+}
+
+/// Why nobody can tell what SQL does.
+fn why_opaque(operation: &Operation) -> Option<String> {
+    let Content::Fields(fields) = &operation.content else {
+        return None;
+    };
+    let reasons = operation.is_sql().then(|| fields.0.get("reason"))??;
+    let reasons: Vec<_> = reasons.iter().map(String::as_str).collect();
+    Some(reasons.join("; "))
+}
+
+/// Where it did not get to.
+fn not_sent(operation: &Operation) -> &'static str {
+    match operation.is_sql() {
+        true => "It did not reach the database",
+        false => "Nothing was sent to Google",
+    }
 }
 
 /// `sql.instances.delete on //sqladmin.googleapis.com/...`, for messages.

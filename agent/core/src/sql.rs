@@ -16,7 +16,7 @@ mod walk;
 
 pub use actions::{ACTIONS, UNPARSED, groups};
 pub use cache::Cache;
-pub use operations::operations;
+pub use operations::{FIELDS, operations};
 pub use parse::{MAX_TEXT, parse};
 
 /// What a text was found to say. Empty for `;` and for nothing but comments.

@@ -12,7 +12,7 @@ use holdpoint_core::{
 };
 use http::{HeaderMap, header::CONTENT_TYPE};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use crate::masking::Shown;
@@ -31,7 +31,7 @@ pub struct RequestView {
     pub resource: String,
     /// The effective HTTP verb.
     pub method: String,
-    /// `https://HOST/PATH?QUERY`, as sent but for secrets.
+    /// `https://HOST/PATH?QUERY`, as sent but for secrets; of SQL, `postgresql://USER@HOST:PORT/DATABASE`, the user being who Holdpoint is there.
     pub url: String,
     /// What policy found noteworthy, by name.
     pub traits: BTreeSet<String>,
@@ -247,6 +247,9 @@ const PIECE: &AsciiSet = &CONTROLS
     .add(b'=');
 
 fn url(shown: &Shown, operation: &Operation) -> String {
+    if operation.is_sql() {
+        return database(operation);
+    }
     let query: Vec<_> = operation
         .query
         .iter()
@@ -261,6 +264,32 @@ fn url(shown: &Shown, operation: &Operation) -> String {
         operation.host,
         shown.value("", &operation.path),
         query.join("&")
+    )
+}
+
+/// Where a statement is to run, as libpq writes it.
+fn database(operation: &Operation) -> String {
+    let field = |name: &str| {
+        let values = match &operation.content {
+            Content::Fields(fields) => fields.0.get(name),
+            _ => None,
+        };
+        let value = values.and_then(|values| values.first());
+        value.map_or_else(String::new, |it| {
+            utf8_percent_encode(it, NON_ALPHANUMERIC).to_string()
+        })
+    };
+    let port = operation
+        .port
+        .map_or_else(String::new, |port| format!(":{port}"));
+    let host = match operation.host.contains(':') {
+        true => format!("[{}]", operation.host),
+        false => operation.host.clone(),
+    };
+    format!(
+        "postgresql://{}@{host}{port}/{}",
+        field("user"),
+        field("database")
     )
 }
 

@@ -227,10 +227,17 @@ pub(crate) fn described_in_full(detail: &ApprovalDetail, now: Timestamp) -> Stri
     text
 }
 
+/// Of SQL there is no method, only where it goes.
+pub(in crate::cli) fn request_line(view: &ApprovalView) -> String {
+    format!("{} {}", view.method, view.url)
+        .trim_start()
+        .to_owned()
+}
+
 /// The request as it would be sent, with its body made readable; not yet safe to print.
 pub(in crate::cli) fn request_text(detail: &ApprovalDetail) -> String {
     let view = &detail.approval;
-    let mut text = format!("{} {}\n", view.method, view.url);
+    let mut text = format!("{}\n", request_line(view));
     for (name, value) in &detail.headers {
         let _ = writeln!(text, "{name}: {value}");
     }

@@ -41,7 +41,7 @@ enum Command {
     /// Run the cases in *.test.toml against the policies beside them
     Test(test::Args),
     /// Say why an operation gets its decision, policy by policy
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
     /// Try policies on recorded operations and say which decisions would change
     Backtest(backtest::Args),
     /// Write the least set of permits that covers recorded sessions, to edit

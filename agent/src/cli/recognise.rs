@@ -68,7 +68,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let bad = judge_lines(&judge, input, &mut io::stdout().lock())?;
     if bad > 0 {
-        bail!("{bad} lines are no requests; their output lines have `error`");
+        let what = match args.sql {
+            true => "are not {\"sql\": \"...\"}",
+            false => "are no requests",
+        };
+        bail!("{bad} lines {what}; their output lines have `error`");
     }
     Ok(())
 }

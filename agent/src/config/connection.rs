@@ -393,7 +393,7 @@ impl Connection {
         );
         ensure!(
             !(self.iam && self.password_file.is_some()),
-            "it has a `password_file` and `iam`: one of them"
+            "it has a `password_file` and `iam`: leave out one of them, as `iam` is its own password"
         );
         ensure!(
             !self.iam || self.tls.is_verified(),
@@ -401,11 +401,11 @@ impl Connection {
         );
         ensure!(
             self.certificate_file.is_some() == self.key_file.is_some(),
-            "certificate_file and key_file belong together"
+            "certificate_file and key_file belong together, and one of them is missing"
         );
         ensure!(
             self.tls != TlsMode::Off || (self.certificate_file.is_none() && self.ca_file.is_none()),
-            "with tls = \"off\" there are no certificates"
+            "with tls = \"off\" there are no certificates: leave out ca_file, certificate_file and key_file, or say tls = \"verify-full\""
         );
         let has_place = |file: &PathBuf| file.is_absolute() || file.starts_with("~");
         ensure!(

@@ -143,7 +143,10 @@ impl Message {
             ("who", short(&who)),
             ("what", short(&view.action)),
             ("on", short(&view.resource)),
-            ("request", short(&format!("{} {}", view.method, view.url))),
+            (
+                "request",
+                short(format!("{} {}", view.method, view.url).trim_start()),
+            ),
         ];
         facts.extend(why(&view.policies));
         for vote in view.decisions.iter().take(MOST) {

@@ -52,7 +52,7 @@ impl Databases {
         cache.unwrap_or_else(PoisonError::into_inner).parse(text)
     }
 
-    /// Those of the configuration. Secrets and certificates are read here, so that what is missing is found at the start.
+    /// Those of the configuration.
     ///
     /// # Errors
     /// When one is missing, or not what it has to be.
@@ -165,7 +165,11 @@ pub enum Secret {
 }
 
 impl Entry {
-    fn new(
+    /// One of the configuration. Its secrets and certificates are read here, so that what is missing is found at the start.
+    ///
+    /// # Errors
+    /// When one is missing, or not what it has to be.
+    pub(crate) fn new(
         connection: &Connection,
         credentials: Arc<Credentials>,
         upstream: &Upstream,
@@ -259,7 +263,7 @@ fn read_password(file: &std::path::Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     password.truncate(length);
     anyhow::ensure!(
         !password.is_empty() && !password.contains(&0),
-        "{} is empty, or holds a zero byte",
+        "{} is empty, or holds a zero byte: write the password into it, and nothing else",
         context()
     );
     Ok(password)

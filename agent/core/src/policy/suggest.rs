@@ -35,13 +35,19 @@ pub struct Suggestion {
 
 /// Groups of which every method is held.
 const DANGEROUS: [Group; 4] = [Group::Delete, Group::Iam, Group::Secret, Group::RunsCode];
+/// What is held of SQL, whatever its action.
+const SQL: [Trait; 2] = [Trait::Opaque, Trait::WithoutWhere];
 const BUCKETS: &str = "//storage.googleapis.com/projects/_/buckets/";
 
 /// Whether the suggestion holds it for people.
 #[must_use]
 pub fn is_held(operation: &Operation) -> bool {
     let bad = [Trait::OpenToInternet, Trait::PublicAccess];
-    is_dangerous(&operation.action) || bad.iter().any(|it| operation.traits.contains(it))
+    is_dangerous(&operation.action)
+        || bad
+            .iter()
+            .chain(&SQL)
+            .any(|it| operation.traits.contains(it))
 }
 
 fn is_dangerous(action: &Action) -> bool {
@@ -91,10 +97,11 @@ pub fn suggest(done: &[Done<'_>], group: &str) -> Suggestion {
             text.permits(who, &dangerous);
         }
     }
+    let has = |is: fn(&Operation) -> bool| kept.iter().any(|it| is(it.operation));
     text.holds(
         group,
-        kept.iter()
-            .any(|it| it.operation.action.id() == Action::UNKNOWN),
+        has(|it| it.action.id() == Action::UNKNOWN),
+        has(|it| it.is_sql() || SQL.iter().any(|bad| it.traits.contains(bad))),
     );
     for it in &left_out {
         text.comment(&format!("Left out: {it}"));
@@ -185,6 +192,8 @@ enum Place {
     Project(String),
     /// All of a bucket, by its full resource name.
     Bucket(String),
+    /// A relation, or all of a database where a statement names none, by its full resource name.
+    Relation(String),
     Host(String),
     Port(String, u16),
 }
@@ -193,6 +202,9 @@ impl Place {
     fn of(operation: &Operation) -> Self {
         let resource = &operation.resource;
         let host = operation.host.clone();
+        if operation.is_sql() {
+            return Self::Relation(resource.name.clone());
+        }
         if let (Action::NET_CONNECT, Some(port)) = (operation.action.id(), operation.port) {
             return Self::Port(host, port);
         }
@@ -212,9 +224,11 @@ impl Place {
 
     fn name(&self) -> &str {
         match self {
-            Self::Project(name) | Self::Bucket(name) | Self::Host(name) | Self::Port(name, _) => {
-                name
-            }
+            Self::Project(name)
+            | Self::Bucket(name)
+            | Self::Relation(name)
+            | Self::Host(name)
+            | Self::Port(name, _) => name,
         }
     }
 
@@ -227,6 +241,7 @@ impl Place {
                 let below = below.trim_end_matches('"');
                 format!("resource.name == {name:?} || resource.name like {below}/*\"")
             }
+            Self::Relation(name) => format!("resource.name == {name:?}"),
             Self::Host(name) => format!("resource.host == {name:?}"),
             Self::Port(name, port) => {
                 format!("resource.host == {name:?} && context has port && context.port == {port}")
@@ -315,7 +330,7 @@ impl Text {
         self.line(";");
     }
 
-    fn holds(&mut self, group: &str, unknown: bool) {
+    fn holds(&mut self, group: &str, unknown: bool, sql: bool) {
         self.line("");
         self.comment("What waits for a person, whoever asks and whatever is permitted above.");
         let groups = DANGEROUS.map(|it| format!("Action::{:?}", it.name()));
@@ -339,6 +354,18 @@ impl Text {
                 "suggested-hold-unknown",
                 "it is a method that Holdpoint does not know",
                 "action == Action::\"google.unknown\", resource)",
+            );
+        }
+        if sql {
+            hold(
+                "suggested-hold-opaque-sql",
+                "it is SQL that Holdpoint cannot see through",
+                "action, resource)\nwhen { context.traits.contains(\"opaque\") }",
+            );
+            hold(
+                "suggested-hold-every-row",
+                "it changes or deletes every row of a table",
+                "action, resource)\nwhen { context.traits.contains(\"without-where\") }",
             );
         }
         self.line("");

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use case::{RawRequest, Suite};
+pub use case::{RawRequest, RawSql, Suite};
 
 pub use super::explain::Verdict;
 use super::{Decision, KnownActions, Policies, PolicyRef, Problem, asks::Gaps};

@@ -860,6 +860,16 @@ fn what_the_methods_of_a_rule_do_not_have_is_doubted_and_nothing_else() {
             "x.cedar:2: policy x:1 asks for the field",
         ),
         (
+            "in Action::\"postgres.*\"",
+            tagged("relations"),
+            "x.cedar:2: policy x:1 asks for the field \"relations\" of context.body",
+        ),
+        (
+            "== Action::\"postgres.delete\"",
+            tagged("settings.tier"),
+            "x.cedar:2: policy x:1 asks for the field \"settings.tier\" of context.body, which no request to postgres.delete has",
+        ),
+        (
             "== Action::\"logging.entries.write\"",
             "context.target.exists".into(),
             "x.cedar:2: policy x:1 asks for context.target, which cannot be looked up for logging.entries.write",
@@ -875,6 +885,8 @@ fn what_the_methods_of_a_rule_do_not_have_is_doubted_and_nothing_else() {
         (INSERT, tagged("settings.tier")),
         (INSERT, tagged("settings.userLabels.anything")),
         (INSERT, tagged("settings.ip_configuration.ipv4_enabled")),
+        ("in Action::\"postgres.*\"", tagged("relation")),
+        ("== Action::\"postgres.call\"", tagged("function")),
         ("in Action::\"write\"", tagged("whatever")),
         (INSERT, "context.query.hasTag(\"alt\")".into()),
         (

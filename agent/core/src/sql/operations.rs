@@ -10,10 +10,20 @@ use crate::{
     target::Target,
 };
 
+/// The fields of an operation's content. `reason` is why it is opaque.
+pub const FIELDS: [&str; 7] = [
+    "statement",
+    "relation",
+    "function",
+    "parameter",
+    "reason",
+    "user",
+    "database",
+];
+
 /// One operation for each effect, all of which are to be admitted together or not at all.
 ///
-/// `text` is the whole text that the statement stands in: it is what the digest binds. The content has the fields `statement`,
-/// `relation`, `function`, `parameter`, `reason` (why it is opaque), `user` and `database`.
+/// `text` is the whole text that the statement stands in: it is what the digest binds. The content has those of the [`FIELDS`] that there is something in.
 #[must_use]
 pub fn operations(
     at: &Database,

@@ -15,7 +15,7 @@ use holdpoint_core::{
         Policies,
         asks::Gaps,
         explain::{Effect, Explanation, Finding, Match, Verdict},
-        suite::{RawRequest, Suite, Trials},
+        suite::{RawRequest, RawSql, Suite, Trials},
     },
     recognise::Malformed,
 };
@@ -39,13 +39,13 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// An operation (op-...) or a session (s-...) of the record
-    #[arg(conflicts_with_all = ["case", "url"], required_unless_present_any = ["case", "url"])]
+    #[arg(conflicts_with_all = ["case", "url", "sql"], required_unless_present_any = ["case", "url", "sql"])]
     id: Option<String>,
     /// The policies' directory; the configuration's if absent
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
     /// A case: FILE.test.toml, a colon, and its name or line
-    #[arg(long, value_name = "FILE:CASE", conflicts_with = "url")]
+    #[arg(long, value_name = "FILE:CASE", conflicts_with_all = ["url", "sql"])]
     case: Option<String>,
     #[command(flatten)]
     request: Request,
@@ -71,6 +71,18 @@ struct Request {
     /// Its body, or @FILE; JSON unless a header says otherwise
     #[arg(long)]
     body: Option<String>,
+    /// SQL, or @FILE, in place of a request: relations are taken as plain tables, functions as those of a stock PostgreSQL
+    #[arg(long, conflicts_with = "url")]
+    sql: Option<String>,
+    /// The database that the SQL runs in
+    #[arg(long, default_value = "postgres", requires = "sql")]
+    database: String,
+    /// Whom Holdpoint would log in as for it
+    #[arg(long, default_value = "postgres", requires = "sql")]
+    user: String,
+    /// Where the database is, if it is Cloud SQL's
+    #[arg(long, value_name = "PROJECT:REGION:INSTANCE", requires = "sql")]
+    instance: Option<String>,
     /// Who asks
     #[arg(
         long,
@@ -186,8 +198,11 @@ fn of_case(args: &Args, case: &str) -> anyhow::Result<Vec<Explained>> {
 
 fn of_request(args: &Args) -> anyhow::Result<Vec<Explained>> {
     let policies = policies(args)?;
-    let request = args.request.raw()?;
-    let operations = operations(&request).map_err(anyhow::Error::msg)?;
+    let operations = match args.request.raw_sql()? {
+        Some(sql) => sql.operations().map(Ok),
+        None => operations(&args.request.raw()?),
+    };
+    let operations = operations.map_err(anyhow::Error::msg)?;
     let at = args.request.time.unwrap_or_else(Timestamp::now);
     all_explained(&policies, &args.request.principal()?, &operations, Some(at))
 }
@@ -245,14 +260,10 @@ impl Request {
             Ok((name.trim().to_ascii_lowercase(), value.trim().to_owned()))
         });
         let mut headers: BTreeMap<String, String> = headers.collect::<anyhow::Result<_>>()?;
-        let body = match self.body.as_deref() {
-            None => String::new(),
-            Some(body) => match body.strip_prefix('@') {
-                Some(file) => std::fs::read_to_string(file)
-                    .with_context(|| format!("cannot read the body from {file}"))?,
-                None => body.to_owned(),
-            },
-        };
+        let body = self
+            .body
+            .as_deref()
+            .map_or(Ok(String::new()), text_or_file)?;
         if !body.is_empty() && !headers.contains_key("content-type") {
             headers.insert("content-type".into(), "application/json".into());
         }
@@ -264,6 +275,18 @@ impl Request {
             json: None,
             form: None,
         })
+    }
+
+    fn raw_sql(&self) -> anyhow::Result<Option<RawSql>> {
+        let Some(sql) = &self.sql else {
+            return Ok(None);
+        };
+        Ok(Some(RawSql {
+            text: text_or_file(sql)?,
+            instance: self.instance.clone(),
+            database: self.database.clone(),
+            user: self.user.clone(),
+        }))
     }
 
     fn principal(&self) -> anyhow::Result<Principal> {
@@ -283,6 +306,14 @@ impl Request {
             groups: self.groups.iter().cloned().collect(),
             claims: claims.collect::<anyhow::Result<_>>()?,
         })
+    }
+}
+
+/// What is said itself, or, after an `@`, what is in the file.
+fn text_or_file(text: &str) -> anyhow::Result<String> {
+    match text.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).with_context(|| format!("cannot read {file}")),
+        None => Ok(text.to_owned()),
     }
 }
 

@@ -64,8 +64,8 @@ struct Did {
 
 impl Judge {
     pub(super) fn statements(&self, line: &[u8]) -> Result<Text, String> {
-        let row: Row =
-            serde_json::from_slice(line).map_err(|error| format!("it is no SQL: {error}"))?;
+        let row: Row = serde_json::from_slice(line)
+            .map_err(|error| format!("it is not {{\"sql\": \"...\"}}: {error}"))?;
         let parsed = sql::parse(&row.sql);
         let statements: Vec<Said> = prepared_in(&parsed)
             .iter()

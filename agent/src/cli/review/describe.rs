@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     approvals::{ApprovalDetail, ApprovalId, ApprovalView, ChangeView, RuleView},
-    cli::approvals::{change::age, request_text},
+    cli::approvals::{change::age, request_line, request_text},
 };
 
 /// All that is known of one operation.
@@ -272,7 +272,7 @@ fn one_of(page: &mut Page, (number, all): (usize, usize), item: &Item) {
     };
     page.heading(&format!("{number} of {all}  {}{gone}", view.id));
     what_is_asked(page, view);
-    page.field("request", &format!("{} {}", view.method, view.url));
+    page.field("request", &request_line(view));
     page.field(
         "for",
         &format!("{} as {}, {}", view.principal, view.user.name, view.session),

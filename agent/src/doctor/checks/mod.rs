@@ -3,6 +3,7 @@
 mod clock;
 mod configuration;
 mod daemon;
+mod databases;
 mod enforcement;
 mod files;
 mod finding;
@@ -31,5 +32,6 @@ pub async fn all(config: &Path) -> Vec<Finding> {
     findings.extend(issuers);
     findings.push(clock::check(&times));
     findings.push(remote::credential(&config).await);
+    findings.extend(databases::check(&config).await);
     findings
 }

@@ -29,16 +29,20 @@ pub enum ConnectError {
     )]
     Tls(io::Error),
     /// There is nothing to log in with.
-    #[error("there is nothing to log in with: {0:#}")]
+    #[error(
+        "there is nothing to log in with: {0:#}. Correct it; it is read anew for each connection"
+    )]
     Secret(anyhow::Error),
     /// It asks for something that it does not get.
     #[error("{0}")]
     NotGiven(&'static str),
     /// It does not prove that it knows the password.
-    #[error("SCRAM authentication failed: {0}")]
+    #[error(
+        "SCRAM authentication failed: {0}. Either the password is another, or that is not the server: check user, password_file and dial of its [[connection]]"
+    )]
     Scram(io::Error),
     /// It said no.
-    #[error("it said: {message} (SQLSTATE {code})")]
+    #[error("it said: {message} (SQLSTATE {code}){}", advice(code))]
     Server {
         /// SQLSTATE.
         code: String,
@@ -99,4 +103,14 @@ impl ConnectError {
 /// What a server says of who logs in, SQLSTATE class 28, is the operator's business.
 fn is_about_us(code: &str) -> bool {
     code.len() != 5 || code.starts_with("28")
+}
+
+/// What to do about what a server says of who logs in.
+fn advice(code: &str) -> &'static str {
+    match is_about_us(code) {
+        true => {
+            ". Check user, and password_file, iam or certificate_file, of its [[connection]], and that its pg_hba.conf lets this host in"
+        }
+        false => "",
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
         vocabulary::{self, Name},
     },
     recognise::Reading,
+    sql,
 };
 
 pub(super) fn about(
@@ -24,7 +25,12 @@ pub(super) fn about(
         };
         let asks = Asks::of(&rule.policy);
         let body = asks.body_fields().filter_map(|path| {
-            let found = methods.iter().map(|id| requests.body_field(id, path));
+            let found = methods
+                .iter()
+                .map(|id| match sql::ACTIONS.contains_key(id.as_str()) {
+                    true => statement_field(path),
+                    false => requests.body_field(id, path),
+                });
             unknown(path, "field", "body", &methods, found)
         });
         let query = asks.parameters().filter_map(|name| {
@@ -32,7 +38,12 @@ pub(super) fn about(
             if methods.iter().any(|id| is_in_path(&id.as_str())) {
                 return None;
             }
-            let found = methods.iter().map(|id| requests.parameter(id, name));
+            let found = methods
+                .iter()
+                .map(|id| match sql::ACTIONS.contains_key(id.as_str()) {
+                    true => Named::Unknown(None),
+                    false => requests.parameter(id, name),
+                });
             unknown(name, "parameter", "query", &methods, found)
         });
         let named: Vec<_> = body.chain(query).collect();
@@ -58,6 +69,7 @@ fn methods(rule: &Rule, catalog: &Catalog) -> Option<Vec<String>> {
             Ok(Name::Service(_)) => {
                 let prefix = name.trim_end_matches('*');
                 let all = catalog.methods().map(|method| method.id);
+                let all = all.chain(sql::ACTIONS.keys().copied());
                 methods.extend(all.filter(|id| id.starts_with(prefix)).map(str::to_owned));
             }
             Ok(Name::Fixed) | Err(_) => return None,
@@ -66,6 +78,17 @@ fn methods(rule: &Rule, catalog: &Catalog) -> Option<Vec<String>> {
     methods.sort();
     methods.dedup();
     Some(methods)
+}
+
+/// What statements say, whatever they do.
+fn statement_field(name: &str) -> Named {
+    if sql::FIELDS.contains(&name) {
+        return Named::Known;
+    }
+    let nearest = sql::FIELDS
+        .into_iter()
+        .min_by_key(|field| strsim::levenshtein(name, field));
+    Named::Unknown(nearest.map(str::to_owned))
 }
 
 /// What to say where none of the methods has it; and the text it is about.

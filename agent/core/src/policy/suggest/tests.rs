@@ -3,6 +3,7 @@ use proptest::{collection::vec, prelude::*};
 use super::*;
 use crate::policy::{
     Decision, Policies, Source,
+    suite::RawSql,
     tests::{Few, any_operation, any_principal, operation, principal},
 };
 
@@ -31,6 +32,50 @@ fn suggestion(operations: &[Operation]) -> Suggestion {
         })
         .collect();
     suggest(&done, "reviewers")
+}
+
+#[test]
+fn of_sql_only_the_relations_that_were_touched_are_permitted() {
+    let sql = |text: &str| {
+        let raw = RawSql {
+            text: text.to_owned(),
+            instance: Some("p:europe-west1:db".to_owned()),
+            database: "shop".to_owned(),
+            user: "app".to_owned(),
+        };
+        raw.operations().expect("statements")
+    };
+    let suggested = suggestion(&sql(
+        "SELECT id FROM public.orders; UPDATE public.orders SET id = 1 WHERE id = 2",
+    ));
+    let policies = load(&suggested.text);
+    let decided = |text: &str| policies.decide(&principal(), &sql(text)[0]);
+    assert!(
+        matches!(decided("SELECT * FROM public.orders"), Decision::Allow(_)),
+        "{}",
+        suggested.text
+    );
+    assert!(
+        matches!(
+            decided("UPDATE public.orders SET id = 1"),
+            Decision::Hold(_)
+        ),
+        "{}",
+        suggested.text
+    );
+    assert!(
+        matches!(decided("SELECT * FROM public.customers"), Decision::Deny(_)),
+        "{}",
+        suggested.text
+    );
+    assert!(
+        matches!(
+            decided("DELETE FROM public.orders WHERE id = 2"),
+            Decision::Deny(_)
+        ),
+        "{}",
+        suggested.text
+    );
 }
 
 #[test]

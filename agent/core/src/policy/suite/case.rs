@@ -292,7 +292,13 @@ impl Case {
         let operations = match (&written.request, &written.operation, &written.sql) {
             (Some(request), None, None) => recognise(request)?,
             (None, Some(direct), None) => Ok(vec![direct.operation(known)?]),
-            (None, None, Some(text)) => Ok(written.statements(text)?),
+            (None, None, Some(text)) => Ok(RawSql {
+                text: text.clone(),
+                instance: Some("shop:europe-west1:db".to_owned()),
+                database: written.database.clone(),
+                user: written.user.clone(),
+            }
+            .operations()?),
             _ => return Err("write one of `request`, `operation`, `sql`".into()),
         };
         let operations = match &self.written.target {
@@ -320,21 +326,45 @@ fn shop() -> String {
     "shop".into()
 }
 
-impl Written {
+/// SQL as somebody writes it down, without a server: relations are plain tables, functions those of a stock PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct RawSql {
+    /// The statements.
+    pub text: String,
+    /// The instance connection name, where it runs on Cloud SQL.
+    pub instance: Option<String>,
+    /// The database it runs in.
+    pub database: String,
+    /// As whom it runs.
+    pub user: String,
+}
+
+impl RawSql {
     /// What the statements do, all of which is admitted or nothing.
-    fn statements(&self, text: &str) -> Result<Vec<Operation>, String> {
+    ///
+    /// # Errors
+    /// When there is no statement.
+    pub fn operations(&self) -> Result<Vec<Operation>, String> {
+        let host = self.instance.as_deref().unwrap_or("sample");
         let at = sql::Database {
             entry: "shop".into(),
-            instance: Some("shop:europe-west1:db".into()),
-            host: "shop:europe-west1:db".into(),
+            instance: self.instance.clone(),
+            host: host.to_owned(),
             port: 5432,
             database: self.database.clone(),
             user: self.user.clone(),
         };
         let mut operations = Vec::new();
-        for statement in &sql::parse(text).statements {
+        for statement in &sql::parse(&self.text).statements {
             let resolved = sql::offline(statement);
-            operations.extend(sql::operations(&at, text, statement, &resolved, &[], false));
+            operations.extend(sql::operations(
+                &at,
+                &self.text,
+                statement,
+                &resolved,
+                &[],
+                false,
+            ));
         }
         for operation in &mut operations {
             operation.contains = Some(BTreeSet::new());
