@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::{
     operation::{Content, Operation, Trait},
     policy::{Denial, HoldRule},
+    sql,
 };
 
 /// Why an operation did not happen.
@@ -371,12 +372,17 @@ pub fn waiting(operation: &Operation, approval: &str, rules: &[HoldRule]) -> Str
     let opaque =
         why_opaque(operation).map(|why| format!(" It cannot be seen through: {}", sentence(&why)));
     format!(
-        "Holdpoint holds {} until {} it{}: approval {approval}.{}{} Cancelling withdraws the question.",
+        "Holdpoint holds {} until {} it{}: approval {approval}.{}{} {}",
         describe(operation),
         who_approves(rules),
         why(rules),
         opaque.unwrap_or_default(),
         limit,
+        match operation.action.id() {
+            sql::UNPARSED =>
+                "If that is a slip, cancel and correct it: cancelling withdraws the question.",
+            _ => "Cancelling withdraws the question.",
+        },
     )
 }
 

@@ -61,8 +61,8 @@ pub fn returned(place: &str) -> Refusal {
         Kind::MaskToken,
         format!(
             "Holdpoint denied this: {place} holds a mask token (\"[masked:...\"), which stands for a value that Holdpoint has masked. \
-             Sending it would write the token where the value belongs. Leave that field out of the request (an update mask, or a patch \
-             with only what changes), or have somebody make the change who may see the value."
+             Sending it would write the token where the value belongs. Leave that field or column out (an update mask, a patch with only what \
+             changes, an UPDATE without it), or have somebody make the change who may see the value."
         ),
     )
 }

@@ -96,9 +96,10 @@ pub fn refused(refusal: &Refusal, session: &str, too_long: bool) -> Bytes {
             format!("Once approval {id} is given, run it again. Holdpoint session {session}.")
         }
         (Some((_, id)), _) => format!("Approval {id}, Holdpoint session {session}."),
-        (None, _) => format!(
-            "`holdpoint policy explain` tells the operator why. Holdpoint session {session}."
+        (None, Kind::Denied) => format!(
+            "`holdpoint policy explain {session}` tells the operator why. Holdpoint session {session}."
         ),
+        (None, _) => format!("Holdpoint session {session}."),
     };
     Complaint {
         severity: "ERROR",

@@ -9,6 +9,7 @@ use clap::Parser;
 use holdpoint_tests::{
     host,
     interrupts::Interrupts,
+    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
     sandbox::Running,
     terminal::Terminal,
     world::{Settings, World},
@@ -19,7 +20,7 @@ const SIZE: (u16, u16) = (100, 38);
 /// Draws `holdpoint review` into SVG files.
 #[derive(Parser)]
 struct Args {
-    /// Where to: review-list.svg and review.svg.
+    /// Where to: review-list.svg, review.svg and review-sql.svg.
     dir: PathBuf,
 }
 
@@ -46,9 +47,16 @@ fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     host::require()?;
     let interrupts = Interrupts::block()?;
-    let world = World::with(&Settings::default())?;
-    let remnants = world.remnants();
-    interrupts.clean_up(move || remnants.remove());
+    let postgres = Postgres::start();
+    let world = World::with(&Settings {
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    })?;
+    let remnants = (world.remnants(), postgres.remnants());
+    interrupts.clean_up(move || {
+        remnants.0.remove();
+        remnants.1();
+    });
     let _clients = ask(&world)?;
     let (binary, config) = (world.binary(), world.config());
     let command = format!(
@@ -64,17 +72,30 @@ fn main() -> anyhow::Result<()> {
         fs::write(&path, drawn).with_context(|| format!("cannot write {}", path.display()))
     };
 
-    terminal.wait_for(&["4 waiting"]);
-    while !selected(&terminal).contains("setIamPolicy") {
-        terminal.press(&["Down"]);
-        sleep(Duration::from_millis(100));
-    }
+    terminal.wait_for(&["5 waiting"]);
+    select(&terminal, "setIamPolicy");
     keep("review-list.svg")?;
     terminal.press(&["Enter"]);
     terminal.wait_for(&["WHY IT IS HELD", "deploy.sh"]);
     keep("review.svg")?;
+    terminal.press(&["Escape"]);
+    terminal.wait_for(&["5 waiting"]);
+    select(&terminal, "drop_table");
+    terminal.press(&["Enter"]);
+    terminal.wait_for(&["WHY IT IS HELD", "DROP TABLE"]);
+    keep("review-sql.svg")?;
     terminal.press(&["q"]);
     Ok(())
+}
+
+/// Goes up to the first, and down to the one of this action.
+fn select(terminal: &Terminal, action: &str) {
+    terminal.press(&["Home"]);
+    sleep(Duration::from_millis(100));
+    while !selected(terminal).contains(action) {
+        terminal.press(&["Down"]);
+        sleep(Duration::from_millis(100));
+    }
 }
 
 fn selected(terminal: &Terminal) -> String {
@@ -83,8 +104,8 @@ fn selected(terminal: &Terminal) -> String {
     line.unwrap_or_default().to_owned()
 }
 
-/// Two sessions, which wait for four answers.
-fn ask(world: &World) -> anyhow::Result<[Running; 2]> {
+/// Three sessions, which wait for five answers.
+fn ask(world: &World) -> anyhow::Result<[Running; 3]> {
     let google = world.google.script();
     let project = "/v1/projects/lab-project";
     google.say("GET", project, 200, PROJECT);
@@ -93,9 +114,22 @@ fn ask(world: &World) -> anyhow::Result<[Running; 2]> {
     let script = agent.file("deploy.sh", SCRIPT);
     let script = script.to_str().context("a plain path")?;
     let url = "https://compute.googleapis.com/compute/v1/projects/lab-project/zones/europe-west1-b/instances/vm-1";
+    let database = world
+        .sandbox()
+        .env("PGDATABASE", DATABASE)
+        .env("PGPORT", AGENT_PORT.to_string());
     let running = [
         agent.start(&["sh", script]),
         world.sandbox().start(&["curl", "-sS", "-X", "DELETE", url]),
+        database.start(&[
+            "psql",
+            "-h",
+            HOST,
+            "-c",
+            "BEGIN",
+            "-c",
+            "DROP TABLE orders CASCADE",
+        ]),
     ];
     Ok(running)
 }

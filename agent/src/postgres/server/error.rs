@@ -25,7 +25,8 @@ pub enum ConnectError {
     NoTls,
     /// The handshake failed, or its certificate is not good enough.
     #[error(
-        "TLS with it failed: {0}. Check tls, ca_file and server_name of its [[connection]], and the server's certificate"
+        "TLS with it failed: {}. Check tls, ca_file and server_name of its [[connection]], and the server's certificate",
+        in_words(.0)
     )]
     Tls(io::Error),
     /// There is nothing to log in with.
@@ -103,6 +104,18 @@ impl ConnectError {
 /// What a server says of who logs in, SQLSTATE class 28, is the operator's business.
 fn is_about_us(code: &str) -> bool {
     code.len() != 5 || code.starts_with("28")
+}
+
+/// Why TLS failed, where rustls has only a word for it.
+fn in_words(error: &io::Error) -> String {
+    use rustls::{CertificateError, Error};
+    let inner = error.get_ref().and_then(|it| it.downcast_ref());
+    match inner {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "no CA that is trusted for it has signed its certificate (UnknownIssuer)".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 /// What to do about what a server says of who logs in.
