@@ -17,7 +17,7 @@ pub struct Args {
     /// Approve without asking.
     #[arg(long)]
     yes: bool,
-    /// Leave upstream.jsonl, approvals.json, links.json and session.json in this directory.
+    /// Leave upstream.jsonl, approvals.json, links.json, session.json and database.json in this directory.
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
 }

@@ -29,7 +29,7 @@ enum Task {
     #[cfg(not(feature = "catalog"))]
     #[command(disable_help_flag = true)]
     Catalog(setup::PassedOn),
-    /// Runs the main job once, with a stand-in Google, and checks that all of it happened.
+    /// Runs the main job once, with a stand-in Google and a PostgreSQL, and checks that all of it happened.
     Demo(demo::Args),
     /// Runs every test.
     Test(test::Args),

@@ -75,8 +75,8 @@ impl Server {
 }
 
 impl Demo<'_> {
-    /// Rows that are masked, a table dropped or not, a delete that is denied, and the record of it.
-    pub fn database(&self, postgres: &Postgres, yes: bool) -> anyhow::Result<()> {
+    /// Rows that are masked, a table dropped or not, a delete that is denied, and the record of it. Returns the id of the session.
+    pub fn database(&self, postgres: &Postgres, yes: bool) -> anyhow::Result<String> {
         let mut psql = self.masked_rows(postgres)?;
         let hold = self.held_drops(postgres, &mut psql, yes)?;
         denied_delete(postgres, &mut psql)?;
@@ -149,7 +149,7 @@ impl Demo<'_> {
         self.reviewer(&["approvals", verb, hold.id(), "--comment", comment])
     }
 
-    fn record_of_statements(&self, hold: &Approval) -> anyhow::Result<()> {
+    fn record_of_statements(&self, hold: &Approval) -> anyhow::Result<String> {
         story::chapter("10. The record of that session");
         let session = hold
             .session()
@@ -168,7 +168,7 @@ impl Demo<'_> {
         for secret in SECRETS {
             ensure!(!told.contains(secret), "the record holds {secret}");
         }
-        Ok(())
+        Ok(session.to_owned())
     }
 }
 

@@ -6,14 +6,23 @@ use anyhow::{Context as _, ensure};
 use holdpoint_tests::world::World;
 use serde_json::Value;
 
-/// Writes upstream.jsonl, approvals.json, links.json and session.json.
-pub fn leave(world: &World, session: &str, dir: &Path) -> anyhow::Result<()> {
+/// Writes upstream.jsonl, approvals.json, links.json, session.json and, of the session that asked a database, database.json.
+pub fn leave(
+    world: &World,
+    session: &str,
+    in_database: Option<&str>,
+    dir: &Path,
+) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
     fs::copy(world.google.journal().path(), dir.join("upstream.jsonl"))?;
     write(&dir.join("approvals.json"), &approvals(world)?)?;
     write(&dir.join("links.json"), &links(world)?)?;
-    let session = world.holdpoint_json(&["sessions", "show", session])?;
-    write(&dir.join("session.json"), &session)
+    let show = |session: &str| world.holdpoint_json(&["sessions", "show", session]);
+    write(&dir.join("session.json"), &show(session)?)?;
+    match in_database {
+        Some(session) => write(&dir.join("database.json"), &show(session)?),
+        None => Ok(()),
+    }
 }
 
 /// With times in milliseconds since the epoch, as in upstream.jsonl.

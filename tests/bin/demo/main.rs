@@ -26,13 +26,13 @@ const FIREWALLS: &str = "/compute/v1/projects/lab-project/global/firewalls";
 /// As long as anybody may think about the question; longer than the shipped policies hold a request.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
 
-/// Runs the main job once: a real client in a sandbox on this kernel, a stand-in for Google.
+/// Runs the main job once: real clients in a sandbox on this kernel, a stand-in for Google, a PostgreSQL.
 #[derive(Parser)]
 struct Args {
     /// Approve without asking.
     #[arg(long)]
     yes: bool,
-    /// Leave upstream.jsonl, approvals.json, links.json and session.json in this directory.
+    /// Leave upstream.jsonl, approvals.json, links.json, session.json and database.json in this directory.
     #[arg(long, value_name = "DIR")]
     evidence: Option<PathBuf>,
 }
@@ -71,13 +71,20 @@ fn run(args: &Args) -> anyhow::Result<()> {
     demo.denied_call()?;
     demo.credential_stays_outside()?;
     demo.record(&session)?;
-    match &server {
-        database::Server::Running(postgres) => demo.database(postgres, args.yes)?,
-        database::Server::Missing(why) => story::tell_what_is_left_out("7. A database", why),
-    }
-    story::chapter("All of it was seen");
+    let in_database = match &server {
+        database::Server::Running(postgres) => Some(demo.database(postgres, args.yes)?),
+        database::Server::Missing(why) => {
+            story::chapter("7. A database: left out");
+            story::tell(why);
+            None
+        }
+    };
+    story::chapter(match in_database {
+        Some(_) => "All of it was seen",
+        None => "All but the database was seen",
+    });
     if let Some(dir) = &args.evidence {
-        evidence::leave(&world, &session, dir)?;
+        evidence::leave(&world, &session, in_database.as_deref(), dir)?;
         story::tell(format!("The evidence is in {}", dir.display()));
     }
     Ok(())

@@ -25,12 +25,6 @@ pub fn tell(sentence: impl Display) {
     say(format_args!("           {sentence}"));
 }
 
-/// A part of the story that cannot be told here.
-pub fn tell_what_is_left_out(title: &str, why: impl Display) {
-    chapter(&format!("{title}: left out"));
-    tell(why);
-}
-
 /// Somebody types a command.
 pub fn types(who: &str, command: impl Display) {
     say(format_args!("  {who:>8} $ {command}"));
