@@ -88,6 +88,8 @@ fn a_held_drop_waits_for_its_approval() {
         let ran = running.finish();
         assert_eq!(ran.status.success(), gone, "{ran}");
         assert!(ran.says(id), "the notice names the approval: {ran}");
+        assert_eq!(ran.says("It did not reach the database"), !gone, "{ran}");
+        assert!(!ran.says("Google"), "{ran}");
         assert_eq!(postgres.has_relation("scratch"), !gone, "{ran}");
         assert_eq!(postgres.log().has("DROP TABLE scratch"), gone);
     }
@@ -237,6 +239,7 @@ fn what_a_read_hides_is_held() {
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
         };
+        let is_opaque = pending.as_ref().is_some_and(|it| it.mentions("opaque"));
         if let Some(pending) = pending {
             let shown = world
                 .holdpoint(&["approvals", "show", pending.id()])
@@ -244,11 +247,16 @@ fn what_a_read_hides_is_held() {
             let shown = shown.expect("it runs").stdout;
             let shown = String::from_utf8_lossy(&shown);
             let is_said = shown.contains("cannot see through it:");
-            assert_eq!(is_said, pending.mentions("opaque"), "{asked}: {shown}");
+            assert_eq!(is_said, is_opaque, "{asked}: {shown}");
             world.deny(pending.id()).expect("root may answer");
         }
         let ran = running.finish().failed();
         assert!(ran.says("ERROR"), "{asked}: {ran}");
+        assert_eq!(
+            ran.says("It cannot be seen through:"),
+            is_opaque,
+            "{asked}: {ran}"
+        );
         assert!(!postgres.log().has(asked), "{asked}");
     }
     assert_eq!(

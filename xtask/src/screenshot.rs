@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use crate::{host, setup};
 
-/// Draws docs/review*.svg anew, from a real terminal (tmux) on real holds.
+/// Draws docs/review*.svg anew, from a real terminal (tmux) on real holds, one of them a statement (PostgreSQL).
 ///
 /// # Errors
 /// When this host lacks something, or Holdpoint does not build.

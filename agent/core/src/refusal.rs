@@ -528,6 +528,32 @@ mod tests {
     }
 
     #[test]
+    fn of_a_statement_it_says_what_it_did_not_reach_and_why_it_is_opaque() {
+        let sql = crate::policy::suite::RawSql {
+            text: "selec 1".to_owned(),
+            instance: None,
+            database: "shop".to_owned(),
+            user: "app".to_owned(),
+        };
+        let operation = &sql.operations().expect("a statement")[0];
+        let denied = Refusal::reviewer_denied(operation, "ap-1", "ann", None);
+        assert!(
+            denied.message.contains("It did not reach the database"),
+            "{denied:?}"
+        );
+        let opaque = denied.facts().iter().find(|(name, _)| *name == "opaque");
+        assert!(
+            opaque.is_some_and(|(_, why)| why.contains("syntax error")),
+            "{denied:?}"
+        );
+        let waiting = waiting(operation, "ap-1", &[]);
+        assert!(
+            waiting.contains("syntax error") && waiting.contains("a slip"),
+            "{waiting}"
+        );
+    }
+
+    #[test]
     fn xml_and_grpc_escape_what_they_must() {
         let refusal = Refusal::new(Kind::Denied, "a<b>&c\n100%");
         assert!(refusal.to_xml().contains("a&lt;b&gt;&amp;c"));

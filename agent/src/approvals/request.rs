@@ -213,7 +213,11 @@ impl RequestView {
                 .iter()
                 .map(|it| it.name().to_owned())
                 .collect(),
-            headers: shown_headers(shown, headers),
+            // A statement has none; how it is looked into says one.
+            headers: match operation.is_sql() {
+                true => Vec::new(),
+                false => shown_headers(shown, headers),
+            },
             body: BodyView::new(
                 shown,
                 content_type,
@@ -310,6 +314,7 @@ fn shown_headers(shown: &Shown, headers: &HeaderMap) -> Vec<(String, String)> {
 mod tests {
     use holdpoint_core::{
         catalog::Catalog,
+        policy::suite::RawSql,
         recognise::{Head, Payload, Recognised},
     };
     use http::HeaderValue;
@@ -332,6 +337,31 @@ mod tests {
             panic!("no batch")
         };
         RequestView::new(&Shown::plainly(), &operation, &headers, body)
+    }
+
+    #[test]
+    fn of_a_statement_it_says_where_it_runs_and_as_whom() {
+        let sql = RawSql {
+            text: "DROP TABLE orders".to_owned(),
+            instance: None,
+            database: "my shop".to_owned(),
+            user: "agent@p.iam".to_owned(),
+        };
+        let operations = sql.operations().expect("a statement");
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        let view = RequestView::new(
+            &Shown::plainly(),
+            &operations[0],
+            &headers,
+            b"DROP TABLE orders;\n",
+        );
+        assert_eq!(
+            view.url,
+            "postgresql://agent%40p%2Eiam@sample:5432/my%20shop"
+        );
+        assert!(view.headers.is_empty());
+        assert_eq!(view.body.text, "DROP TABLE orders;\n");
     }
 
     #[test]

@@ -263,7 +263,11 @@ impl fmt::Display for Place {
 
 /// `HOST:PORT`, IPv6 in brackets.
 fn split_port(text: &str) -> Result<(&str, u16), String> {
-    let problem = || format!("\"{text}\" has to be HOST:PORT, such as db.internal:5432, with brackets around IPv6");
+    let problem = || {
+        format!(
+            "\"{text}\" has to be HOST:PORT, such as db.internal:5432, with brackets around IPv6"
+        )
+    };
     let (host, port) = text.rsplit_once(':').ok_or_else(problem)?;
     let port = port.parse().ok().filter(|port| *port > 0);
     let port = port.ok_or_else(problem)?;

@@ -80,9 +80,9 @@ fn main() -> anyhow::Result<()> {
     keep("review.svg")?;
     terminal.press(&["Escape"]);
     terminal.wait_for(&["5 waiting"]);
-    select(&terminal, "drop_table");
+    select(&terminal, "postgres.delete");
     terminal.press(&["Enter"]);
-    terminal.wait_for(&["WHY IT IS HELD", "DROP TABLE"]);
+    terminal.wait_for(&["WHY IT IS HELD", "DELETE FROM"]);
     keep("review-sql.svg")?;
     terminal.press(&["q"]);
     Ok(())
@@ -128,7 +128,7 @@ fn ask(world: &World) -> anyhow::Result<[Running; 3]> {
             "-c",
             "BEGIN",
             "-c",
-            "DROP TABLE orders CASCADE",
+            "DELETE FROM orders WHERE placed < '2026-06-01'",
         ]),
     ];
     Ok(running)
