@@ -83,7 +83,8 @@ impl Kind {
     fn of(operation: &Operation) -> Option<Self> {
         let action = &operation.action;
         let name = action.id().rsplit('.').next().unwrap_or_default();
-        if !action.mutates() {
+        // What is in a database, Google has no get method for.
+        if !action.mutates() || operation.is_sql() {
             return None;
         }
         if name == "setIamPolicy" {

@@ -82,7 +82,7 @@ fn main() -> anyhow::Result<()> {
     terminal.wait_for(&["5 waiting"]);
     select(&terminal, "postgres.delete");
     terminal.press(&["Enter"]);
-    terminal.wait_for(&["WHY IT IS HELD", "DELETE FROM"]);
+    terminal.wait_for(&["WHY IT IS HELD", "psql -h"]);
     keep("review-sql.svg")?;
     terminal.press(&["q"]);
     Ok(())
@@ -125,8 +125,6 @@ fn ask(world: &World) -> anyhow::Result<[Running; 3]> {
             "psql",
             "-h",
             HOST,
-            "-c",
-            "BEGIN",
             "-c",
             "DELETE FROM orders WHERE placed < '2026-06-01'",
         ]),

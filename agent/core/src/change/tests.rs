@@ -347,3 +347,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn of_a_statement_nothing_is_read_at_google() {
+    let sql = crate::policy::suite::RawSql {
+        text: "DELETE FROM orders WHERE id = 1".to_owned(),
+        instance: Some("p:europe-west1:db".to_owned()),
+        database: "shop".to_owned(),
+        user: "app".to_owned(),
+    };
+    let operations = sql.operations().expect("a statement");
+    assert_eq!(Needs::of(&operations[0]), None);
+}
