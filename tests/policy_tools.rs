@@ -8,8 +8,9 @@ use std::{
 
 use holdpoint_tests::{
     files::repository,
+    postgres::{DATABASE, HOST, Postgres, Role},
     reviewer::{events, session_id, sessions},
-    world::{INSTANCES_URL, World},
+    world::{INSTANCES_URL, Settings, World},
 };
 use serde_json::Value;
 
@@ -33,6 +34,29 @@ impl Past {
         let hold = world.wait_for_hold("sql.instances.delete");
         world.approve(hold.id()).expect("root may approve");
         let _ = running.finish().succeeded();
+        let all = sessions(&world).expect("a list");
+        let session = session_id(&all[0]).to_owned();
+        Self { world, session }
+    }
+
+    /// A world in which a session has read customers and changed one row.
+    fn in_database(postgres: &Postgres) -> Self {
+        let settings = Settings {
+            connections: vec![postgres.connection(Role::App)],
+            ..Settings::default()
+        };
+        let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+        let psql = ["psql", "-X", "-h", HOST, "-d", DATABASE];
+        let asked = [
+            "-c",
+            "SELECT id FROM customers",
+            "-c",
+            "UPDATE scratch SET note = 'x' WHERE id = 1",
+        ];
+        let _ = world
+            .sandbox()
+            .run(&[&psql[..], &asked].concat())
+            .succeeded();
         let all = sessions(&world).expect("a list");
         let session = session_id(&all[0]).to_owned();
         Self { world, session }
@@ -193,4 +217,57 @@ fn what_was_done_makes_a_policy_that_allows_just_that() {
     let refused = past.policy(&["suggest", "--refused"]);
     let refused = String::from_utf8_lossy(&refused.stdout);
     assert!(refused.contains("suggested-hold-unknown"), "{refused}");
+}
+
+#[test]
+fn statements_are_explained_judged_anew_and_made_into_a_policy() {
+    let postgres = Postgres::start();
+    let past = Past::in_database(&postgres);
+    let operation = past.operation("postgres.update");
+    let explained = past.policy(&["explain", &operation]);
+    let explained = String::from_utf8_lossy(&explained.stdout);
+    for part in [
+        "decision   allow",
+        "writes (20-writes.cedar:",
+        "/schemas/public/relations/scratch",
+    ] {
+        assert!(explained.contains(part), "{part}: {explained}");
+    }
+    let written_down = past.json(&["explain", "--sql", "TRUNCATE orders"]);
+    assert_eq!(
+        written_down[0]["action"], "postgres.truncate",
+        "{written_down:#}"
+    );
+    let verdicts = written_down[0].to_string();
+    assert!(verdicts.contains("hold-deletes"), "{written_down:#}");
+
+    let other = past.policies(
+        r#"@id("scratch-stays") forbid(principal, action in Action::"postgres.*", resource)
+           when { resource.name like "*/relations/scratch" };"#,
+    );
+    let report = past.json(&["backtest", text(&other)]);
+    let expected = [("postgres.update".to_owned(), "allow -> deny".to_owned(), 1)];
+    assert_eq!(groups(&report, "changed"), expected, "{report:#}");
+
+    let dir = past.world.dir().join("suggested");
+    fs::create_dir(&dir).expect("a directory");
+    let file = dir.join("suggested.cedar");
+    let output = past.policy(&[
+        "suggest",
+        "--session",
+        &past.session,
+        "--write",
+        text(&file),
+    ]);
+    assert!(output.status.success(), "{output:?}");
+    let suggested = fs::read_to_string(&file).expect("it was written");
+    for part in [
+        "/relations/customers\"",
+        "/relations/scratch\"",
+        "suggested-hold-opaque-sql",
+    ] {
+        assert!(suggested.contains(part), "{part}: {suggested}");
+    }
+    let report = past.json(&["backtest", text(&dir)]);
+    assert_eq!(groups(&report, "changed"), [], "{report:#}\n{suggested}");
 }
