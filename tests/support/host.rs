@@ -58,6 +58,12 @@ pub fn cgroup2_root() -> anyhow::Result<PathBuf> {
         .into())
 }
 
+/// Whether this is a CI run, where nothing may be left out.
+#[must_use]
+pub fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
+}
+
 /// Finds a program in `PATH`.
 #[must_use]
 pub fn program(name: &str) -> Option<PathBuf> {

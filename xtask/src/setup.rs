@@ -25,17 +25,12 @@ pub struct PassedOn {
     pub options: Vec<OsString>,
 }
 
-/// Whether this is a CI run, where nothing may be left out.
-pub fn in_ci() -> bool {
-    env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
-}
-
 /// CI proves that the real client works, so there it has to be installed.
 ///
 /// # Errors
 /// When it is not.
 pub fn require_gcloud_in_ci() -> anyhow::Result<()> {
-    if in_ci() {
+    if host::in_ci() {
         host::require_program("gcloud", "google-cloud-cli")?;
     }
     Ok(())

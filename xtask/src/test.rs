@@ -70,9 +70,9 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         "build",
         cargo("build --workspace --all-targets --all-features"),
     )? {
-        let package = args.package || setup::in_ci();
+        let package = args.package || host::in_ci();
         unit_tests(&mut report)?;
-        object(&mut report, args.ebpf || setup::in_ci())?;
+        object(&mut report, args.ebpf || host::in_ci())?;
         policies(&mut report)?;
         demo(&mut report)?;
         if !package {
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// After all else, because tests that are about time want the processors for themselves.
 fn other_kernels(report: &mut Report) {
-    if !setup::in_ci() {
+    if !host::in_ci() {
         report.note("no other kernel was tried: CI does it, or --vm");
         return;
     }

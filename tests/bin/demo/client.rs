@@ -29,7 +29,7 @@ impl Client {
             return Ok(Self::Gcloud);
         }
         let path = sandbox::PATH;
-        ensure!(!crate::in_ci(), "needs gcloud in CI, in one of {path}");
+        ensure!(!host::in_ci(), "needs gcloud in CI, in one of {path}");
         ensure!(
             host::program_in(path, "curl").is_some(),
             "needs gcloud, or at least curl, in one of {path}"

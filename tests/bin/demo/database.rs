@@ -9,7 +9,7 @@ use holdpoint_tests::{
     world::Settings,
 };
 
-use crate::{Demo, PATIENCE, in_ci, psql::Psql, story};
+use crate::{Demo, PATIENCE, psql::Psql, story};
 
 /// What an operator would add to the shipped policies, and to the configuration.
 const POLICY: &str = r#"@id("customers-are-masked") @mask("customers")
@@ -43,7 +43,7 @@ impl Server {
         } else {
             return Ok(Self::Running(Postgres::start().into()));
         };
-        ensure!(!in_ci(), "{missing}");
+        ensure!(!host::in_ci(), "{missing}");
         Ok(Self::Missing(missing.to_owned()))
     }
 

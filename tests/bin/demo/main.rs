@@ -44,11 +44,6 @@ fn main() {
     }
 }
 
-/// Whether nothing may be left out.
-fn in_ci() -> bool {
-    std::env::var("CI").is_ok_and(|ci| !ci.is_empty() && ci != "false")
-}
-
 fn run(args: &Args) -> anyhow::Result<()> {
     host::require()?;
     let client = Client::choose()?;

@@ -3,7 +3,9 @@
 use std::{io, time::Duration};
 
 use fallible_iterator::FallibleIterator as _;
+use jiff::Timestamp;
 use postgres_protocol::message::backend::ErrorResponseBody;
+use rustls_pki_types::UnixTime;
 
 use super::super::answer::Complaint;
 
@@ -108,14 +110,27 @@ fn is_about_us(code: &str) -> bool {
 
 /// Why TLS failed, where rustls has only a word for it.
 fn in_words(error: &io::Error) -> String {
-    use rustls::{CertificateError, Error};
-    let inner = error.get_ref().and_then(|it| it.downcast_ref());
-    match inner {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+    use rustls::{CertificateError as Bad, Error};
+    let Some(Error::InvalidCertificate(bad)) = error.get_ref().and_then(|it| it.downcast_ref())
+    else {
+        return error.to_string();
+    };
+    match bad {
+        Bad::UnknownIssuer => {
             "no CA that is trusted for it has signed its certificate (UnknownIssuer)".to_owned()
+        }
+        Bad::Expired => "its certificate has expired".to_owned(),
+        Bad::ExpiredContext { not_after, .. } => {
+            format!("its certificate expired on {}", date(*not_after))
         }
         _ => error.to_string(),
     }
+}
+
+fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    let time = Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX);
+    time.strftime("%Y-%m-%d").to_string()
 }
 
 /// What to do about what a server says of who logs in.
@@ -125,5 +140,25 @@ fn advice(code: &str) -> &'static str {
             ". Check user, and password_file, iam or certificate_file, of its [[connection]], and that its pg_hba.conf lets this host in"
         }
         false => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::{CertificateError as Bad, Error};
+
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said_in_words() {
+        let told = |bad| {
+            let error = io::Error::other(Error::InvalidCertificate(bad));
+            ConnectError::Tls(error).to_string()
+        };
+        assert!(told(Bad::UnknownIssuer).contains("no CA that is trusted"));
+        let not_after = UnixTime::since_unix_epoch(Duration::from_secs(1_609_459_200));
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(1_795_223_308));
+        let told = told(Bad::ExpiredContext { time, not_after });
+        assert!(told.contains("expired on 2021-01-01. Check tls"), "{told}");
     }
 }
