@@ -5,6 +5,7 @@ use std::{env, pin::pin};
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
+use futures_util::{SinkExt as _, TryStreamExt as _};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 #[tokio::main]
@@ -20,6 +21,10 @@ async fn main() -> anyhow::Result<()> {
         "crowd" => crowd(size).await?,
         "copy-in" => copy_in(&connect().await?, size).await?,
         "copy-out" => copy_out(&connect().await?, size).await?,
+        "copy-masked" => copy_masked(&connect().await?, size).await?,
+        "half-copy" => half_copy(&connect().await?, size).await?,
+        "parameter" => parameter(&connect().await?, size).await?,
+        "half-said" => half_said(&connect().await?).await?,
         "stalled" => stalled(&connect().await?).await?,
         _ => bail!("no such task: {task}"),
     }
@@ -115,35 +120,93 @@ async fn crowd(size: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The lines of the table `copied`: 1024 bytes each, as COPY writes them.
+const LINES_OF_A_MEGABYTE: usize = 1 << 10;
+
 async fn copy_in(client: &Client, megabytes: usize) -> anyhow::Result<()> {
-    use futures_util::SinkExt as _;
     client
-        .batch_execute("CREATE TABLE copied (line text)")
+        .batch_execute("CREATE TABLE copied (id int, line text)")
         .await?;
-    let sink = client.copy_in("COPY copied FROM STDIN").await?;
-    let mut sink = pin!(sink);
-    let mut line = "x".repeat(1023);
-    line.push('\n');
-    let piece = Bytes::from(line.repeat(64));
-    for _ in 0..megabytes * 16 {
-        sink.send(piece.clone()).await?;
-    }
-    let rows = sink.finish().await?;
-    ensure!(rows == u64::try_from(megabytes)? * 1024, "{rows} rows");
+    let rows = send_lines(client, megabytes, true).await?;
+    let expected = megabytes * LINES_OF_A_MEGABYTE;
+    ensure!(rows == u64::try_from(expected)?, "{rows} rows");
     Ok(())
 }
 
+/// Sends as much, and then is gone without a word.
+async fn half_copy(client: &Client, megabytes: usize) -> anyhow::Result<()> {
+    send_lines(client, megabytes, false).await?;
+    println!("half: gone");
+    std::process::exit(0)
+}
+
+async fn send_lines(client: &Client, megabytes: usize, to_the_end: bool) -> anyhow::Result<u64> {
+    let sink = client.copy_in("COPY copied (id, line) FROM STDIN").await?;
+    let mut sink = pin!(sink);
+    let line = format!("7\t{}\n", "x".repeat(1021));
+    let piece = Bytes::from(line.repeat(64));
+    for _ in 0..megabytes * LINES_OF_A_MEGABYTE / 64 {
+        sink.send(piece.clone()).await?;
+    }
+    match to_the_end {
+        true => Ok(sink.finish().await?),
+        false => Ok(0),
+    }
+}
+
 async fn copy_out(client: &Client, megabytes: usize) -> anyhow::Result<()> {
-    use futures_util::TryStreamExt as _;
-    let stream = client.copy_out("COPY copied TO STDOUT").await?;
+    let (bytes, lines, unmasked) = received(client).await?;
+    ensure!(bytes == megabytes << 20, "{bytes} bytes");
+    ensure!(lines == megabytes * LINES_OF_A_MEGABYTE && unmasked > 0);
+    Ok(())
+}
+
+/// As many rows, with something else in them.
+async fn copy_masked(client: &Client, megabytes: usize) -> anyhow::Result<()> {
+    let (_, lines, unmasked) = received(client).await?;
+    ensure!(lines == megabytes * LINES_OF_A_MEGABYTE, "{lines} lines");
+    ensure!(unmasked == 0, "{unmasked} pieces show what is masked");
+    Ok(())
+}
+
+/// Bytes, lines, and pieces with unmasked values in them.
+async fn received(client: &Client) -> anyhow::Result<(usize, usize, usize)> {
+    let stream = client.copy_out("COPY copied (id, line) TO STDOUT").await?;
     let mut stream = pin!(stream);
-    let mut bytes = 0;
+    let (mut bytes, mut lines, mut unmasked) = (0, 0, 0);
     while let Some(piece) = stream.try_next().await? {
         bytes += piece.len();
+        lines += piece.iter().filter(|it| **it == b'\n').count();
+        unmasked += usize::from(piece.windows(9).any(|it| it == b"xxxxxxxxx"));
     }
-    ensure!(bytes == megabytes << 20, "{bytes} bytes");
-    client.batch_execute("DROP TABLE copied").await?;
+    Ok((bytes, lines, unmasked))
+}
+
+/// One value of so many megabytes, to the server and back; and whether the connection works after that.
+async fn parameter(client: &Client, megabytes: usize) -> anyhow::Result<()> {
+    let value = "x".repeat(megabytes << 20);
+    match client.query_one("SELECT length($1::text)", &[&value]).await {
+        Ok(row) => ensure!(usize::try_from(row.get::<_, i32>(0))? == value.len()),
+        Err(error) => {
+            let error = error.as_db_error().context("no answer but an end")?;
+            println!("refused: {} {}", error.code().code(), error.message());
+        }
+    }
+    let row = client.query_one("SELECT 7", &[]).await?;
+    ensure!(row.get::<_, i32>(0) == 7);
     Ok(())
+}
+
+/// Is gone with most of its messages underway.
+async fn half_said(client: &Client) -> anyhow::Result<()> {
+    let slow = client.query("SELECT id, pg_sleep(0.2) FROM scratch ORDER BY id", &[]);
+    let early = tokio::time::sleep(std::time::Duration::from_millis(500));
+    tokio::select! {
+        _ = slow => bail!("it was answered"),
+        () = early => {}
+    }
+    println!("half: gone");
+    std::process::exit(0)
 }
 
 /// Asks for much, and reads none of it for good.
