@@ -263,6 +263,38 @@ fn a_statement_that_lives_by_a_grant_is_broken_off_with_it() {
     assert_eq!(ends, ["completed", "cut"]);
 }
 
+#[test]
+fn a_session_that_ends_takes_along_what_runs_for_it() {
+    let postgres = Postgres::start();
+    let world = world(&postgres);
+    let insert = "INSERT INTO scratch SELECT 700, pg_sleep(60)::text";
+    let runs = agent(&world).start(&["psql", "-XAt", "-c", insert]);
+    wait_until("it runs", || running(&postgres, "pg_sleep(60)") == "1");
+    drop(runs);
+    wait_until("the server stops", || {
+        running(&postgres, "pg_sleep(60)") == "0"
+    });
+    assert_eq!(ends_of(&world, "postgres.insert"), ["unknown"]);
+    assert_eq!(
+        postgres.query(DATABASE, "SELECT count(*) FROM scratch WHERE id = 700"),
+        "0"
+    );
+}
+
+#[test]
+fn who_is_refused_is_recorded_though_its_session_ends_with_it() {
+    const SESSIONS: usize = 20;
+    let postgres = Postgres::start();
+    let world = world(&postgres);
+    let agent = agent(&world).env("PGHOST", "192.0.2.77");
+    for _ in 0..SESSIONS {
+        let _ = agent.run(&["psql", "-XAt", "-c", "SELECT 1"]).failed();
+    }
+    wait_until("all are recorded", || {
+        events(&world, "connection_refused").len() == SESSIONS
+    });
+}
+
 /// A transaction of somebody else's that has a row locked.
 struct Locked(std::process::Child);
 

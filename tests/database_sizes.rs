@@ -117,7 +117,8 @@ fn a_row_of_64_megabytes_goes_through_and_a_parameter_of_that_size_is_refused() 
     let (ran, grown) = client(&world, "parameter", 64);
     assert!(ran.says("refused: 54000"), "{ran}");
     assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
-    let (ran, _) = client(&world, "parameter", 15);
+    let (ran, grown) = client(&world, "parameter", 15);
+    assert!(grown < 4 * 16 * MEGABYTE, "{} MiB", grown / MEGABYTE);
     assert!(!ran.says("refused"), "{ran}");
 }
 
@@ -162,6 +163,23 @@ fn ten_thousand_statements_in_one_pipeline_are_answered_in_their_order() {
     client(&world, "usual", 1);
     let (_, grown) = client(&world, "pipeline", 10_000);
     assert!(grown < 4 * GROWTH, "{} MiB", grown / MEGABYTE);
+}
+
+#[test]
+fn a_pipeline_that_is_faster_than_its_server_is_not_refused() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "slow-pipeline", 2000);
+}
+
+#[test]
+fn what_a_session_has_remembered_is_bounded_and_given_back() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    let (_, grown) = client(&world, "hoard", 300);
+    assert!(grown < 160 * MEGABYTE, "{} MiB", grown / MEGABYTE);
+    client(&world, "usual", 1);
 }
 
 #[test]

@@ -25,6 +25,8 @@ async fn main() -> anyhow::Result<()> {
         "half-copy" => half_copy(&connect().await?, size).await?,
         "parameter" => parameter(&connect().await?, size).await?,
         "half-said" => half_said(&connect().await?).await?,
+        "slow-pipeline" => slow_pipeline(connect().await?, size).await?,
+        "hoard" => hoard(&connect().await?, size).await?,
         "stalled" => stalled(&connect().await?).await?,
         _ => bail!("no such task: {task}"),
     }
@@ -96,6 +98,46 @@ async fn pipeline(client: Client, size: usize) -> anyhow::Result<()> {
     for answer in asked {
         answer.await??;
     }
+    Ok(())
+}
+
+/// More than the server has done while they are sent.
+async fn slow_pipeline(client: Client, size: usize) -> anyhow::Result<()> {
+    let statement = client.prepare("SELECT pg_sleep(0.001)").await?;
+    let asked = (0..size).map(|_| client.query(&statement, &[]));
+    let answered = futures_util::future::try_join_all(asked).await?;
+    ensure!(answered.len() == size);
+    Ok(())
+}
+
+/// Has more and more remembered until no more is; then no connection is to be had either; and everything is once it is given back.
+async fn hoard(client: &Client, most: usize) -> anyhow::Result<()> {
+    let text = |n: usize| format!("SELECT {n}, '{}'", "x".repeat(900_000));
+    let mut kept = Vec::new();
+    let refused = loop {
+        match client.prepare(&text(kept.len())).await {
+            Ok(statement) => kept.push(statement),
+            Err(refused) => break refused,
+        }
+        ensure!(kept.len() < most, "all of them are remembered");
+    };
+    println!("after {}: {refused:?}", kept.len());
+    ensure!(refused.code().is_some_and(|it| it.code() == "53200"));
+    let mut others = Vec::new();
+    let refused = loop {
+        match connect().await {
+            Ok(other) => others.push(other),
+            Err(refused) => break refused,
+        }
+        ensure!(others.len() < 100, "all of them are let in");
+    };
+    println!("after {} more connections: {refused:?}", others.len());
+    ensure!(format!("{refused:?}").contains("53300"));
+    drop((kept, others));
+    client.query_one("SELECT 1", &[]).await?;
+    let again = client.prepare(&text(0)).await?;
+    client.query_one(&again, &[]).await?;
+    connect().await?.query_one("SELECT 1", &[]).await?;
     Ok(())
 }
 

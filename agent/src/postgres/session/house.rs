@@ -16,14 +16,17 @@ use holdpoint_core::{
     sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     Cancelling, Shared,
-    judge::{Admitted, Judge, Question},
+    judge::{Admitted, Judge, Question, Watched},
     rows::Columns,
+    run::Run,
     state::Expected,
 };
 use crate::{
+    allowance::Charge,
     binding::Room,
     daemon::House,
     gate::{Asker, Attended, Patience},
@@ -44,6 +47,8 @@ pub(super) struct Judging {
     local: Mutex<LocalNames>,
     /// Its open transaction may have changed what names mean.
     changes: AtomicBool,
+    /// A grant is over that something runs by.
+    grants_over: Arc<Notify>,
 }
 
 pub(super) struct Cancels {
@@ -57,9 +62,21 @@ impl Cancelling for Cancels {
     }
 
     async fn pass_on(&self) {
-        if let Err(error) = self.server.send().await {
-            tracing::warn!("a request to cancel could not be passed on: {error}");
+        pass_on(&self.server).await;
+    }
+
+    fn pass_on_later(&self) {
+        // None where the daemon's own end drops this.
+        if let Ok(runtime) = Handle::try_current() {
+            let server = self.server.clone();
+            runtime.spawn(async move { pass_on(&server).await });
         }
+    }
+}
+
+async fn pass_on(server: &ServerCancel) {
+    if let Err(error) = server.send().await {
+        tracing::warn!("a request to cancel could not be passed on: {error}");
     }
 }
 
@@ -86,6 +103,7 @@ impl Judging {
             at,
             local: Mutex::default(),
             changes: AtomicBool::new(false),
+            grants_over: Arc::default(),
         };
         let cancels = Cancels {
             cancelled,
@@ -106,15 +124,26 @@ impl Judging {
     pub(super) async fn no_longer_allowed(&self, shared: &Shared) -> String {
         let mut changes = self.house.gate.changes();
         loop {
-            // The sender lives as long as the house.
-            let _ = changes.changed().await;
+            tokio::select! {
+                // The sender lives as long as the house.
+                _ = changes.changed() => {}
+                () = self.grants_over.notified() => {
+                    return "the grant it ran by is over".to_owned();
+                }
+            }
             let under_way: Vec<Operation> = {
                 let state = shared.lock();
                 let running = state.expected.iter().filter_map(|it| match it {
-                    Expected::Query(run) | Expected::Execute { run, .. } => Some(run.operations()),
+                    Expected::Query(run) | Expected::Execute { run, .. } => Some(run),
                     _ => None,
                 });
-                running.flatten().cloned().collect()
+                // What was bound is admitted, though it does not run yet, or not on.
+                let bound = state.portals.values().filter_map(|it| it.run.as_ref());
+                running
+                    .chain(bound)
+                    .flat_map(Run::operations)
+                    .cloned()
+                    .collect()
             };
             if let Some(reason) = self.house.gate.objection_to(&self.room.session, &under_way) {
                 return reason;
@@ -180,6 +209,10 @@ impl Judging {
 }
 
 impl Columns for Judging {
+    fn charge(&self) -> Charge {
+        self.room.allowance.charge()
+    }
+
     async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
         let lookups = &self.house.databases.lookups;
         lookups.columns(&self.entry, &self.at.database, asked).await
@@ -203,7 +236,8 @@ impl Judge for Judging {
         questions: &[Question<'_>],
         attended: Attended,
     ) -> Result<Admitted, Refusal> {
-        let place = self.room.allowance.request()?;
+        // Only while it is judged: what runs waits for the server, and a connection has a bounded number of those.
+        let _place = self.room.allowance.request()?;
         for question in questions {
             masking::refuse_returned_in("the statement", [question.text.as_bytes()])?;
             let values = question
@@ -252,10 +286,18 @@ impl Judge for Judging {
             self.names_change();
             self.changes.store(true, Ordering::Release);
         }
-        let (outcome, _lease) = permits.spend_lasting();
+        let mut outcome = permits.spend();
+        let watched = outcome.lives_by_grants().then(|| {
+            let (over, told) = (outcome.grants_over(), self.grants_over.clone());
+            let watching = tokio::spawn(async move {
+                over.await;
+                told.notify_one();
+            });
+            Watched(watching.abort_handle())
+        });
         Ok(Admitted {
             outcome: Some(outcome),
-            _place: Some(place),
+            _watched: watched,
             operations: asked,
             masks,
             is_opaque,

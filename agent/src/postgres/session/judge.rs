@@ -8,11 +8,9 @@ use holdpoint_core::{
     refusal::Refusal,
     sql::{Parameter, Parsed, Statement},
 };
+use tokio::task::AbortHandle;
 
-use crate::{
-    allowance::Place,
-    gate::{Attended, Outcome},
-};
+use crate::gate::{Attended, Outcome};
 
 /// A statement that shall run.
 pub(super) struct Question<'a> {
@@ -27,13 +25,22 @@ pub(super) struct Question<'a> {
 #[derive(Default)]
 pub(super) struct Admitted {
     pub(super) outcome: Option<Outcome>,
-    /// Among what of the session is under way.
-    pub(super) _place: Option<Place>,
+    /// Watches the grants it runs by.
+    pub(super) _watched: Option<Watched>,
     pub(super) operations: Vec<Operation>,
     /// What its rows are masked by.
     pub(super) masks: Option<Arc<MaskSet>>,
     /// Whether it may do what nobody can tell.
     pub(super) is_opaque: bool,
+}
+
+/// A task that ends when this is dropped.
+pub(super) struct Watched(pub(super) AbortHandle);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 pub(super) trait Judge: Send + Sync {

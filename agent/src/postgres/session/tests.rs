@@ -17,6 +17,7 @@ use super::{
     *,
 };
 use crate::{
+    allowance::{Charge, Memory},
     gate::{Attended, Waiting},
     postgres::frame::{HEAD, Head, Message, put, put_text, read_message},
 };
@@ -62,6 +63,10 @@ impl Judge for Scripted {
 }
 
 impl Columns for Scripted {
+    fn charge(&self) -> Charge {
+        Memory::default().session().charge()
+    }
+
     async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
         vec![None; asked.len()]
     }
@@ -80,6 +85,8 @@ impl Cancelling for Cancels {
     }
 
     async fn pass_on(&self) {}
+
+    fn pass_on_later(&self) {}
 }
 
 /// A server that answers everything with success, and writes down what it was sent.

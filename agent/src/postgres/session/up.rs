@@ -16,15 +16,17 @@ use super::{
     End, Shared,
     down::nothing_asked,
     judge::{Admitted, Judge, Question},
+    rows::Columns,
     run::Run,
     state::{Expected, Portal},
 };
 use crate::{
+    allowance::Charge,
     gate::Attended,
     masking::{self, Watch},
     postgres::{
         client_messages::{self, Asked, Target, is_copy, limit, split},
-        frame::{HEAD, Inbox, put, put_text},
+        frame::{HEAD, Inbox, READ, empty, put, put_text},
         server_messages::{self, Complaint, TOO_LARGE, UNSUPPORTED},
         statements::Definition,
     },
@@ -34,6 +36,12 @@ use crate::{
 const IN_TRANSACTION: Duration = Duration::from_secs(60);
 /// Bytes that are read from a client while something of it is held: enough to notice that it went away.
 const WHILE_HELD: usize = 1 << 20;
+/// Messages that the server has not answered yet, at most: how far a pipeline is judged ahead of it.
+const AHEAD: usize = 512;
+/// How often a message is in memory while it is judged: read, taken apart, shown, written.
+const COPIES: usize = 4;
+/// Bytes that a text and what it says take up, for each of its own.
+const OF_A_TEXT: usize = 4;
 /// What no server can run.
 const POISON: &str = "HOLDPOINT: what follows was not admitted";
 
@@ -61,13 +69,15 @@ pub(super) struct Up<'a, R, W, J> {
     passing: usize,
     /// Looks for masked values in that data.
     watch: Watch,
+    /// The memory for a message that is read whole.
+    charge: Charge,
 }
 
 impl<'a, R, W, J> Up<'a, R, W, J>
 where
     R: AsyncRead + Unpin + Send,
     W: AsyncWrite + Unpin + Send,
-    J: Judge,
+    J: Judge + Columns,
 {
     pub(super) fn new(
         client: R,
@@ -91,6 +101,7 @@ where
             dropping: 0,
             passing: 0,
             watch: Watch::default(),
+            charge: judge.charge(),
         }
     }
 
@@ -113,7 +124,7 @@ where
         if !self.out.is_empty() {
             let written = self.server.write_all(&self.out).await;
             written.map_err(|_| End::ServerGone)?;
-            self.out.clear();
+            empty(&mut self.out);
             self.server.flush().await.map_err(|_| End::ServerGone)?;
         }
         Ok(())
@@ -150,9 +161,22 @@ where
                 }
                 Some(_) => {}
             }
+            let is_large = head.whole() > READ;
+            if is_large && let Err(refusal) = self.charge.cover(head.whole() * COPIES) {
+                self.dropping = head.whole();
+                let told = server_messages::refused(&refusal, &self.session, false);
+                self.answer_unread(head.tag, told).await?;
+                continue;
+            }
             if self.inbox.bytes().len() < head.whole() {
+                if is_large {
+                    self.inbox.make_room(head.whole());
+                }
                 return Ok(true);
             }
+            // A server that is slower than its client is not hurried.
+            self.settled(|state| state.expected.len() < AHEAD || state.copies_in)
+                .await?;
             let whole = self.inbox.take(head.whole());
             if head.tag == b'X' {
                 self.out.extend_from_slice(&whole);
@@ -160,6 +184,10 @@ where
                 return Ok(false);
             }
             self.message(head.tag, whole).await?;
+            if is_large {
+                self.flush().await?;
+                self.charge = self.judge.charge();
+            }
         }
     }
 
@@ -182,8 +210,14 @@ where
         match asked {
             Asked::Query(text) => self.query(text, &whole).await,
             Asked::Parse { name, text, types } => {
+                let Some(charge) = self.account_for(text) else {
+                    let told = self.no_room();
+                    self.refuse(told, false);
+                    return Ok(());
+                };
                 let parsed = self.judge.parse(text);
                 let definition = Definition::new(text.into(), parsed, 0, types.into());
+                let definition = definition.charged(charge);
                 self.fresh.insert(name.to_owned(), definition.clone());
                 self.waiting.push((name.to_owned(), definition, whole));
                 Ok(())
@@ -288,9 +322,15 @@ where
             self.answer_query(nothing_asked());
             return Ok(());
         }
+        let Some(charge) = self.account_for(text) else {
+            let told = self.no_room();
+            self.answer_query(told);
+            return Ok(());
+        };
         let text: Arc<str> = text.into();
         let definitions: Vec<_> = (0..parsed.statements.len())
             .map(|at| Definition::new(text.clone(), parsed.clone(), at, Arc::new([])))
+            .map(|it| it.charged(charge.clone()))
             .collect();
         let none: Arc<[Parameter]> = Arc::new([]);
         let was_open = self.shared.lock().status != b'I';
@@ -528,12 +568,32 @@ where
         self.shared.for_client.notify_one();
     }
 
+    /// The memory for what is known of a text for as long as it is; none where the session has no more.
+    fn account_for(&self, text: &str) -> Option<Arc<Charge>> {
+        let mut charge = self.judge.charge();
+        charge.cover(text.len() * OF_A_TEXT).ok()?;
+        Some(Arc::new(charge))
+    }
+
+    fn no_room(&self) -> Bytes {
+        self.complaint(
+            "53200",
+            "Holdpoint did not send this statement: what this session has prepared, and what of it waits to be judged, is as much as it may take up",
+            "Deallocate what is prepared and no longer needed, or keep fewer connections.",
+        )
+    }
+
     async fn too_large(&mut self, tag: u8, length: usize, limit: usize) -> Result<(), End> {
         let told = self.complaint(
             TOO_LARGE,
             &format!("Holdpoint reads no message of {length} bytes of this kind (\"{}\"): {limit} are the limit, so it was not sent.", char::from(tag)),
             "Send large data by COPY, and long scripts in parts.",
         );
+        self.answer_unread(tag, told).await
+    }
+
+    /// Answers a message that is not read.
+    async fn answer_unread(&mut self, tag: u8, told: Bytes) -> Result<(), End> {
         match tag {
             b'Q' => {
                 self.settled(|state| state.expected.is_empty()).await?;
