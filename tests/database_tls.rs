@@ -85,9 +85,7 @@ fn a_server_that_is_not_who_it_should_be_gets_no_password_and_the_client_is_told
             .run(&["psql", "-XAt", "-c", "SELECT 1"])
             .failed();
         assert!(ran.says("certificate"), "{certificate:?}: {ran}");
-        let log = world.daemon_log();
-        let told = ran.says(why) || log.contains(why);
-        assert!(told, "{certificate:?}: {ran}\n{log}");
+        assert!(ran.says(why), "{certificate:?}: {ran}");
         let since = postgres.log().since(&before);
         let authenticates =
             |it: &holdpoint_tests::postgres::Entry| it.message.contains("authenticated");
@@ -105,7 +103,7 @@ for options in ("sslmode=verify-full sslnegotiation=direct", "sslmode=require ss
     with psycopg.connect(options, autocommit=True) as db:
         assert db.execute("SELECT name FROM customers WHERE id = %s", [2]).fetchone()[0] == "Charles Babbage"
         version = db.pgconn.full_protocol_version
-        assert version == (30000 if "3.0" in options else 30002), version
+        assert version == (30002 if "3.2" in options or "latest" in options else 30000), version
         assert db.pgconn.ssl_in_use == ("disable" not in options)
         threading.Timer(0.5, db.cancel_safe).start()
         started = time.monotonic()

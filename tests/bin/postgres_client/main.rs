@@ -132,7 +132,9 @@ async fn hoard(client: &Client, most: usize) -> anyhow::Result<()> {
         ensure!(others.len() < 100, "all of them are let in");
     };
     println!("after {} more connections: {refused:?}", others.len());
-    ensure!(format!("{refused:?}").contains("53300"));
+    let code = refused.downcast_ref::<tokio_postgres::Error>();
+    let code = code.and_then(tokio_postgres::Error::code);
+    ensure!(code.is_some_and(|it| it.code() == "53300"));
     drop((kept, others));
     client.query_one("SELECT 1", &[]).await?;
     let again = client.prepare(&text(0)).await?;

@@ -143,7 +143,8 @@ where
             self.message(head, whole).await?;
             if head.whole() > READ {
                 self.flush().await?;
-                self.charge = self.columns.charge();
+                // To keep less never fails.
+                let _ = self.charge.keep(0);
             }
         }
     }

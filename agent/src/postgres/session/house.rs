@@ -12,7 +12,7 @@ use holdpoint_core::{
     mask::{Bound, MaskSet},
     operation::Operation,
     recognise::{Head, Payload},
-    refusal::Refusal,
+    refusal::{Kind, Refusal},
     sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
@@ -36,6 +36,8 @@ use crate::{
 
 /// Characters of one parameter that reviewers see.
 const SHOWN: usize = 4096;
+/// Bytes from which on the memory that a statement takes up while it is judged is accounted for by itself.
+const ACCOUNTED: usize = 4 << 10;
 
 pub(super) struct Judging {
     house: Arc<House>,
@@ -209,10 +211,6 @@ impl Judging {
 }
 
 impl Columns for Judging {
-    fn charge(&self) -> Charge {
-        self.room.allowance.charge()
-    }
-
     async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
         let lookups = &self.house.databases.lookups;
         lookups.columns(&self.entry, &self.at.database, asked).await
@@ -227,6 +225,10 @@ impl Columns for Judging {
 }
 
 impl Judge for Judging {
+    fn charge(&self) -> Charge {
+        self.room.allowance.charge()
+    }
+
     fn parse(&self, text: &str) -> Arc<Parsed> {
         self.house.databases.parse(text)
     }
@@ -250,6 +252,7 @@ impl Judge for Judging {
         let mut is_opaque = false;
         let (resolved, local) = self.resolve(questions).await;
         let changes = resolved.iter().any(defines);
+        let charge = self.account_for(questions, &resolved)?;
         for (question, resolved) in questions.iter().zip(&resolved) {
             is_opaque |= resolved.effects.iter().any(|it| it.opaque.is_some());
             asked.extend(operations(
@@ -297,6 +300,7 @@ impl Judge for Judging {
         });
         Ok(Admitted {
             outcome: Some(outcome),
+            _charge: charge,
             _watched: watched,
             operations: asked,
             masks,
@@ -320,6 +324,38 @@ fn defines(resolved: &Resolved) -> bool {
 }
 
 impl Judging {
+    /// The memory for what is judged: each effect has the text and the parameters with it, and one at a time is shown.
+    fn account_for(
+        &self,
+        questions: &[Question<'_>],
+        resolved: &[Resolved],
+    ) -> Result<Option<Charge>, Refusal> {
+        let of = |(question, resolved): (&Question<'_>, &Resolved)| {
+            let bound = question
+                .parameters
+                .iter()
+                .filter_map(|it| it.value.as_ref());
+            let bound: usize = bound.map(Vec::len).sum();
+            (question.statement.span.len() + bound) * (resolved.effects.len() + 1)
+        };
+        let bytes: usize = questions.iter().zip(resolved).map(of).sum();
+        if bytes < ACCOUNTED {
+            return Ok(None);
+        }
+        let mut charge = self.charge();
+        match charge.cover(bytes) {
+            Ok(()) => Ok(Some(charge)),
+            Err(_) => Err(Refusal::new(
+                Kind::NotReady,
+                format!(
+                    "Holdpoint did not send this statement: to judge it takes {} MiB, and what this session may take up has no room for that; send it in \
+                     parts, or run fewer at once",
+                    bytes.div_ceil(1 << 20)
+                ),
+            )),
+        }
+    }
+
     /// What reviewers see: the statements, and what was bound, without what is secret.
     fn shown(&self, questions: &[Question<'_>], resolved: &[Resolved]) -> String {
         let mut shown = String::new();

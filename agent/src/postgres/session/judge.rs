@@ -10,7 +10,10 @@ use holdpoint_core::{
 };
 use tokio::task::AbortHandle;
 
-use crate::gate::{Attended, Outcome};
+use crate::{
+    allowance::Charge,
+    gate::{Attended, Outcome},
+};
 
 /// A statement that shall run.
 pub(super) struct Question<'a> {
@@ -25,6 +28,8 @@ pub(super) struct Question<'a> {
 #[derive(Default)]
 pub(super) struct Admitted {
     pub(super) outcome: Option<Outcome>,
+    /// The memory its operations take up.
+    pub(super) _charge: Option<Charge>,
     /// Watches the grants it runs by.
     pub(super) _watched: Option<Watched>,
     pub(super) operations: Vec<Operation>,
@@ -44,6 +49,9 @@ impl Drop for Watched {
 }
 
 pub(super) trait Judge: Send + Sync {
+    /// An account of memory that the connection takes up, empty at first.
+    fn charge(&self) -> Charge;
+
     /// What a text says.
     fn parse(&self, text: &str) -> Arc<Parsed>;
 

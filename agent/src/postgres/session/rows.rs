@@ -12,16 +12,10 @@ use holdpoint_core::{
 };
 
 use super::End;
-use crate::{
-    allowance::Charge,
-    postgres::{frame::put, masking, server_messages::Described},
-};
+use crate::postgres::{frame::put, masking, server_messages::Described};
 
 /// Who knows which column of which relation a result's column is.
 pub(super) trait Columns: Sync {
-    /// An account of memory that the connection takes up, empty at first.
-    fn charge(&self) -> Charge;
-
     /// In the order asked; none where nobody knows.
     fn origins(
         &self,

@@ -29,6 +29,10 @@ struct Scripted {
 }
 
 impl Judge for Scripted {
+    fn charge(&self) -> Charge {
+        Memory::default().session().charge()
+    }
+
     fn parse(&self, text: &str) -> Arc<Parsed> {
         sql::parse(text)
     }
@@ -63,10 +67,6 @@ impl Judge for Scripted {
 }
 
 impl Columns for Scripted {
-    fn charge(&self) -> Charge {
-        Memory::default().session().charge()
-    }
-
     async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
         vec![None; asked.len()]
     }
