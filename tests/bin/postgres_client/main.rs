@@ -24,7 +24,7 @@ async fn main() -> anyhow::Result<()> {
         "copy-masked" => copy_masked(&connect().await?, size).await?,
         "half-copy" => half_copy(&connect().await?, size).await?,
         "parameter" => parameter(&connect().await?, size).await?,
-        "half-said" => half_said(&connect().await?).await?,
+        "wide" => wide(&connect().await?, size).await?,
         "slow-pipeline" => slow_pipeline(connect().await?, size).await?,
         "hoard" => hoard(&connect().await?, size).await?,
         "stalled" => stalled(&connect().await?).await?,
@@ -241,16 +241,15 @@ async fn parameter(client: &Client, megabytes: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Is gone with most of its messages underway.
-async fn half_said(client: &Client) -> anyhow::Result<()> {
-    let slow = client.query("SELECT id, pg_sleep(0.2) FROM scratch ORDER BY id", &[]);
-    let early = tokio::time::sleep(std::time::Duration::from_millis(500));
-    tokio::select! {
-        _ = slow => bail!("it was answered"),
-        () = early => {}
-    }
-    println!("half: gone");
-    std::process::exit(0)
+/// One statement that names so many tables, which are not there.
+async fn wide(client: &Client, tables: usize) -> anyhow::Result<()> {
+    let names: Vec<_> = (0..tables).map(|n| format!("t{n}")).collect();
+    let asked = client.simple_query(&format!("SELECT 1 FROM {}", names.join(", ")));
+    let refused = asked.await.err().context("it ran")?;
+    let refused = refused.as_db_error().context("no answer but an end")?;
+    println!("refused: {} {}", refused.code().code(), refused.message());
+    client.query_one("SELECT 1", &[]).await?;
+    Ok(())
 }
 
 /// Asks for much, and reads none of it for good.

@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// How often a message is in memory while it is judged: read, taken apart, written.
-const COPIES: usize = 3;
+/// How often a message is in memory while it is judged: read, taken apart, shown, written.
+const COPIES: usize = 4;
 /// Bytes that a text and what it says take up, for each of its own.
 const OF_A_TEXT: usize = 4;
 
