@@ -244,8 +244,9 @@ async fn parameter(client: &Client, megabytes: usize) -> anyhow::Result<()> {
 /// One statement that names so many tables, which are not there.
 async fn wide(client: &Client, tables: usize) -> anyhow::Result<()> {
     let names: Vec<_> = (0..tables).map(|n| format!("t{n}")).collect();
-    let asked = client.simple_query(&format!("SELECT 1 FROM {}", names.join(", ")));
-    let refused = asked.await.err().context("it ran")?;
+    let sql = format!("SELECT 1 FROM {}", names.join(", "));
+    let asked = client.simple_query(&sql).await;
+    let refused = asked.err().context("it ran")?;
     let refused = refused.as_db_error().context("no answer but an end")?;
     println!("refused: {} {}", refused.code().code(), refused.message());
     client.query_one("SELECT 1", &[]).await?;
