@@ -1,4 +1,5 @@
-//! How much of the daemon one session may take up: requests under way, and memory for what was read of their bodies.
+//! How much of the daemon one session may take up: requests under way, memory for what was read of their bodies, and memory for
+//! connections to databases.
 //!
 //! Full means no. To wait for room instead could wait for ever: requests that have read a part of their body would wait for
 //! each other.
@@ -10,9 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Requests of one session under way at once, from their head to the end of their response; those that wait for people count.
 const REQUESTS: usize = 512;
-/// Memory for bodies of one session's requests, in KiB.
+/// Memory for bodies of one session's requests and for its connections to databases, in KiB.
 const OF_A_SESSION: usize = 128 << 10;
-/// Memory for bodies of all requests, in KiB.
+/// The same of all sessions, in KiB.
 const OF_THE_DAEMON: usize = 1 << 20;
 
 /// The memory that all sessions share.
@@ -104,6 +105,18 @@ impl Charge {
         Ok(())
     }
 
+    /// Sees to it that this many bytes are accounted for, and no more.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub fn keep(&mut self, bytes: usize) -> Result<(), Refusal> {
+        let surplus = (self.own.num_permits()).saturating_sub(bytes.div_ceil(1024));
+        if surplus > 0 {
+            drop((self.own.split(surplus), self.shared.split(surplus)));
+        }
+        self.cover(bytes)
+    }
+
     /// Moves what is accounted for so far to an account of its own.
     ///
     /// # Panics
@@ -139,6 +152,9 @@ mod tests {
         let mut charge = one.charge();
         charge.cover(OF_A_SESSION << 10).expect("all of its own");
         charge.cover(1).expect("covered already");
+        charge.keep((OF_A_SESSION << 10) - 2048).expect("less");
+        one.charge().cover(2048).expect("what was given back");
+        charge.keep(OF_A_SESSION << 10).expect("more again");
         assert!(one.charge().cover(1).is_err());
         assert!(charge.cover((OF_A_SESSION << 10) + 1).is_err());
         other.charge().cover(1).expect("another session's share");

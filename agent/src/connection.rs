@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -87,6 +87,7 @@ pub async fn serve(
             flow: None,
             name: None,
             outlasts: AtomicBool::new(false),
+            refusal: Arc::default(),
         };
         lasting.served(Served::Refused);
         caller
@@ -102,11 +103,16 @@ pub async fn serve(
         flow: Some(flow),
         name,
         outlasts: AtomicBool::new(false),
+        refusal: Arc::default(),
     };
     let served = tokio::select! {
+        biased;
         served = caller.serve(&sandbox, stream, flow) => served,
         // Its session is over, though the sandbox is not: what it asks for next would be another's to ask.
-        served = caller.is_over() => Ok(served),
+        served = caller.is_over() => match caller.refusal.get() {
+            Some(reason) => Err(Refused(reason.clone())),
+            None => Ok(served),
+        },
     };
     match served {
         Ok(served) => lasting.served(served),
@@ -153,6 +159,8 @@ struct Caller {
     name: Option<String>,
     /// Whether it goes on when its session is over and the sandbox is not.
     outlasts: AtomicBool,
+    /// Why it is refused, while the client is still being told: its session may end with that.
+    refusal: Arc<OnceLock<String>>,
 }
 
 /// What a connection begins with.
@@ -235,6 +243,7 @@ impl Caller {
                 let refusal = Refusal::malformed(
                     "it is plain HTTP; Holdpoint passes on HTTPS only, so use an https:// address",
                 );
+                let _ = self.refusal.set("plain HTTP".to_owned());
                 Box::pin(self.answer_all(Replay::new(read, stream), &refusal, false)).await;
                 Err("plain HTTP".into())
             }
@@ -301,6 +310,7 @@ impl Caller {
             connection: self.id,
             host: postgres::host_asked_for(&self.room.book, to.ip()),
             port: to.port(),
+            refusal: self.refusal.clone(),
         }
     }
 
@@ -520,6 +530,7 @@ impl Caller {
         hello: Bytes,
         refusal: &Refusal,
     ) -> Result<Served, Refused> {
+        let _ = self.refusal.set(refusal.message.clone());
         let accept = self.house.acceptor.accept(Replay::new(hello, stream));
         if let Ok(Ok(tls)) = timeout(HANDSHAKE, accept).await {
             let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");

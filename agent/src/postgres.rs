@@ -20,7 +20,11 @@ pub mod stream;
 #[cfg(test)]
 mod testing;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use holdpoint_core::sql::Database;
 use tokio::{
@@ -45,6 +49,9 @@ use crate::{binding::Room, cut::Counted, daemon::House};
 
 /// How long a client may take to read why it is refused.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// What one connection takes up of its session's allowance, in bytes: what is read at once from either side, TLS, and the statements
+/// under way. What is larger is accounted for when it comes.
+const CONNECTION: usize = 256 << 10;
 
 /// Why nothing came, or comes, of a connection, for the record.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +71,8 @@ pub struct Arrival {
     pub host: String,
     /// The port.
     pub port: u16,
+    /// Why it is refused, once that is known: the client may be gone, and its session with it, before it was told.
+    pub refusal: Arc<OnceLock<String>>,
 }
 
 /// Both sides are through their handshakes, and ReadyForQuery was passed on. Nothing was read ahead from either.
@@ -112,9 +121,10 @@ pub async fn refuse_unknown(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     begins: Begins,
 ) -> Refused {
+    let complaint = unknown(&arrival.host, arrival.port);
+    let _ = arrival.refusal.set(complaint.message.clone());
     let acceptor = &arrival.house.database_acceptor;
     let greeting = greeting::greet(stream, begins, acceptor, &arrival.host).await;
-    let complaint = unknown(&arrival.host, arrival.port);
     match greeting {
         Ok(greeting) => refuse(arrival, greeting.stream, complaint).await,
         Err(problem) => Refused(format!("{} ({problem})", complaint.message)),
@@ -197,6 +207,10 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
     if let Err(complaint) = may_enter(entry, startup) {
         return Err(refuse(arrival, client, complaint).await);
     }
+    let mut taken_up = arrival.room.allowance.charge();
+    if taken_up.cover(CONNECTION).is_err() {
+        return Err(refuse(arrival, client, too_many()).await);
+    }
     let ServerLink {
         stream: server,
         parameters,
@@ -253,6 +267,14 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
     }
 }
 
+fn too_many() -> Complaint {
+    Complaint::new(
+        "53300",
+        "Holdpoint opens no further database connection for this session: what it has open, and what waits to be judged, is as much as it may take up",
+    )
+    .hint("Close connections, or keep fewer in the pool.")
+}
+
 /// Clients check what they were asked for only when they are in: they leave without a word.
 fn gone(how: &str) -> Refused {
     Refused(format!(
@@ -302,6 +324,7 @@ async fn refuse<C: AsyncRead + AsyncWrite + Unpin>(
     mut client: Stream<C>,
     mut complaint: Complaint,
 ) -> Refused {
+    let _ = arrival.refusal.set(complaint.message.clone());
     let session = format!("Holdpoint session {}.", arrival.room.session.id);
     let detail = complaint.detail.take();
     complaint.detail = Some(match detail {

@@ -51,8 +51,28 @@ impl Footprint {
 /// # Errors
 /// When it is gone.
 pub fn memory(world: &World) -> io::Result<usize> {
+    memory_line(world, "VmRSS:")
+}
+
+/// The most resident memory that the daemon has had since it started, or since [`forget_peak`], in bytes (`VmHWM`).
+///
+/// # Errors
+/// When it is gone.
+pub fn peak_memory(world: &World) -> io::Result<usize> {
+    memory_line(world, "VmHWM:")
+}
+
+/// Has [`peak_memory`] begin anew (`clear_refs` of proc_pid_clear_refs(5)).
+///
+/// # Errors
+/// When it is gone.
+pub fn forget_peak(world: &World) -> io::Result<()> {
+    fs::write(format!("/proc/{}/clear_refs", world.daemon_pid()), "5")
+}
+
+fn memory_line(world: &World, name: &str) -> io::Result<usize> {
     let status = fs::read_to_string(format!("/proc/{}/status", world.daemon_pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(name));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<usize>().ok());
     Ok(kilobytes.ok_or(io::ErrorKind::InvalidData)? << 10)
 }

@@ -3,6 +3,7 @@
 mod connection;
 mod log;
 mod setup;
+mod versions;
 
 use std::{
     fs::{self, File, Permissions},
@@ -80,9 +81,25 @@ impl Role {
     }
 }
 
+/// What a server shows that it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerCertificate {
+    /// A certificate for [`HOST`] and [`ADDRESS`] that is good.
+    #[default]
+    Good,
+    /// The same, and it was good until yesterday.
+    Expired,
+    /// A good one, of `elsewhere.internal`.
+    OfAnother,
+}
+
 /// What servers can differ in.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Its major version; none for the one Debian has. Others come as npm packages, without `psql` and its like.
+    pub version: Option<u32>,
+    /// What it shows that it is.
+    pub certificate: ServerCertificate,
     /// Whether the log says what was asked; without it, a server is as fast as it can be.
     pub logs_statements: bool,
     /// Further settings, as in `postgresql.conf`.
@@ -92,6 +109,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            version: None,
+            certificate: ServerCertificate::Good,
             logs_statements: true,
             settings: Vec::new(),
         }
@@ -104,7 +123,8 @@ pub struct Postgres {
     /// Where it listens.
     pub address: SocketAddr,
     server: Child,
-    binaries: PathBuf,
+    /// Debian's, whatever the server is.
+    programs: PathBuf,
     password: String,
     dir: TempDir,
 }
@@ -130,7 +150,7 @@ impl Postgres {
     /// # Errors
     /// When this host has no PostgreSQL, or it does not start.
     pub fn with(options: &Options) -> anyhow::Result<Self> {
-        let binaries = binaries()?;
+        let programs = binaries()?;
         let account = account()?;
         let dir = tempfile::Builder::new()
             .prefix("holdpoint-postgres-")
@@ -145,7 +165,11 @@ impl Postgres {
             fs::set_permissions(&place, Permissions::from_mode(0o700))?;
             chown(&place, Some(account.uid), Some(account.gid))?;
         }
-        certificates(dir.path(), &account)?;
+        let binaries = match options.version {
+            Some(version) => versions::binaries(version, dir.path())?,
+            None => programs.clone(),
+        };
+        certificates(dir.path(), &account, options.certificate)?;
         secret(&dir.path().join("password"), &password)?;
         let data = dir.path().join("data");
         initialise(&binaries, &account, &data)?;
@@ -161,7 +185,7 @@ impl Postgres {
         let mut postgres = Self {
             address: (Ipv4Addr::LOCALHOST, port).into(),
             server,
-            binaries,
+            programs,
             password,
             dir,
         };
@@ -203,10 +227,10 @@ impl Postgres {
         self.query(DATABASE, &sql) == "t"
     }
 
-    /// A program of this version: `psql`, `pg_dump`, `pgbench`.
+    /// A program of Debian's version: `psql`, `pg_dump`, `pgbench`.
     #[must_use]
     pub fn program(&self, name: &str) -> PathBuf {
-        self.binaries.join(name)
+        self.programs.join(name)
     }
 
     /// The password of every role that has one.
@@ -396,12 +420,17 @@ fn account() -> anyhow::Result<SystemUser> {
     account.context("needs the user postgres, which the package postgresql-common makes")
 }
 
-fn certificates(dir: &Path, account: &SystemUser) -> anyhow::Result<()> {
+fn certificates(dir: &Path, account: &SystemUser, shown: ServerCertificate) -> anyhow::Result<()> {
     let authority = Authority::new("PostgreSQL")?;
     fs::write(dir.join("ca.pem"), authority.pem())?;
     let address = ADDRESS.to_string();
-    let names = [HOST, "localhost", "127.0.0.1", &address];
-    let (certificate, key) = authority.leaf_pem_for(HOST, &names)?;
+    let own = [HOST, "localhost", "127.0.0.1", &address];
+    let other = "elsewhere.internal";
+    let (certificate, key) = match shown {
+        ServerCertificate::Good => authority.leaf_pem_for(HOST, &own)?,
+        ServerCertificate::Expired => authority.expired_leaf_pem_for(HOST, &own)?,
+        ServerCertificate::OfAnother => authority.leaf_pem_for(other, &[other])?,
+    };
     fs::write(dir.join("server.pem"), certificate)?;
     secret(&dir.join("server.key"), &key)?;
     chown(

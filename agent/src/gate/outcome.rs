@@ -60,6 +60,12 @@ impl Outcome {
         self.grants.push(grant);
     }
 
+    /// Whether a grant let this through.
+    #[must_use]
+    pub fn lives_by_grants(&self) -> bool {
+        !self.grants.is_empty()
+    }
+
     /// Returns when a grant that let this through is revoked or ends; never where there was none. For what goes on long after it was
     /// judged; once.
     pub fn grants_over(&mut self) -> impl Future<Output = ()> + Send + use<> {

@@ -13,7 +13,7 @@ const LENGTH: usize = 4;
 /// Bytes that a message's body has at most: what PostgreSQL itself accepts (`PQ_LARGE_MESSAGE_LIMIT`, `MaxAllocSize`).
 pub const MOST: usize = (1 << 30) - 1;
 /// Bytes read at once.
-const READ: usize = 64 << 10;
+pub const READ: usize = 64 << 10;
 
 /// Why bytes are no message, or none that is taken.
 #[derive(Debug, thiserror::Error)]
@@ -111,24 +111,6 @@ pub async fn read_message(
     Ok(Some(Message { tag: head[0], body }))
 }
 
-/// Reads what a connection begins with, which has a length and no type (`StartupMessage`, `SSLRequest`, `CancelRequest`): its body of at
-/// most `limit` bytes. `None` where the stream has ended in good order.
-///
-/// # Errors
-/// When that is no message, is too large, or the stream fails.
-pub async fn read_untyped(
-    stream: &mut (impl AsyncRead + Unpin),
-    limit: usize,
-) -> Result<Option<Bytes>, FrameError> {
-    let mut length = [0; LENGTH];
-    if stream.read(&mut length[..1]).await? == 0 {
-        return Ok(None);
-    }
-    stream.read_exact(&mut length[1..]).await?;
-    let body = read_body(stream, body_length(&length)?, limit).await?;
-    Ok(Some(body))
-}
-
 async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     length: usize,
@@ -140,6 +122,14 @@ async fn read_body(
     let mut body = BytesMut::zeroed(length);
     stream.read_exact(&mut body).await?;
     Ok(body.freeze())
+}
+
+/// Empties a buffer, and gives back the memory that a large message made it take.
+pub fn empty(out: &mut BytesMut) {
+    match out.capacity() > 4 * READ {
+        true => *out = BytesMut::new(),
+        false => out.clear(),
+    }
 }
 
 /// Appends a message to `out`; `body` writes what follows type and length.
@@ -262,6 +252,8 @@ const ENDS_EARLY: FrameError = FrameError::Malformed("a message ends before its 
 pub struct Inbox<R> {
     stream: R,
     buffer: BytesMut,
+    /// Room was made for a large message that is not taken yet.
+    is_large: bool,
 }
 
 impl<R: AsyncRead + Unpin> Inbox<R> {
@@ -271,7 +263,15 @@ impl<R: AsyncRead + Unpin> Inbox<R> {
         Self {
             stream,
             buffer: BytesMut::new(),
+            is_large: false,
         }
+    }
+
+    /// Makes room for a message of this many bytes, which is given back when that was taken. Without, room is doubled as it comes.
+    pub fn make_room(&mut self, length: usize) {
+        let missing = (length + READ).saturating_sub(self.buffer.len());
+        self.buffer.reserve(missing);
+        self.is_large = true;
     }
 
     /// Reads what there is, at most 64 KiB; 0 at the stream's end. Nothing is lost when the future is dropped.
@@ -300,7 +300,13 @@ impl<R: AsyncRead + Unpin> Inbox<R> {
     /// Takes the first `length` bytes, or as many as there are.
     pub fn take(&mut self, length: usize) -> Bytes {
         let length = length.min(self.buffer.len());
-        self.buffer.split_to(length).freeze()
+        let taken = self.buffer.split_to(length).freeze();
+        if self.is_large {
+            self.is_large = false;
+            // What is left would keep all of the room.
+            self.buffer = BytesMut::from(&self.buffer[..]);
+        }
+        taken
     }
 
     /// The stream, for what is not reading.
@@ -343,9 +349,9 @@ mod tests {
         let mut stream: &[u8] = &[b'p', 0x3f, 0xff, 0xff, 0xff];
         let refused = read_message(&mut stream, 10_000).await;
         assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
-        for length in [[0, 0, 0, 3], [0xff; 4], [0x7f, 0xff, 0xff, 0xff]] {
-            let mut stream: &[u8] = &length;
-            let refused = read_untyped(&mut stream, usize::MAX).await;
+        for [a, b, c, d] in [[0, 0, 0, 3], [0xff; 4], [0x7f, 0xff, 0xff, 0xff]] {
+            let mut stream: &[u8] = &[b'p', a, b, c, d];
+            let refused = read_message(&mut stream, usize::MAX).await;
             assert!(matches!(refused, Err(FrameError::Malformed(_))));
         }
     }

@@ -33,6 +33,7 @@ use down::Down;
 use house::Judging;
 use judge::Judge;
 use rows::Columns;
+use run::Run;
 use state::{Expected, State};
 use up::Up;
 
@@ -90,6 +91,22 @@ trait Cancelling: Send {
     fn next(&mut self) -> impl Future<Output = Box<dyn Send>> + Send;
     /// Asks the server.
     fn pass_on(&self) -> impl Future<Output = ()> + Send;
+    /// Has the server asked, whatever becomes of the connection.
+    fn pass_on_later(&self);
+}
+
+/// Whoever leaves, by itself or because its session ends, takes along what runs for it: the server would not notice for long.
+struct Leaving<'a, C: Cancelling> {
+    cancels: C,
+    shared: &'a Shared,
+}
+
+impl<C: Cancelling> Drop for Leaving<'_, C> {
+    fn drop(&mut self) {
+        if !self.shared.lock().expected.is_empty() {
+            self.cancels.pass_on_later();
+        }
+    }
 }
 
 /// Passes on what policy allows, until one side is done.
@@ -123,7 +140,7 @@ async fn talk<C, S, J>(
     client: C,
     server: S,
     judge: &J,
-    mut cancels: impl Cancelling,
+    cancels: impl Cancelling,
     shared: &Shared,
     session: String,
     ends: impl Future<Output = End> + Send,
@@ -133,17 +150,18 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send,
     J: Judge + Columns,
 {
+    let mut leaving = Leaving { cancels, shared };
     let (from_client, to_client) = split(client);
     let (from_server, to_server) = split(server);
     let mut up = Up::new(from_client, to_server, shared, judge, session.clone());
-    let mut down = Down::new(from_server, to_client, shared, judge);
+    let mut down = Down::new(from_server, to_client, shared, judge, judge.charge());
     let cancelling = async {
         loop {
-            let asked = cancels.next().await;
+            let asked = leaving.cancels.next().await;
             if shared.holds.load(Ordering::Acquire) {
                 shared.called_off.notify_one();
             } else {
-                cancels.pass_on().await;
+                leaving.cancels.pass_on().await;
             }
             drop(asked);
         }
@@ -156,6 +174,8 @@ where
     };
     drop(up);
     let Some(end) = end else {
+        // It said good-bye, which the server reads when it is done.
+        shared.lock().expected.clear();
         return Ok(());
     };
     let fatal = |code: &str, message: &str, hint: &str| {
@@ -169,11 +189,9 @@ where
         .message()
     };
     match end {
-        End::ClientGone => {
-            cancels.pass_on().await;
-            Ok(())
-        }
+        End::ClientGone => Ok(()),
         End::ServerGone => {
+            shared.lock().expected.clear();
             if shared.lock().over.is_some() {
                 down.farewell(&[]).await;
                 return Ok(());
@@ -189,14 +207,14 @@ where
             Err(why)
         }
         End::Withheld(why) => {
-            cancels.pass_on().await;
+            drop(leaving);
             let told = format!("Holdpoint withholds this result: {why}");
             let hint = "It has run. Ask for less, or for other columns.";
             down.farewell(&fatal("42501", &told, hint)).await;
             Err(why)
         }
         End::Cut(why) => {
-            cancels.pass_on().await;
+            drop(leaving);
             cut_all(shared);
             let told = format!("Holdpoint broke this off: {why}");
             let hint = "What had run by then may have had its effect. Trying again does not help.";
@@ -207,11 +225,15 @@ where
 }
 
 fn cut_all(shared: &Shared) {
-    for expected in std::mem::take(&mut shared.lock().expected) {
-        if let Expected::Query(run) | Expected::Execute { run, .. } = expected {
-            run.cut();
-        }
-    }
+    let mut state = shared.lock();
+    let expected = std::mem::take(&mut state.expected);
+    let running = expected.into_iter().filter_map(|it| match it {
+        Expected::Query(run) | Expected::Execute { run, .. } => Some(run),
+        _ => None,
+    });
+    let bound = std::mem::take(&mut state.portals);
+    let bound = bound.into_values().filter_map(|it| it.run);
+    running.chain(bound).for_each(Run::cut);
 }
 
 #[cfg(test)]

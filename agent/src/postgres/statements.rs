@@ -5,6 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 
 use holdpoint_core::sql::{Control, Parsed, Statement};
 
+use crate::allowance::Charge;
+
 /// Names of each kind that are remembered; what is beyond is not known, and so opaque.
 const MOST: usize = 4096;
 
@@ -19,6 +21,8 @@ pub struct Definition {
     pub types: Arc<[u32]>,
     /// Whether it is known by its name because `PREPARE` said so, not `Parse`.
     pub by_prepare: bool,
+    /// The memory it takes up, shared with others of its text.
+    _charge: Option<Arc<Charge>>,
 }
 
 impl Definition {
@@ -31,6 +35,16 @@ impl Definition {
             at,
             types,
             by_prepare: false,
+            _charge: None,
+        }
+    }
+
+    /// The same, with the memory accounted for that it takes up for as long as it is known.
+    #[must_use]
+    pub fn charged(self, charge: Arc<Charge>) -> Self {
+        Self {
+            _charge: Some(charge),
+            ..self
         }
     }
 

@@ -75,12 +75,37 @@ impl Authority {
         common_name: &str,
         names: &[&str],
     ) -> anyhow::Result<(String, String)> {
+        self.sign(common_name, names, None)
+    }
+
+    /// As [`Self::leaf_pem_for`], and it was good until the end of 2020.
+    ///
+    /// # Errors
+    /// When a name is neither.
+    pub fn expired_leaf_pem_for(
+        &self,
+        common_name: &str,
+        names: &[&str],
+    ) -> anyhow::Result<(String, String)> {
+        self.sign(common_name, names, Some(2021))
+    }
+
+    /// Good up to the beginning of a year, where one is given.
+    fn sign(
+        &self,
+        common_name: &str,
+        names: &[&str],
+        until: Option<i32>,
+    ) -> anyhow::Result<(String, String)> {
         let key = KeyPair::generate()?;
         let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names)?;
         params
             .distinguished_name
             .push(DnType::CommonName, common_name);
+        if let Some(year) = until {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
         let leaf = params.signed_by(&key, &self.issuer)?;
         Ok((leaf.pem(), key.serialize_pem()))
     }

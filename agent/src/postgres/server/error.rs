@@ -91,7 +91,8 @@ impl ConnectError {
             }
             Self::Unreachable(_) => of("08001", "it cannot be reached"),
             Self::Late(_) => of("08001", "it does not answer"),
-            Self::NoTls | Self::Tls(_) => of("08001", "TLS with it failed"),
+            Self::NoTls => of("08001", "it does not speak TLS"),
+            Self::Tls(problem) => of("08001", &format!("TLS with it failed: {problem}")),
             Self::Broken(_) | Self::Protocol(_) => of("08006", "it broke off"),
             Self::Secret(_) | Self::NotGiven(_) | Self::Scram(_) | Self::Server { .. } => {
                 of("28000", "Holdpoint cannot log in there")

@@ -1,21 +1,34 @@
 //! From the server to the client: answers are matched with what was asked, rows are masked where they have to be, and everything
 //! else goes on as it comes, in large pieces.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use holdpoint_core::mask::rows::MAX_ROW;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    time::timeout,
+};
 
 use super::{
     End, Shared,
     rows::{Columns, Rows},
     state::{Expected, State},
 };
-use crate::postgres::{
-    frame::{Fields, FrameError, HEAD, Head, Inbox},
-    server_messages::{self, EMPTY_QUERY, field, ready},
+use crate::{
+    allowance::Charge,
+    postgres::{
+        frame::{Fields, FrameError, HEAD, Head, Inbox, READ, empty},
+        server_messages::{self, EMPTY_QUERY, field, ready},
+    },
 };
 
 /// Bytes of a message that has to be read whole: a row that is masked, at most.
-const WHOLE: usize = 64 << 20;
+const WHOLE: usize = MAX_ROW;
+/// How often such a message is in memory while it is masked: read, masked, written.
+const COPIES: usize = 3;
+/// How long a client may take to read why its connection ends.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// Bytes that wait for more before they are written.
 const BATCH: usize = 32 << 10;
 
@@ -30,6 +43,8 @@ pub(super) struct Down<'a, R, W, C> {
     rows: Rows,
     /// Passed on and not accounted for yet: rows, bytes.
     passed: (u64, u64),
+    /// The memory for a message that is read whole.
+    charge: Charge,
 }
 
 impl<'a, R, W, C> Down<'a, R, W, C>
@@ -38,7 +53,13 @@ where
     W: AsyncWrite + Unpin,
     C: Columns,
 {
-    pub(super) fn new(server: R, client: W, shared: &'a Shared, columns: &'a C) -> Self {
+    pub(super) fn new(
+        server: R,
+        client: W,
+        shared: &'a Shared,
+        columns: &'a C,
+        charge: Charge,
+    ) -> Self {
         Self {
             inbox: Inbox::new(server),
             client,
@@ -48,6 +69,7 @@ where
             passing: 0,
             rows: Rows::Unknown,
             passed: (0, 0),
+            charge,
         }
     }
 
@@ -71,15 +93,19 @@ where
         if self.passing == 0 {
             self.out.extend_from_slice(told);
         }
-        let _ = self.flush().await;
-        let _ = self.client.shutdown().await;
+        let farewell = async {
+            let _ = self.flush().await;
+            let _ = self.client.shutdown().await;
+        };
+        // Whether it listens is up to it.
+        let _ = timeout(FAREWELL, farewell).await;
     }
 
     async fn flush(&mut self) -> Result<(), End> {
         if !self.out.is_empty() {
             let written = self.client.write_all(&self.out).await;
             written.map_err(|_| End::ClientGone)?;
-            self.out.clear();
+            empty(&mut self.out);
             self.client.flush().await.map_err(|_| End::ClientGone)?;
         }
         Ok(())
@@ -111,11 +137,31 @@ where
                 )));
             }
             if self.inbox.bytes().len() < head.whole() {
-                return Ok(());
+                return self.expect_large(head);
             }
             let whole = self.inbox.take(head.whole());
             self.message(head, whole).await?;
+            if head.whole() > READ {
+                self.flush().await?;
+                // To keep less never fails.
+                let _ = self.charge.keep(0);
+            }
         }
+    }
+
+    /// Accounts for a message that is read whole, before it is.
+    fn expect_large(&mut self, head: Head) -> Result<(), End> {
+        if head.whole() > READ {
+            let account = self.charge.cover(head.whole() * COPIES);
+            account.map_err(|_| {
+                End::Withheld(format!(
+                    "a row of {} bytes would have to be masked as a whole, and this session takes up as much memory as it may already",
+                    head.body
+                ))
+            })?;
+            self.inbox.make_room(head.whole());
+        }
+        Ok(())
     }
 
     /// What Holdpoint itself has to say here.

@@ -12,18 +12,21 @@ use holdpoint_core::{
     mask::{Bound, MaskSet},
     operation::Operation,
     recognise::{Head, Payload},
-    refusal::Refusal,
+    refusal::{Kind, Refusal},
     sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use tokio::{runtime::Handle, sync::Notify};
 
 use super::{
     Cancelling, Shared,
-    judge::{Admitted, Judge, Question},
+    judge::{Admitted, Judge, Question, Watched},
     rows::Columns,
+    run::Run,
     state::Expected,
 };
 use crate::{
+    allowance::Charge,
     binding::Room,
     daemon::House,
     gate::{Asker, Attended, Patience},
@@ -33,6 +36,8 @@ use crate::{
 
 /// Characters of one parameter that reviewers see.
 const SHOWN: usize = 4096;
+/// Bytes from which on the memory that a statement takes up while it is judged is accounted for by itself.
+const ACCOUNTED: usize = 4 << 10;
 
 pub(super) struct Judging {
     house: Arc<House>,
@@ -44,6 +49,8 @@ pub(super) struct Judging {
     local: Mutex<LocalNames>,
     /// Its open transaction may have changed what names mean.
     changes: AtomicBool,
+    /// A grant is over that something runs by.
+    grants_over: Arc<Notify>,
 }
 
 pub(super) struct Cancels {
@@ -57,9 +64,21 @@ impl Cancelling for Cancels {
     }
 
     async fn pass_on(&self) {
-        if let Err(error) = self.server.send().await {
-            tracing::warn!("a request to cancel could not be passed on: {error}");
+        pass_on(&self.server).await;
+    }
+
+    fn pass_on_later(&self) {
+        // None where the daemon's own end drops this.
+        if let Ok(runtime) = Handle::try_current() {
+            let server = self.server.clone();
+            runtime.spawn(async move { pass_on(&server).await });
         }
+    }
+}
+
+async fn pass_on(server: &ServerCancel) {
+    if let Err(error) = server.send().await {
+        tracing::warn!("a request to cancel could not be passed on: {error}");
     }
 }
 
@@ -86,6 +105,7 @@ impl Judging {
             at,
             local: Mutex::default(),
             changes: AtomicBool::new(false),
+            grants_over: Arc::default(),
         };
         let cancels = Cancels {
             cancelled,
@@ -106,15 +126,26 @@ impl Judging {
     pub(super) async fn no_longer_allowed(&self, shared: &Shared) -> String {
         let mut changes = self.house.gate.changes();
         loop {
-            // The sender lives as long as the house.
-            let _ = changes.changed().await;
+            tokio::select! {
+                // The sender lives as long as the house.
+                _ = changes.changed() => {}
+                () = self.grants_over.notified() => {
+                    return "the grant it ran by is over".to_owned();
+                }
+            }
             let under_way: Vec<Operation> = {
                 let state = shared.lock();
                 let running = state.expected.iter().filter_map(|it| match it {
-                    Expected::Query(run) | Expected::Execute { run, .. } => Some(run.operations()),
+                    Expected::Query(run) | Expected::Execute { run, .. } => Some(run),
                     _ => None,
                 });
-                running.flatten().cloned().collect()
+                // What was bound is admitted, though it does not run yet, or not on.
+                let bound = state.portals.values().filter_map(|it| it.run.as_ref());
+                running
+                    .chain(bound)
+                    .flat_map(Run::operations)
+                    .cloned()
+                    .collect()
             };
             if let Some(reason) = self.house.gate.objection_to(&self.room.session, &under_way) {
                 return reason;
@@ -194,6 +225,10 @@ impl Columns for Judging {
 }
 
 impl Judge for Judging {
+    fn charge(&self) -> Charge {
+        self.room.allowance.charge()
+    }
+
     fn parse(&self, text: &str) -> Arc<Parsed> {
         self.house.databases.parse(text)
     }
@@ -203,7 +238,8 @@ impl Judge for Judging {
         questions: &[Question<'_>],
         attended: Attended,
     ) -> Result<Admitted, Refusal> {
-        let place = self.room.allowance.request()?;
+        // Only while it is judged: what runs waits for the server, and a connection has a bounded number of those.
+        let _place = self.room.allowance.request()?;
         for question in questions {
             masking::refuse_returned_in("the statement", [question.text.as_bytes()])?;
             let values = question
@@ -216,6 +252,7 @@ impl Judge for Judging {
         let mut is_opaque = false;
         let (resolved, local) = self.resolve(questions).await;
         let changes = resolved.iter().any(defines);
+        let charge = self.account_for(questions, &resolved)?;
         for (question, resolved) in questions.iter().zip(&resolved) {
             is_opaque |= resolved.effects.iter().any(|it| it.opaque.is_some());
             asked.extend(operations(
@@ -252,10 +289,19 @@ impl Judge for Judging {
             self.names_change();
             self.changes.store(true, Ordering::Release);
         }
-        let (outcome, _lease) = permits.spend_lasting();
+        let mut outcome = permits.spend();
+        let watched = outcome.lives_by_grants().then(|| {
+            let (over, told) = (outcome.grants_over(), self.grants_over.clone());
+            let watching = tokio::spawn(async move {
+                over.await;
+                told.notify_one();
+            });
+            Watched(watching.abort_handle())
+        });
         Ok(Admitted {
             outcome: Some(outcome),
-            _place: Some(place),
+            _charge: charge,
+            _watched: watched,
             operations: asked,
             masks,
             is_opaque,
@@ -278,6 +324,38 @@ fn defines(resolved: &Resolved) -> bool {
 }
 
 impl Judging {
+    /// The memory for what is judged: each effect has the text and the parameters with it, and one at a time is shown.
+    fn account_for(
+        &self,
+        questions: &[Question<'_>],
+        resolved: &[Resolved],
+    ) -> Result<Option<Charge>, Refusal> {
+        let of = |(question, resolved): (&Question<'_>, &Resolved)| {
+            let bound = question
+                .parameters
+                .iter()
+                .filter_map(|it| it.value.as_ref());
+            let bound: usize = bound.map(Vec::len).sum();
+            (question.statement.span.len() + bound) * (resolved.effects.len() + 1)
+        };
+        let bytes: usize = questions.iter().zip(resolved).map(of).sum();
+        if bytes < ACCOUNTED {
+            return Ok(None);
+        }
+        let mut charge = self.charge();
+        match charge.cover(bytes) {
+            Ok(()) => Ok(Some(charge)),
+            Err(_) => Err(Refusal::new(
+                Kind::NotReady,
+                format!(
+                    "Holdpoint did not send this statement: to judge it takes {} MiB, and what this session may take up has no room for that; send it in \
+                     parts, or run fewer at once",
+                    bytes.div_ceil(1 << 20)
+                ),
+            )),
+        }
+    }
+
     /// What reviewers see: the statements, and what was bound, without what is secret.
     fn shown(&self, questions: &[Question<'_>], resolved: &[Resolved]) -> String {
         let mut shown = String::new();

@@ -8,9 +8,10 @@ use holdpoint_core::{
     refusal::Refusal,
     sql::{Parameter, Parsed, Statement},
 };
+use tokio::task::AbortHandle;
 
 use crate::{
-    allowance::Place,
+    allowance::Charge,
     gate::{Attended, Outcome},
 };
 
@@ -27,8 +28,10 @@ pub(super) struct Question<'a> {
 #[derive(Default)]
 pub(super) struct Admitted {
     pub(super) outcome: Option<Outcome>,
-    /// Among what of the session is under way.
-    pub(super) _place: Option<Place>,
+    /// The memory its operations take up.
+    pub(super) _charge: Option<Charge>,
+    /// Watches the grants it runs by.
+    pub(super) _watched: Option<Watched>,
     pub(super) operations: Vec<Operation>,
     /// What its rows are masked by.
     pub(super) masks: Option<Arc<MaskSet>>,
@@ -36,7 +39,19 @@ pub(super) struct Admitted {
     pub(super) is_opaque: bool,
 }
 
+/// A task that ends when this is dropped.
+pub(super) struct Watched(pub(super) AbortHandle);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 pub(super) trait Judge: Send + Sync {
+    /// An account of memory that the connection takes up, empty at first.
+    fn charge(&self) -> Charge;
+
     /// What a text says.
     fn parse(&self, text: &str) -> Arc<Parsed>;
 

@@ -17,6 +17,7 @@ use super::{
     *,
 };
 use crate::{
+    allowance::{Charge, Memory},
     gate::{Attended, Waiting},
     postgres::frame::{HEAD, Head, Message, put, put_text, read_message},
 };
@@ -28,6 +29,10 @@ struct Scripted {
 }
 
 impl Judge for Scripted {
+    fn charge(&self) -> Charge {
+        Memory::default().session().charge()
+    }
+
     fn parse(&self, text: &str) -> Arc<Parsed> {
         sql::parse(text)
     }
@@ -80,6 +85,8 @@ impl Cancelling for Cancels {
     }
 
     async fn pass_on(&self) {}
+
+    fn pass_on_later(&self) {}
 }
 
 /// A server that answers everything with success, and writes down what it was sent.

@@ -1,0 +1,244 @@
+//! Large, many, slow: what databases and clients may do without the daemon growing with it.
+
+use std::time::{Duration, Instant};
+
+use holdpoint_tests::{
+    footprint::{forget_peak, memory, peak_memory},
+    postgres::{AGENT_PORT, DATABASE, HOST, Options, Postgres, Role},
+    sandbox::{Ran, Sandbox},
+    world::{Settings, World},
+};
+
+/// What is asked for is not what these tests are about: it is recognised and recorded, and none of it held.
+const OBSERVE: &str = "[policy]\nmode = \"observe\"\n";
+/// What the daemon may grow by while one connection copies or gives large rows, in bytes. It has about 128 KiB for each direction, and
+/// the allocator keeps what others gave back.
+const GROWTH: usize = 32 << 20;
+/// Of all that is not one row and is not masked.
+const MEGABYTE: usize = 1 << 20;
+const LIMIT: Duration = Duration::from_secs(400);
+
+/// How many megabytes are copied.
+const COPIED: usize = 1024;
+
+/// As fast as it can be: what it is asked is not of interest here.
+fn postgres() -> Postgres {
+    let options = Options {
+        logs_statements: false,
+        ..Options::default()
+    };
+    Postgres::with(&options).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn world(postgres: &Postgres, policies: &str, configuration: &str) -> World {
+    let settings = Settings {
+        silent: true,
+        extra_policies: policies.to_owned(),
+        extra_configuration: format!("{OBSERVE}{configuration}"),
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    };
+    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+fn agent(world: &World) -> Sandbox<'_> {
+    world
+        .sandbox()
+        .limit(LIMIT)
+        .env("PGHOST", HOST)
+        .env("PGPORT", AGENT_PORT.to_string())
+        .env("PGDATABASE", DATABASE)
+        .env("PGUSER", "agent")
+}
+
+/// One task of `postgres-client`, and the most that the daemon grew by meanwhile, in bytes.
+fn client(world: &World, task: &str, size: usize) -> (Ran, usize) {
+    let agent = agent(world);
+    let program = agent.program("postgres-client");
+    forget_peak(world).expect("the daemon runs");
+    let before = memory(world).expect("the daemon runs");
+    let ran = agent.run(&[&program, task, &size.to_string()]);
+    let peak = peak_memory(world).expect("the daemon runs");
+    let grown = peak.saturating_sub(before);
+    let (took, grown_by) = (ran.took, grown / MEGABYTE);
+    println!("{task} {size}: {took:.1?}, the daemon grew by {grown_by} MiB");
+    let ran = ran.succeeded();
+    assert!(ran.says(&format!("{task}: well")), "{ran}");
+    (ran, grown)
+}
+
+#[test]
+fn what_is_copied_in_and_out_takes_no_memory() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    // Whatever the first connection of all makes the daemon allocate for good.
+    client(&world, "usual", 1);
+    for task in ["copy-in", "copy-out"] {
+        let (_, grown) = client(&world, task, COPIED);
+        assert!(grown < GROWTH, "{task}: {} MiB", grown / MEGABYTE);
+    }
+    let rows = postgres.query(
+        DATABASE,
+        "SELECT count(*) || ' ' || sum(length(line)) FROM copied",
+    );
+    let lines = COPIED * 1024;
+    assert_eq!(rows, format!("{lines} {}", lines * 1021));
+}
+
+#[test]
+fn what_is_masked_while_it_is_copied_out_takes_no_memory() {
+    const MASKS: &str = r#"
+@id("lines-are-masked") @mask("lines")
+permit(principal, action in Action::"postgres.*", resource);
+"#;
+    const SET: &str = "[[mask]]\nname = \"lines\"\ncolumns = [\"public.copied.line\"]\n";
+    let postgres = postgres();
+    let _ = postgres.query(
+        DATABASE,
+        &format!(
+            "SET ROLE app; CREATE TABLE copied AS SELECT id::int, repeat('x', 1021) AS line FROM generate_series(1, {}) AS id",
+            COPIED * 1024
+        ),
+    );
+    let world = world(&postgres, MASKS, SET);
+    client(&world, "usual", 1);
+    let (_, grown) = client(&world, "copy-masked", COPIED);
+    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
+}
+
+#[test]
+fn a_row_of_64_megabytes_goes_through_and_a_parameter_of_that_size_is_refused() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    let (_, grown) = client(&world, "row", 64);
+    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
+    // 16 MiB are the limit of what people can be shown and the record can hold the digest of.
+    let (ran, grown) = client(&world, "parameter", 64);
+    assert!(ran.says("refused: 54000"), "{ran}");
+    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
+    let (ran, grown) = client(&world, "parameter", 15);
+    // What one session may take up.
+    assert!(grown < 128 * MEGABYTE, "{} MiB", grown / MEGABYTE);
+    assert!(!ran.says("refused"), "{ran}");
+}
+
+#[test]
+fn a_masked_row_that_is_too_large_is_withheld_in_words() {
+    const MASKS: &str = r#"
+@id("notes-are-masked") @mask("notes")
+permit(principal, action in Action::"postgres.*", resource);
+"#;
+    const SET: &str = "[[mask]]\nname = \"notes\"\ncolumns = [\"public.scratch.note\"]\n";
+    let postgres = postgres();
+    let _ = postgres.query(
+        DATABASE,
+        "UPDATE scratch SET note = repeat('0123456789abcdef', 4 * 1024 * 1024) WHERE id = 1",
+    );
+    let world = world(&postgres, MASKS, SET);
+    let ask = |id: u32| {
+        let sql = format!("SELECT id, note FROM scratch WHERE id = {id}");
+        agent(&world).run(&["psql", "-XAt", "-c", &sql])
+    };
+    let ran = ask(1).failed();
+    assert!(ran.says("withholds this result"), "{ran}");
+    let ran = ask(2).succeeded();
+    assert!(!ran.says("note 2"), "{ran}");
+}
+
+#[test]
+fn two_hundred_connections_work_at_once() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    let (_, grown) = client(&world, "crowd", 200);
+    // Two sockets, TLS with the server, and 64 KiB to read into for each direction.
+    assert!(grown < 200 * MEGABYTE / 2, "{} MiB", grown / MEGABYTE);
+    assert!(backends_are_gone(&postgres), "connections stay behind");
+}
+
+#[test]
+fn ten_thousand_statements_in_one_pipeline_are_answered_in_their_order() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    let (_, grown) = client(&world, "pipeline", 10_000);
+    assert!(grown < 4 * GROWTH, "{} MiB", grown / MEGABYTE);
+}
+
+#[test]
+fn a_pipeline_that_is_faster_than_its_server_is_not_refused() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "slow-pipeline", 2000);
+}
+
+#[test]
+fn what_a_session_has_remembered_is_bounded_and_given_back() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    let (_, grown) = client(&world, "hoard", 300);
+    assert!(grown < 160 * MEGABYTE, "{} MiB", grown / MEGABYTE);
+    client(&world, "usual", 1);
+}
+
+#[test]
+fn a_statement_that_would_take_gigabytes_to_judge_is_refused() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    // Each of its effects has all of its text with it.
+    let (ran, grown) = client(&world, "wide", 50_000);
+    assert!(ran.says("to judge it takes"), "{ran}");
+    assert!(grown < 256 * MEGABYTE, "{} MiB", grown / MEGABYTE);
+}
+
+#[test]
+fn a_client_that_stops_reading_holds_up_nobody_else_and_goes_with_its_session() {
+    let postgres = postgres();
+    let world = world(&postgres, "", "");
+    client(&world, "usual", 1);
+    forget_peak(&world).expect("the daemon runs");
+    let before = memory(&world).expect("the daemon runs");
+    let stalls = agent(&world);
+    let program = stalls.program("postgres-client");
+    let stalled: Vec<_> = (0..8)
+        .map(|_| stalls.start(&[&program, "stalled"]))
+        .collect();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND wait_event = 'ClientWrite'";
+    wait_until("all of them stall", || {
+        postgres.query(DATABASE, waits) == "8"
+    });
+    client(&world, "usual", 1);
+    let grown = peak_memory(&world)
+        .expect("the daemon runs")
+        .saturating_sub(before);
+    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
+    drop(stalled);
+    assert!(backends_are_gone(&postgres), "connections stay behind");
+}
+
+/// Connections of agents, not those of Holdpoint's own look-ups.
+fn backends_are_gone(postgres: &Postgres) -> bool {
+    const LEFT: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND application_name <> 'holdpoint look-up'";
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(20) {
+        if postgres.query(DATABASE, LEFT) == "0" {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    false
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "{what}: not yet"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
