@@ -434,26 +434,22 @@ fn what_a_connector_is_told_is_good_for_nothing_but_holdpoint() {
     assert!(!seen.status.success(), "{seen}");
 }
 
+/// A stream of gRPC in which a database connection goes. The connector knows what to do when that cannot be.
 #[test]
-fn the_sql_data_service_is_denied_with_the_way_that_works() {
+fn the_sql_data_service_is_denied_and_the_connector_goes_the_other_way() {
     let place = Place::new(Role::Plain);
-    let connector = Connector::python(
-        &place.world,
-        "pg8000",
-        "whoever",
-        &["--ip-type", "SQL_DATA"],
-    );
-    let told = connector.run(&["SELECT 1"]);
-    let why = told[0]["failed"].as_str().unwrap_or_default();
-    assert!(
-        why.contains("SqlDataService") && why.contains("port 3307"),
-        "{told:?}\n{}",
-        place.world.daemon_log()
-    );
-    let streams = place.world.arrivals();
-    let reached = streams
+    let options = ["--ip-type", "SQL_DATA"];
+    let connector = Connector::python(&place.world, "pg8000", "whoever", &options);
+    let ran = connector.agent.run(&connector.command(&["SELECT 1"]));
+    let why = "SqlDataService carries a database connection that Holdpoint cannot see into";
+    assert!(ran.says(why), "{ran}\n{}", place.world.daemon_log());
+    let told = connector.told(&ran);
+    assert_eq!(told[0]["rows"][0][0], 1, "{ran}");
+    let arrived = place.world.arrivals();
+    let mut streams = arrived
         .iter()
         .filter(|it| it.path.contains("SqlDataService"));
-    assert_eq!(reached.count(), 0);
-    assert!(place.instance.entered().is_empty());
+    assert!(streams.next().is_none());
+    assert!(place.exports().contains("no-sql-data-service"));
+    assert_eq!(place.instance.entered().len(), 1);
 }

@@ -111,24 +111,23 @@ async fn relay(
             "it goes on with an upload that this session has not begun at this path; begin the upload anew",
         ));
     }
-    asked
-        .read(if route.body_plan() == BodyPlan::Media {
-            MEDIA_LIMIT
-        } else {
-            WHOLE_LIMIT
-        })
-        .await?;
+    let is_conversation = route.body_plan() == BodyPlan::Nothing;
+    match route.body_plan() {
+        BodyPlan::Whole => asked.read(WHOLE_LIMIT).await?,
+        BodyPlan::Media => asked.read(MEDIA_LIMIT).await?,
+        BodyPlan::Nothing => asked.has_no_end(),
+    }
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
     let looks_in = visit.asks_what_it_contains(recognised.requests())
         || visit.asks_what_it_contains(&only(sqladmin::within(&visit.house, &recognised)));
     if looks_in {
-        if !asked.is_whole() {
+        if !asked.is_whole() && !is_conversation {
             asked.read(SEARCH_LIMIT).await?;
             recognised = route.complete(asked.payload()).map_err(malformed)?;
         }
         visit.look_into(&view, asked, &mut recognised);
     }
-    if !asked.is_whole() && visit.would_hold(&recognised).await {
+    if !asked.is_whole() && !is_conversation && visit.would_hold(&recognised).await {
         asked.read(HOLD_LIMIT).await?;
         recognised = route.complete(asked.payload()).map_err(malformed)?;
         if looks_in {
@@ -155,7 +154,11 @@ async fn relay(
         headers: &head.headers,
         body: asked.bytes(),
     };
-    let permits = visit.house.gate.admit(&mut asker, &all).await?;
+    let admitted = visit.house.gate.admit(&mut asker, &all).await;
+    let permits = admitted.map_err(|refusal| match is_conversation {
+        true => refusal.with_another_way(),
+        false => refusal,
+    })?;
     drop(all);
     if let Recognised::One(operation) = &recognised
         && is_ephemeral(operation)

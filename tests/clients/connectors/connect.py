@@ -6,6 +6,7 @@ connect.py INSTANCE DRIVER USER [--iam] [--ip-type TYPE] SQL...
 import argparse
 import asyncio
 import json
+import logging
 
 from google.cloud.sql.connector import Connector, create_async_connector
 
@@ -16,6 +17,7 @@ arguments.add_argument("user")
 arguments.add_argument("--iam", action="store_true")
 arguments.add_argument("--ip-type", default="PUBLIC")
 arguments.add_argument("sql", nargs="*")
+logging.basicConfig(level=logging.INFO)
 asked = arguments.parse_intermixed_args()
 
 login = {"user": asked.user, "db": "shop"}
