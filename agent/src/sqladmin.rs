@@ -12,15 +12,28 @@ mod settings;
 
 use std::time::Duration;
 
+use holdpoint_core::operation::Operation;
 use tokio::{net::TcpStream, time::timeout};
 
 pub use self::{
-    dialer::Dialer, ephemeral::certify, execute::within, instances::Instances, settings::rewrite,
+    dialer::Dialer,
+    ephemeral::certify,
+    execute::{Changes, Within, refuse_rows_to_mask, within},
+    instances::Instances,
+    settings::rewrite,
 };
 use crate::{
     config::connection::Instance,
     postgres::{self, Arrival, Entry, Refused, answer::Complaint, greeting, stream::Stream},
 };
+
+/// What is to be done about a request besides sending it.
+pub struct Beside {
+    /// It asks for a connector's settings.
+    pub settings: Option<Operation>,
+    /// What its SQL changes.
+    pub changes: Changes,
+}
 
 /// Where instances listen for connectors.
 pub const PORT: u16 = 3307;

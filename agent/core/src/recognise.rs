@@ -108,6 +108,14 @@ impl Recognised {
         }
     }
 
+    /// The same, to be told more about.
+    pub fn requests_mut(&mut self) -> &mut [Operation] {
+        match self {
+            Self::One(operation) => std::slice::from_mut(operation),
+            Self::Batch(batch) => &mut batch.operations,
+        }
+    }
+
     /// What the SQL in these asks for, with the place of the request that it is in. Judged along with them, all or nothing.
     #[must_use]
     pub fn within(&self) -> Vec<(usize, Operation)> {

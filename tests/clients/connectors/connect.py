@@ -17,7 +17,9 @@ arguments.add_argument("user")
 arguments.add_argument("--iam", action="store_true")
 arguments.add_argument("--ip-type", default="PUBLIC")
 arguments.add_argument("sql", nargs="*")
-logging.basicConfig(level=logging.INFO)
+log = logging.getLogger("google")
+log.setLevel(logging.INFO)
+log.addHandler(logging.StreamHandler())
 asked = arguments.parse_intermixed_args()
 
 login = {"user": asked.user, "db": "shop"}
