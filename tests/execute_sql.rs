@@ -180,13 +180,7 @@ fn what_it_changes_is_not_taken_for_what_it_was() {
     let changed = of(
         "CREATE OR REPLACE VIEW customer_names AS SELECT note_and_count()::int AS id, 'x' AS name",
     );
-    assert_ne!(changed, Verdict::Passed(String::new()), "it was looked at");
-    let _ = postgres.query(
-        DATABASE,
-        "CREATE OR REPLACE VIEW customer_names AS SELECT note_and_count()::int AS id, 'x'::text AS name",
-    );
-    let renamed = of("ALTER TABLE scratch RENAME COLUMN note TO remark");
-    assert!(matches!(renamed, Verdict::Passed(_)), "{renamed:?}");
+    assert!(matches!(changed, Verdict::Passed(_)), "{changed:?}");
     assert_eq!(
         of(names),
         Verdict::Held,
@@ -198,7 +192,7 @@ fn what_it_changes_is_not_taken_for_what_it_was() {
 fn rows_that_would_have_to_be_masked_are_not_asked_for() {
     let postgres = Arc::new(Postgres::start());
     let masked = r#"
-@id("reads-are-masked") @mask("personal")
+@id("reads-are-masked") @mask("pii")
 permit(principal, action == Action::"postgres.select", resource);
 "#;
     let world = world(&postgres, masked);
