@@ -57,13 +57,13 @@ fn ask(world: &World, agent: &Sandbox<'_>, path: &str, body: &Value) -> Verdict 
     );
     let json = "content-type: application/json";
     let mut running = agent.start(&["curl", "-sS", "-H", json, "--data-binary", &body, &url]);
+    let mut is_held = false;
     loop {
         let is_over = !running.is_running();
         let all = world.approvals().expect("the daemon answers");
         if let Some(held) = all.iter().find(|it| it.state() == "pending") {
             world.deny(held.id()).expect("root may answer");
-            let _ = running.finish();
-            return Verdict::Held;
+            is_held = true;
         }
         if is_over {
             break;
@@ -71,6 +71,9 @@ fn ask(world: &World, agent: &Sandbox<'_>, path: &str, body: &Value) -> Verdict 
         std::thread::sleep(Duration::from_millis(50));
     }
     let ran = running.finish().succeeded();
+    if is_held {
+        return Verdict::Held;
+    }
     let answer: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|_| panic!("{ran}"));
     match answer["error"]["message"].as_str() {
         Some(message) => Verdict::Denied(message.to_owned()),

@@ -1,7 +1,8 @@
 //! `instances.executeSql`: SQL in a request to Cloud SQL's API
 //! (<https://cloud.google.com/sql/docs/postgres/admin-api/rest/v1/instances/executeSql>).
 //!
-//! Where the instance has a `[[connection]]`, names are looked up on it as for statements on a connection, and then the request is as opaque as what is in it.
+//! Where the instance has a `[[connection]]`, names are looked up on it as for statements on a connection. Where that would not tell what runs, the request is opaque as a
+//! whole, and its statements are what their text plainly says.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -38,7 +39,7 @@ pub struct Within {
     pub changes: Changes,
 }
 
-/// What the SQL in requests asks for. A request whose SQL can be seen through is opaque no longer.
+/// What the SQL in requests asks for. A request whose SQL is looked up is opaque no longer: its statements are, where they are.
 pub async fn within(house: &Arc<House>, recognised: &mut Recognised) -> Within {
     let mut within = Within {
         operations: recognised.within(),
@@ -51,7 +52,7 @@ pub async fn within(house: &Arc<House>, recognised: &mut Recognised) -> Within {
         if request.action.id() == EXECUTE {
             let asked = Asked::of(house, request);
             let found = asked.look_up().await;
-            if found.is_seen_through {
+            if found.says_itself {
                 request.traits.remove(&Trait::Opaque);
             }
             within.changes.places.extend(found.changes);
@@ -119,7 +120,8 @@ struct Asked<'a> {
 /// What was found in it.
 struct Found {
     operations: Vec<Operation>,
-    is_seen_through: bool,
+    /// What is opaque about the request is among the operations.
+    says_itself: bool,
     changes: Option<(Arc<Entry>, String)>,
 }
 
@@ -141,9 +143,16 @@ impl<'a> Asked<'a> {
         let parsed = self.house.databases.parse(self.text);
         let at = self.place();
         let obstacle = self.obstacle().await;
+        if let Some(why) = &obstacle {
+            tracing::info!(
+                resource = self.request.resource.name,
+                why,
+                "executeSql cannot be seen through"
+            );
+        }
         let mut local = LocalNames::default();
         let mut operations = Vec::new();
-        let (mut is_clear, mut only_reads) = (!parsed.statements.is_empty(), true);
+        let mut only_reads = true;
         for statement in &parsed.statements {
             let resolved = match (self.entry, &obstacle) {
                 (Some(entry), None) => {
@@ -152,10 +161,9 @@ impl<'a> Asked<'a> {
                         .resolve(entry, self.database, statement, &local)
                         .await
                 }
-                (_, why) => opaque(statement, why.as_deref().unwrap_or_default()),
+                _ => Resolved::as_parsed(statement),
             };
             local.note(statement, &resolved);
-            is_clear &= resolved.effects.iter().all(|it| it.opaque.is_none());
             only_reads &= resolved.effects.iter().all(Effect::only_reads);
             let found = sql::operations(&at, self.text, statement, &resolved, &[], false);
             operations.extend(found);
@@ -168,7 +176,7 @@ impl<'a> Asked<'a> {
         let changes = self.entry.filter(|_| !only_reads);
         Found {
             operations,
-            is_seen_through: is_clear && obstacle.is_none(),
+            says_itself: obstacle.is_none() && !parsed.statements.is_empty(),
             changes: changes.map(|entry| (entry.clone(), self.database.to_owned())),
         }
     }
@@ -237,13 +245,4 @@ fn field<'r>(request: &'r Operation, name: &str) -> &'r str {
     let body = request.json.as_deref();
     let value = body.and_then(|body| body.field(name));
     value.and_then(Json::text).unwrap_or_default()
-}
-
-fn opaque(statement: &sql::Statement, why: &str) -> Resolved {
-    let mut resolved = Resolved::as_parsed(statement);
-    for effect in &mut resolved.effects {
-        effect.opaque.get_or_insert_with(|| why.to_owned());
-    }
-    resolved.defines = true;
-    resolved
 }
