@@ -34,6 +34,8 @@ pub struct Asked {
     beginning: BytesMut,
     /// What comes after the beginning; none when the beginning is all.
     rest: Option<Incoming>,
+    /// Whether the client waits for an answer before it ends.
+    has_no_end: bool,
     /// For the beginning.
     charge: Charge,
 }
@@ -46,8 +48,14 @@ impl Asked {
         Self {
             beginning: BytesMut::new(),
             rest,
+            has_no_end: false,
             charge,
         }
+    }
+
+    /// The client waits for an answer before it ends: nothing of it is read.
+    pub fn has_no_end(&mut self) {
+        self.has_no_end = true;
     }
 
     /// Reads on until the end, or until more than `limit` bytes are there. Trailers are left behind (RFC 9110, section
@@ -83,6 +91,9 @@ impl Asked {
 
     /// Reads and forgets what a client insists on sending before it reads an answer.
     pub async fn drain(mut self) {
+        if self.has_no_end {
+            return;
+        }
         let mut left = DRAIN_LIMIT;
         let drain = async {
             while left > 0

@@ -32,7 +32,8 @@ use crate::{
     masking::{self, Answering, Plan},
     metrics::metrics,
     record::Event,
-    reply, sqladmin,
+    reply,
+    sqladmin::{self, Beside},
     upstream::{ProxyBody, SendError},
 };
 
@@ -111,24 +112,24 @@ async fn relay(
             "it goes on with an upload that this session has not begun at this path; begin the upload anew",
         ));
     }
-    asked
-        .read(if route.body_plan() == BodyPlan::Media {
-            MEDIA_LIMIT
-        } else {
-            WHOLE_LIMIT
-        })
-        .await?;
+    let is_conversation = route.body_plan() == BodyPlan::Nothing;
+    match route.body_plan() {
+        BodyPlan::Whole => asked.read(WHOLE_LIMIT).await?,
+        BodyPlan::Media => asked.read(MEDIA_LIMIT).await?,
+        BodyPlan::Nothing => asked.has_no_end(),
+    }
     let mut recognised = route.complete(asked.payload()).map_err(malformed)?;
+    let within = sqladmin::within(&visit.house, &mut recognised).await;
     let looks_in = visit.asks_what_it_contains(recognised.requests())
-        || visit.asks_what_it_contains(&only(sqladmin::within(&visit.house, &recognised)));
+        || visit.asks_what_it_contains(&only(within.operations));
     if looks_in {
-        if !asked.is_whole() {
+        if !asked.is_whole() && !is_conversation {
             asked.read(SEARCH_LIMIT).await?;
             recognised = route.complete(asked.payload()).map_err(malformed)?;
         }
         visit.look_into(&view, asked, &mut recognised);
     }
-    if !asked.is_whole() && visit.would_hold(&recognised).await {
+    if !asked.is_whole() && !is_conversation && visit.would_hold(&recognised).await {
         asked.read(HOLD_LIMIT).await?;
         recognised = route.complete(asked.payload()).map_err(malformed)?;
         if looks_in {
@@ -136,7 +137,10 @@ async fn relay(
         }
     }
     masking::refuse_returned(&view, asked.payload())?;
-    let within = sqladmin::within(&visit.house, &recognised);
+    let sqladmin::Within {
+        operations: within,
+        changes,
+    } = sqladmin::within(&visit.house, &mut recognised).await;
     let places: Vec<usize> = within.iter().map(|(at, _)| *at).collect();
     let all = everything(&recognised, within);
     let is_ephemeral = |it: &Operation| sqladmin::is_ephemeral(it.action.id());
@@ -155,7 +159,11 @@ async fn relay(
         headers: &head.headers,
         body: asked.bytes(),
     };
-    let permits = visit.house.gate.admit(&mut asker, &all).await?;
+    let admitted = visit.house.gate.admit(&mut asker, &all).await;
+    let permits = admitted.map_err(|refusal| match is_conversation {
+        true => refusal.with_another_way(),
+        false => refusal,
+    })?;
     drop(all);
     if let Recognised::One(operation) = &recognised
         && is_ephemeral(operation)
@@ -170,6 +178,7 @@ async fn relay(
     let authorization = visit.authorization().await?;
 
     let terms = of_requests(&permits, recognised.requests().len(), &places);
+    sqladmin::refuse_rows_to_mask(recognised.requests(), &terms)?;
     let plan = visit.house.masking.plan(
         recognised.requests(),
         terms.iter().map(|terms| &**terms),
@@ -184,13 +193,16 @@ async fn relay(
     };
     let request = Outgoing::new(visit, head, authorization, asked, recognised, plan)?;
     let begins_upload = route.upload() == Some(UploadStep::Begins);
-    let settings = settings.map(|operation| *operation);
+    let beside = Beside {
+        settings: settings.map(|operation| *operation),
+        changes,
+    };
     let forwarding = forward(
         visit.clone(),
         permits,
         request,
         streaming,
-        settings,
+        beside,
         begins_upload,
         place,
     );
@@ -204,17 +216,18 @@ async fn relay(
 }
 
 /// Sends an admitted request. The permits are given up here and nowhere else. `streaming`: its body is still on its way, and is cut
-/// when policy no longer allows it. `settings`: it asks for those of a Cloud SQL connector.
+/// when policy no longer allows it.
 async fn forward(
     visit: Arc<Visit>,
     permits: Permits,
     request: Outgoing,
     streaming: Option<Operation>,
-    settings: Option<Operation>,
+    beside: Beside,
     begins_upload: bool,
     place: Place,
 ) -> Result<Response<ProxyBody>, Refusal> {
     let (mut outcome, lease) = permits.spend_lasting();
+    beside.changes.forget();
     let Outgoing {
         request,
         sent,
@@ -269,7 +282,7 @@ async fn forward(
     head.headers.remove(header::ALT_SVC);
     let (house, room) = (&visit.house, &visit.room);
     let body = Either::Left(body);
-    let body = sqladmin::rewrite(house, room, settings.as_ref(), &mut head, body).await?;
+    let body = sqladmin::rewrite(house, room, beside.settings.as_ref(), &mut head, body).await?;
     outcome.note_answer(&plan.recorded_headers(&head.headers));
     let answering = Answering {
         plan,

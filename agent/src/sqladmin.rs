@@ -12,15 +12,28 @@ mod settings;
 
 use std::time::Duration;
 
+use holdpoint_core::operation::Operation;
 use tokio::{net::TcpStream, time::timeout};
 
 pub use self::{
-    dialer::Dialer, ephemeral::certify, execute::within, instances::Instances, settings::rewrite,
+    dialer::Dialer,
+    ephemeral::certify,
+    execute::{Changes, Within, refuse_rows_to_mask, within},
+    instances::Instances,
+    settings::rewrite,
 };
 use crate::{
     config::connection::Instance,
-    postgres::{self, Arrival, Entry, Refused, greeting, stream::Stream},
+    postgres::{self, Arrival, Entry, Refused, answer::Complaint, greeting, stream::Stream},
 };
+
+/// What is to be done about a request besides sending it.
+pub struct Beside {
+    /// It asks for a connector's settings.
+    pub settings: Option<Operation>,
+    /// What its SQL changes.
+    pub changes: Changes,
+}
 
 /// Where instances listen for connectors.
 pub const PORT: u16 = 3307;
@@ -81,14 +94,17 @@ async fn greet(
             "the TLS handshake of a Cloud SQL connector failed: {error} (it needs a certificate that generateEphemeralCert gave it in this session)"
         ))
     })?;
-    if whose.session != arrival.room.session.id.as_str() || whose.entry != *entry.name {
-        return Err(Refused(
-            "its certificate was signed for another session or another instance".to_owned(),
-        ));
-    }
     let stream = Stream::Tls(Box::new(tls.into()));
     let greeting = greeting::converse(stream, &house.database_acceptor, &arrival.host).await;
-    greeting.map_err(Refused)
+    let mut greeting = greeting.map_err(Refused)?;
+    if whose.session != arrival.room.session.id.as_str() || whose.entry != *entry.name {
+        greeting.guest = Err(Complaint::new(
+            "28000",
+            "Holdpoint does not let this connector in: its certificate was signed for another session or another instance",
+        )
+        .hint("A certificate is good in the session that asked for it. Make a new connector in this one."));
+    }
+    Ok(greeting)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod canary;
 pub mod ci;
 pub mod client;
+pub mod cloud_sql;
 pub mod configuration;
 pub mod daemon;
 pub mod engine;

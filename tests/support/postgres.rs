@@ -260,6 +260,19 @@ impl Postgres {
         (self.dir().join("client.pem"), self.dir().join("client.key"))
     }
 
+    /// The server's own socket, which only root and the server's account reach.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        let name = format!("run/.s.PGSQL.{}", self.address.port());
+        self.dir().join(name)
+    }
+
+    /// An entry of Holdpoint's catalog for this server as an instance of Cloud SQL, reached by connectors alone.
+    #[must_use]
+    pub fn connection_by_connector(&self, role: Role, instance: &str) -> Connection {
+        Connection::by_connector(self, role, instance)
+    }
+
     /// Where its files are; every user can look into it, not into the data.
     #[must_use]
     pub fn dir(&self) -> &Path {

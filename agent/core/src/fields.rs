@@ -149,6 +149,13 @@ impl Json {
         found.map(|(_, value)| value)
     }
 
+    /// A field that is none of these, as it is spelled.
+    #[must_use]
+    pub fn other_field(&self, known: &[&str]) -> Option<&str> {
+        let mut names = self.entries().iter().map(|(name, _)| name.as_str());
+        names.find(|name| !known.contains(&camel_case(name).as_str()))
+    }
+
     /// The text of a string, number or boolean.
     #[must_use]
     pub fn text(&self) -> Option<&str> {

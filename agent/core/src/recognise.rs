@@ -67,6 +67,8 @@ pub enum BodyPlan {
     Whole,
     /// Object media: the beginning is enough, the rest may stream once the operation is allowed.
     Media,
+    /// Nothing: it is a conversation, which goes on until its answer ends.
+    Nothing,
 }
 
 /// What a request has to do with a resumable upload.
@@ -103,6 +105,14 @@ impl Recognised {
         match self {
             Self::One(operation) => std::slice::from_ref(operation),
             Self::Batch(batch) => &batch.operations,
+        }
+    }
+
+    /// The same, to be told more about.
+    pub fn requests_mut(&mut self) -> &mut [Operation] {
+        match self {
+            Self::One(operation) => std::slice::from_mut(operation),
+            Self::Batch(batch) => &mut batch.operations,
         }
     }
 
@@ -217,6 +227,7 @@ impl<'a> Route<'a> {
                 ..
             }) => BodyPlan::Media,
             Target::Xml(asked) if asked.is_media => BodyPlan::Media,
+            Target::Unknown(_) if is_sql_data_service(self.head.path) => BodyPlan::Nothing,
             _ => BodyPlan::Whole,
         }
     }
@@ -392,6 +403,12 @@ impl<'a> Route<'a> {
             _ => self.operation(payload),
         }
     }
+}
+
+/// `google.cloud.sql.v1beta4.SqlDataService`, of any version: a database connection in a stream.
+fn is_sql_data_service(path: &str) -> bool {
+    let service = path.strip_prefix("/google.cloud.sql.");
+    service.is_some_and(|it| it.contains(".SqlDataService/"))
 }
 
 /// The name of an inserted object: the query's overrides the metadata's.

@@ -14,6 +14,8 @@ use crate::{
 pub enum Kind {
     /// Policy, or a reviewer, said no.
     Denied,
+    /// Policy, or a reviewer, said no, and the same can be had in another way, which clients take by themselves when they are told.
+    OtherWay,
     /// A person has to approve it first, and the client should ask again once that is done.
     Pending,
     /// An identical request, sent again while this one waited, has run instead.
@@ -38,6 +40,7 @@ impl Kind {
     pub fn status(self) -> u16 {
         match self {
             Self::Denied
+            | Self::OtherWay
             | Self::Pending
             | Self::UsedByResend
             | Self::NotReady
@@ -58,6 +61,7 @@ impl Kind {
             | Self::NotReady
             | Self::Withheld
             | Self::MaskToken => ("PERMISSION_DENIED", 7),
+            Self::OtherWay => ("FAILED_PRECONDITION", 9),
             Self::CalledOff => ("CANCELLED", 1),
             Self::Malformed => ("INVALID_ARGUMENT", 3),
             Self::Upstream => ("UNAVAILABLE", 14),
@@ -67,7 +71,7 @@ impl Kind {
     /// `google.rpc.ErrorInfo.reason`.
     fn reason(self) -> &'static str {
         match self {
-            Self::Denied => "HOLDPOINT_DENIED",
+            Self::Denied | Self::OtherWay => "HOLDPOINT_DENIED",
             Self::Pending => "HOLDPOINT_APPROVAL_PENDING",
             Self::UsedByResend => "HOLDPOINT_RUN_BY_RESEND",
             Self::Malformed => "HOLDPOINT_MALFORMED_REQUEST",
@@ -112,6 +116,15 @@ impl Refusal {
         Self::new(Kind::Denied, message)
             .about(operation)
             .with("policies", policies.join(", "))
+    }
+
+    /// The same, where clients know another way to what they want: Cloud SQL connectors go to port 3307 instead of `SqlDataService`.
+    #[must_use]
+    pub fn with_another_way(mut self) -> Self {
+        if self.kind == Kind::Denied {
+            self.kind = Kind::OtherWay;
+        }
+        self
     }
 
     /// It was let through, and broken off: `reason` is why it may no longer go on.

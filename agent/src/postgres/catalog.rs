@@ -221,9 +221,15 @@ impl Entry {
             return Ok(user.clone());
         }
         let account = self.credentials.account().await?;
-        // "Due to the length limit on a database username, you must omit the .gserviceaccount.com suffix."
+        Ok(Self::user_of(&account).into())
+    }
+
+    /// What a service account is called as a user of a database: "Due to the length limit on a database username, you must omit the .gserviceaccount.com
+    /// suffix." (<https://cloud.google.com/sql/docs/postgres/add-manage-iam-users>)
+    #[must_use]
+    pub fn user_of(account: &str) -> &str {
         let user = account.strip_suffix(".gserviceaccount.com");
-        Ok(user.unwrap_or(&account).into())
+        user.unwrap_or(account)
     }
 
     /// # Errors

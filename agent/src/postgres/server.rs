@@ -80,7 +80,7 @@ pub enum Peer {
 
 async fn open(entry: &Entry) -> Result<(Stream<TcpStream>, Peer), ConnectError> {
     if let Some(dialer) = &entry.by_connector {
-        let (tls, certificate) = dialer.open().await.map_err(ConnectError::Unreachable)?;
+        let (tls, certificate) = dialer.open().await.map_err(ConnectError::NoWay)?;
         return Ok((
             Stream::Tls(Box::new(tls.into())),
             Peer::Verified(certificate),

@@ -76,9 +76,12 @@ pub fn refused(refusal: &Refusal, session: &str, too_long: bool) -> Bytes {
         Kind::NotReady => NOT_READY,
         Kind::Malformed => INVALID,
         Kind::Upstream => BROKEN,
-        Kind::Denied | Kind::Pending | Kind::UsedByResend | Kind::Withheld | Kind::MaskToken => {
-            DENIED
-        }
+        Kind::Denied
+        | Kind::OtherWay
+        | Kind::Pending
+        | Kind::UsedByResend
+        | Kind::Withheld
+        | Kind::MaskToken => DENIED,
     };
     let facts: Vec<_> = refusal
         .facts()

@@ -1,7 +1,7 @@
 //! Holdpoint's own way to an instance: as a Cloud SQL connector goes it.
 
 use std::{
-    io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,8 +27,8 @@ const LIMIT: usize = 256 << 10;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// So long before it ends, a certificate is not used any more: as the connectors have it.
 const MARGIN: Duration = Duration::from_mins(4);
-/// An access token in a certificate may end before that does.
-const LONGEST: Duration = Duration::from_mins(25);
+/// What was learnt of an instance that does not answer is asked for anew no sooner: agents decide how often they connect.
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Opens connections to one instance with a certificate that is Holdpoint's own.
 pub struct Dialer {
@@ -36,16 +36,18 @@ pub struct Dialer {
     /// Whether the certificate is to log in by itself (IAM database authentication).
     iam: bool,
     upstream: Upstream,
-    credentials: std::sync::Arc<Credentials>,
-    ready: Mutex<Option<Ready>>,
+    credentials: Arc<Credentials>,
+    ready: Mutex<Option<Arc<Ready>>>,
 }
 
 /// What was learnt of an instance.
-#[derive(Clone)]
 struct Ready {
     host: String,
     name: ServerName<'static>,
     connector: TlsConnector,
+    /// The header with the access token that is in the certificate, where one is.
+    token: Option<HeaderValue>,
+    since: Instant,
     until: Instant,
 }
 
@@ -56,7 +58,7 @@ impl Dialer {
         instance: Instance,
         iam: bool,
         upstream: Upstream,
-        credentials: std::sync::Arc<Credentials>,
+        credentials: Arc<Credentials>,
     ) -> Self {
         Self {
             instance,
@@ -71,22 +73,26 @@ impl Dialer {
     ///
     /// # Errors
     /// When Google does not tell the way, or nobody is there who should be.
-    pub async fn open(&self) -> io::Result<(TlsStream<TcpStream>, Vec<u8>)> {
-        let ready = self
-            .ready()
-            .await
-            .map_err(|error| io::Error::other(format!("{error:#}")))?;
-        let opened = self.handshake(&ready).await;
-        if opened.is_err() {
+    pub async fn open(&self) -> anyhow::Result<(TlsStream<TcpStream>, Vec<u8>)> {
+        let ready = self.ready().await?;
+        match self.handshake(&ready).await {
             // It may have moved, or have another CA.
-            *self.ready.lock().await = None;
+            Err(_) if ready.since.elapsed() > ASKED_AGAIN_AFTER => {
+                self.forget(&ready).await;
+                let ready = self.ready().await?;
+                self.handshake(&ready).await
+            }
+            opened => opened,
         }
-        opened
     }
 
-    async fn handshake(&self, ready: &Ready) -> io::Result<(TlsStream<TcpStream>, Vec<u8>)> {
-        let tcp = self.upstream.dial_database(&ready.host, PORT).await?;
-        let tls = ready.connector.connect(ready.name.clone(), tcp).await?;
+    async fn handshake(&self, ready: &Ready) -> anyhow::Result<(TlsStream<TcpStream>, Vec<u8>)> {
+        let at = || format!("{}:{PORT}", ready.host);
+        let tcp = self.upstream.dial_database(&ready.host, PORT).await;
+        let connecting = ready.connector.connect(ready.name.clone(), tcp?);
+        let tls = connecting
+            .await
+            .with_context(|| format!("TLS with {} failed", at()))?;
         let certificates = tls.get_ref().1.peer_certificates();
         let certificate = certificates
             .and_then(|chain| chain.first())
@@ -94,17 +100,34 @@ impl Dialer {
         Ok((tls, certificate.unwrap_or_default()))
     }
 
-    async fn ready(&self) -> anyhow::Result<Ready> {
+    async fn ready(&self) -> anyhow::Result<Arc<Ready>> {
         let mut ready = self.ready.lock().await;
-        if let Some(ready) = ready.as_ref().filter(|it| it.until > Instant::now()) {
+        let token = self.token().await?;
+        // The one in a certificate may end before that does; there is another one in good time.
+        let is_good = |it: &&Arc<Ready>| it.until > Instant::now() && it.token == token;
+        if let Some(ready) = ready.as_ref().filter(is_good) {
             return Ok(ready.clone());
         }
-        let made = self.prepare().await?;
+        let made = Arc::new(self.prepare(token).await?);
         *ready = Some(made.clone());
         Ok(made)
     }
 
-    async fn prepare(&self) -> anyhow::Result<Ready> {
+    async fn forget(&self, what: &Arc<Ready>) {
+        let mut ready = self.ready.lock().await;
+        if ready.as_ref().is_some_and(|it| Arc::ptr_eq(it, what)) {
+            *ready = None;
+        }
+    }
+
+    async fn token(&self) -> anyhow::Result<Option<HeaderValue>> {
+        match self.iam {
+            true => Ok(Some(self.authorization().await?)),
+            false => Ok(None),
+        }
+    }
+
+    async fn prepare(&self, token: Option<HeaderValue>) -> anyhow::Result<Ready> {
         let settings = self
             .ask(Method::GET, "/connectSettings", Bytes::new())
             .await
@@ -130,12 +153,9 @@ impl Dialer {
         let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
             .context("cannot make a key")?;
         let mut body = json!({"public_key": key.public_key_pem()});
-        if self.iam {
-            let authorization = self.authorization().await?;
-            let token = authorization
-                .to_str()
-                .ok()
-                .and_then(|it| it.strip_prefix("Bearer "));
+        if let Some(token) = &token {
+            let token = token.to_str().ok();
+            let token = token.and_then(|it| it.strip_prefix("Bearer "));
             body["access_token"] = json!(token.context("the access token is no bearer token")?);
         }
         let answer = self
@@ -154,6 +174,8 @@ impl Dialer {
             host,
             name,
             connector: instance_tls(&ca, &self.instance, &certificate, key)?,
+            token,
+            since: Instant::now(),
             until,
         })
     }
@@ -213,7 +235,7 @@ fn usable(certificate: &str) -> anyhow::Result<Duration> {
         X509Certificate::from_der(&der).context("the ephemeral certificate is none")?;
     let left = parsed.validity().not_after.timestamp() - Timestamp::now().as_second();
     let left = Duration::from_secs(u64::try_from(left).unwrap_or_default());
-    Ok(left.saturating_sub(MARGIN).min(LONGEST))
+    Ok(left.saturating_sub(MARGIN))
 }
 
 #[cfg(test)]

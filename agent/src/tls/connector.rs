@@ -92,6 +92,17 @@ impl Connector {
     /// # Errors
     /// When that is no public key in PEM.
     pub fn sign(&self, public_key: &str, whose: &Whose) -> anyhow::Result<(String, Timestamp)> {
+        let until = SystemTime::now() + CLIENT_LIFE;
+        let certificate = self.sign_until(until, public_key, whose)?;
+        Ok((certificate, Timestamp::try_from(until)?))
+    }
+
+    fn sign_until(
+        &self,
+        until: SystemTime,
+        public_key: &str,
+        whose: &Whose,
+    ) -> anyhow::Result<String> {
         anyhow::ensure!(
             public_key.len() <= LONGEST_KEY,
             "the public key is too long"
@@ -99,7 +110,6 @@ impl Connector {
         // Some clients say `RSA PUBLIC KEY` and mean a SubjectPublicKeyInfo, which is not what that says.
         let key = SubjectPublicKeyInfo::from_pem(public_key)
             .context("public_key is no public key in PEM (SubjectPublicKeyInfo)")?;
-        let now = SystemTime::now();
         let mut params = CertificateParams::default();
         let name = &mut params.distinguished_name;
         name.push(DnType::OrganizationName, whose.session.as_str());
@@ -108,13 +118,12 @@ impl Connector {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        params.not_before = (now - BACKDATED).into();
-        params.not_after = (now + CLIENT_LIFE).into();
+        params.not_before = (until - CLIENT_LIFE - BACKDATED).into();
+        params.not_after = until.into();
         let signed = params
             .signed_by(&key, &self.authority.issuer)
             .context("the certificate cannot be signed")?;
-        let until = Timestamp::try_from(now + CLIENT_LIFE)?;
-        Ok((signed.pem(), until))
+        Ok(signed.pem())
     }
 
     /// The handshake, as the server of an instance: `PROJECT:INSTANCE` as common name, and these DNS names. Clients need a certificate of ours; whose it
@@ -197,9 +206,18 @@ mod tests {
 
     /// A handshake with a certificate for a key of the client's own, signed by `signer`.
     async fn handshake(connector: &Connector, signer: &Connector) -> io::Result<Whose> {
+        let until = SystemTime::now() + CLIENT_LIFE;
+        handshake_until(until, connector, signer).await
+    }
+
+    async fn handshake_until(
+        until: SystemTime,
+        connector: &Connector,
+        signer: &Connector,
+    ) -> io::Result<Whose> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let (pem, _) = signer
-            .sign(&key.public_key_pem(), &whose_test())
+        let pem = signer
+            .sign_until(until, &key.public_key_pem(), &whose_test())
             .expect("signed");
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
         let mut roots = RootCertStore::empty();
@@ -233,6 +251,16 @@ mod tests {
             .await
             .expect("a handshake");
         assert_eq!(found, whose_test());
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_has_ended_is_none() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let connector = Connector::open(dir.path()).expect("made");
+        let soon = SystemTime::now() + Duration::from_secs(60);
+        assert!(handshake_until(soon, &connector, &connector).await.is_ok());
+        let over = SystemTime::now() - Duration::from_secs(60);
+        assert!(handshake_until(over, &connector, &connector).await.is_err());
     }
 
     #[tokio::test]

@@ -13,8 +13,8 @@ pub struct Connection {
     pub instance: Option<String>,
     /// What agents ask for.
     pub addresses: Vec<String>,
-    /// Where it really is.
-    pub dial: String,
+    /// Where it really is, unless Google tells that.
+    pub dial: Option<String>,
     /// The databases agents may ask for.
     pub databases: Vec<String>,
     /// Who Holdpoint is there.
@@ -49,7 +49,7 @@ impl Connection {
             addresses: [HOST.to_owned(), ADDRESS.to_string()]
                 .map(|host| format!("{host}:{AGENT_PORT}"))
                 .to_vec(),
-            dial: postgres.address.to_string(),
+            dial: Some(postgres.address.to_string()),
             databases: vec![DATABASE.to_owned()],
             user: role.name().to_owned(),
             credential,
@@ -61,6 +61,17 @@ impl Connection {
             root_files: Vec::new(),
         }
     }
+
+    pub(super) fn by_connector(postgres: &Postgres, role: Role, instance: &str) -> Self {
+        Self {
+            instance: Some(instance.to_owned()),
+            addresses: Vec::new(),
+            dial: None,
+            tls: "verify-full",
+            ca_file: None,
+            ..Self::to(postgres, role)
+        }
+    }
 }
 
 impl fmt::Display for Connection {
@@ -69,11 +80,10 @@ impl fmt::Display for Connection {
         if let Some(instance) = &self.instance {
             writeln!(f, "instance = {instance:?}")?;
         }
-        writeln!(
-            f,
-            "addresses = {:?}\ndial = {:?}",
-            self.addresses, self.dial
-        )?;
+        writeln!(f, "addresses = {:?}", self.addresses)?;
+        if let Some(dial) = &self.dial {
+            writeln!(f, "dial = {dial:?}")?;
+        }
         writeln!(
             f,
             "databases = {:?}\nuser = {:?}",

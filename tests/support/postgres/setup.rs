@@ -33,6 +33,7 @@ pub(super) fn host_based_authentication() -> String {
     let (iam, plain) = (Role::Iam.name(), Role::Plain.name());
     format!(
         "local all {ADMIN} trust\n\
+         local all \"{iam}\" trust\n\
          host all {ADMIN} all reject\n\
          hostssl all {certificate} all cert\n\
          hostssl all {md5} all md5\n\

@@ -4,10 +4,14 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Context as _;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SubjectPublicKeyInfo,
+};
 use rustls::{
     ServerConfig,
     crypto::aws_lc_rs,
@@ -108,6 +112,27 @@ impl Authority {
         }
         let leaf = params.signed_by(&key, &self.issuer)?;
         Ok((leaf.pem(), key.serialize_pem()))
+    }
+
+    /// A PEM certificate for the key of a client, good until then.
+    ///
+    /// # Errors
+    /// When `public_key` is no public key in PEM.
+    pub fn client_pem(
+        &self,
+        public_key: &str,
+        common_name: &str,
+        until: SystemTime,
+    ) -> anyhow::Result<String> {
+        let key = SubjectPublicKeyInfo::from_pem(public_key)?;
+        let mut params = CertificateParams::default();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, common_name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_before = (SystemTime::now() - Duration::from_secs(60)).into();
+        params.not_after = until.into();
+        Ok(params.signed_by(&key, &self.issuer)?.pem())
     }
 
     /// TLS for every name, HTTP/2 and HTTP/1.1.

@@ -122,6 +122,8 @@ const RUNS_CODE: &[Rule] = &[
     rule("appengine", "versions", "create patch"),
     rule("appengine", "instances", "debug"),
     rule("batch", "jobs", "create"),
+    // Functions that call a service, and procedures.
+    rule("bigquery", "routines", "insert update"),
     rule("bigquerydatatransfer", "transferConfigs", "create patch scheduleRuns startManualRuns"),
     rule("cloudbuild", "builds", "approve create retry"),
     rule("cloudbuild", "triggers", "create patch run webhook"),

@@ -17,6 +17,12 @@ pub enum ConnectError {
         "it cannot be reached: {0}. Check `dial` of its [[connection]], and whether the server runs"
     )]
     Unreachable(io::Error),
+    /// Google does not tell the way to an instance of Cloud SQL, or nobody is there who should be.
+    #[error(
+        "there is no way to it as a Cloud SQL connector goes: {0:#}. Check `instance` of its [[connection]], whether the service account has the role \
+         roles/cloudsql.client, and whether this host reaches the instance"
+    )]
+    NoWay(anyhow::Error),
     /// It took too long.
     #[error("it did not answer within {} s", .0.as_secs())]
     Late(Duration),
@@ -89,7 +95,7 @@ impl ConnectError {
             Self::Server { code, message } if !is_about_us(code) => {
                 return Complaint::new(code, message.clone());
             }
-            Self::Unreachable(_) => of("08001", "it cannot be reached"),
+            Self::Unreachable(_) | Self::NoWay(_) => of("08001", "it cannot be reached"),
             Self::Late(_) => of("08001", "it does not answer"),
             Self::NoTls => of("08001", "it does not speak TLS"),
             Self::Tls(problem) => of("08001", &format!("TLS with it failed: {problem}")),

@@ -30,16 +30,42 @@ const HARMLESS: &str = "abs acos acosh any_value approx_count_distinct approx_qu
     timestamp_seconds timestamp_sub timestamp_trunc to_base32 to_base64 to_code_points to_hex to_json to_json_string translate trim trunc \
     typeof unicode unix_date unix_micros unix_millis unix_seconds unnest upper var_pop var_samp variance zeroifnull";
 
-/// Of functions in these name spaces, all.
-const NAME_SPACES: [&str; 5] = ["bit", "hll_count", "kll_quantiles", "net", "safe"];
+/// Those in name spaces of BigQuery's own, one by one: a data set may be called like one of these, and hold functions of its own.
+const IN_NAME_SPACES: [&str; 25] = [
+    "hll_count.extract",
+    "hll_count.init",
+    "hll_count.merge",
+    "hll_count.merge_partial",
+    "kll_quantiles.extract_float64",
+    "kll_quantiles.extract_int64",
+    "kll_quantiles.extract_point_float64",
+    "kll_quantiles.extract_point_int64",
+    "kll_quantiles.init_float64",
+    "kll_quantiles.init_int64",
+    "kll_quantiles.merge_float64",
+    "kll_quantiles.merge_int64",
+    "kll_quantiles.merge_partial",
+    "kll_quantiles.merge_point_float64",
+    "kll_quantiles.merge_point_int64",
+    "net.host",
+    "net.ip_from_string",
+    "net.ip_net_mask",
+    "net.ip_to_string",
+    "net.ip_trunc",
+    "net.ipv4_from_int64",
+    "net.ipv4_to_int64",
+    "net.public_suffix",
+    "net.reg_domain",
+    "net.safe_ip_from_string",
+];
 
 /// Whether a function is known to change nothing. Names in quotes are looked up like others.
 pub(super) fn is_harmless(name: &[String]) -> bool {
     static NAMES: LazyLock<HashSet<&str>> = LazyLock::new(|| HARMLESS.split_whitespace().collect());
     match name {
         [name] => NAMES.contains(name.as_str()),
-        [space, name] if space == "safe" => NAMES.contains(name.as_str()),
-        [space, _] => NAME_SPACES.contains(&space.as_str()),
+        [safe, name] if safe == "safe" => NAMES.contains(name.as_str()),
+        [space, name] => IN_NAME_SPACES.contains(&format!("{space}.{name}").as_str()),
         _ => false,
     }
 }

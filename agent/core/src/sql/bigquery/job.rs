@@ -34,10 +34,104 @@ pub fn of_request(request: &Operation) -> Vec<Operation> {
             },
         },
         ("bigquery.jobs.query", Some(query)) => (query, query),
+        (
+            "bigquery.tables.insert" | "bigquery.tables.patch" | "bigquery.tables.update",
+            Some(table),
+        ) => return of_view(request, table),
         _ => return Vec::new(),
     };
     let (query, around) = configuration;
     Job::of(request, query, around).operations(request)
+}
+
+/// What a view shows is judged where it is said: whoever selects from it later is taken to read, no more.
+fn of_view(request: &Operation, table: &Json) -> Vec<Operation> {
+    let views = ["view", "materializedView"].map(|kind| table.field(kind));
+    let views = views.into_iter().flatten().filter(|it| **it != Json::Null);
+    let jobs = views.map(|view| {
+        let mut job = Job::of(request, view, view);
+        job.effects.push(Effect::new("create_view", Vec::new()));
+        job
+    });
+    jobs.flat_map(|job| job.operations(request)).collect()
+}
+
+/// What a query may be told besides its text without meaning something else (`JobConfigurationQuery` and `QueryRequest`; of a view `ViewDefinition`
+/// and `MaterializedViewDefinition`).
+const UNDERSTOOD: [&str; 44] = [
+    "allowLargeResults",
+    "allowNonIncrementalDefinition",
+    "clustering",
+    "connectionProperties",
+    "createDisposition",
+    "createSession",
+    "defaultDataset",
+    "destinationEncryptionConfiguration",
+    "destinationTable",
+    "dryRun",
+    "enableRefresh",
+    "flattenResults",
+    "formatOptions",
+    "jobCreationMode",
+    "jobTimeoutMs",
+    "kind",
+    "labels",
+    "lastRefreshTime",
+    "location",
+    "maxResults",
+    "maxSlots",
+    "maxStaleness",
+    "maximumBillingTier",
+    "maximumBytesBilled",
+    "parameterMode",
+    "preserveNulls",
+    "priority",
+    "privacyPolicy",
+    "query",
+    "queryParameters",
+    "rangePartitioning",
+    "refreshIntervalMs",
+    "requestId",
+    "reservation",
+    "schemaUpdateOptions",
+    "scriptOptions",
+    "timePartitioning",
+    "timeoutMs",
+    "useExplicitColumnNames",
+    "useLegacySql",
+    "useQueryCache",
+    "userDefinedFunctionResources",
+    "writeDisposition",
+    "writeIncrementalResults",
+];
+
+/// Properties of the connection that do not change what names mean, or who runs it.
+const PROPERTIES: [&str; 2] = ["query_label", "time_zone"];
+
+/// Why a query may do something else than its text says.
+fn told_besides(query: &Json) -> Option<String> {
+    if let Some(other) = query.other_field(&UNDERSTOOD) {
+        return Some(match other {
+            "tableDefinitions" | "table_definitions" => {
+                "it says itself what is behind its tables (tableDefinitions)".to_owned()
+            }
+            "continuous" => "it goes on for ever (continuous)".to_owned(),
+            other => format!("Holdpoint does not know what \"{other}\" in it does"),
+        });
+    }
+    let properties = query
+        .field("connectionProperties")
+        .map_or(&[][..], Json::items);
+    let keys = properties
+        .iter()
+        .map(|it| it.field("key").and_then(Json::text));
+    let mut others = keys.filter(|key| !key.is_some_and(|key| PROPERTIES.contains(&key)));
+    others.next().map(|key| {
+        format!(
+            "what its names mean, or who runs it, depends on the connection property \"{}\"",
+            key.unwrap_or_default()
+        )
+    })
 }
 
 fn speaks_of_queries(metadata: &Fields) -> bool {
@@ -96,6 +190,11 @@ impl Job {
             ),
             false => effects(&text),
         };
+        if let Some(why) = told_besides(query) {
+            for effect in &mut effects {
+                effect.opaque.get_or_insert_with(|| why.clone());
+            }
+        }
         if query.field("userDefinedFunctionResources").is_some() {
             effects.push(Effect::opaque("create_function", "it brings code along"));
         }
@@ -269,3 +368,6 @@ fn writes_to(query: &Json, table: &Json, project: &str) -> Vec<Effect> {
         .map(|verb| Effect::new(verb, relation.clone()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,10 @@ fn statements_are_known_by_what_they_do() {
     for (text, expected) in [
         ("select 1", &["select"][..]),
         (
+            "select net.host(u), hll_count.init(u) from d.t",
+            &["select d.t"],
+        ),
+        (
             "SELECT a, count(*) FROM `p.d.t` WHERE x = 'DROP TABLE t' GROUP BY a -- ; DROP",
             &["select p.d.t"],
         ),
@@ -90,6 +94,13 @@ fn what_the_text_does_not_tell_is_opaque() {
         "if true then drop table d.t; end if",
         "select d.remote(x) from d.t",
         "select mine(1)",
+        // Data sets may be called like name spaces of BigQuery's.
+        "select net.mine(1)",
+        "select safe.mine(1)",
+        "select bit.mine(1)",
+        "select hll_count.mine(1)",
+        "select keys.keyset_chain('gcp-kms://k', b'x')",
+        "select ai.generate('x')",
         "select * from external_query('c', 'delete from t')",
         "select * from ml.predict(model d.m, table d.t)",
         "select * from d.function(1)",
