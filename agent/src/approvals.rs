@@ -119,7 +119,7 @@ pub struct HoldAsk {
     pub operation: OperationId,
     /// What the reviewer sees.
     pub request: RequestView,
-    /// The digest of the operation: what an approval is bound to.
+    /// The digest of the operation under the host's key: what an approval is bound to.
     pub digest: Digest,
     /// The Google project of its resource, where that is known.
     pub project: Option<String>,

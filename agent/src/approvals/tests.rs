@@ -91,6 +91,7 @@ fn ask(session: &Arc<Session>, what: &str) -> HoldAsk {
             id: "deletes".into(),
             file: "deletes.cedar".into(),
             line: 3,
+            sha256: None,
         },
         group: "dba".into(),
         min_approvals: 1,
@@ -166,7 +167,7 @@ impl Bench {
             cgroup_id: 1,
             service: None,
             within: None,
-            binary: None,
+            binaries: Vec::new(),
         };
         self.record.append(opened).await.expect("recorded");
     }

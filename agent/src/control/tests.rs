@@ -151,6 +151,7 @@ impl Bench {
                 id: "deletes".into(),
                 file: "deletes.cedar".into(),
                 line: 3,
+                sha256: None,
             },
             group: "dba".into(),
             min_approvals: 1,
@@ -186,7 +187,7 @@ impl Bench {
             cgroup_id: session.cgroup_id,
             service: None,
             within: None,
-            binary: None,
+            binaries: Vec::new(),
         };
         self.state.record.append(opened).await.expect("recorded");
     }
