@@ -115,7 +115,11 @@ impl Args {
         let bytes = match kept {
             Ok(bytes) => bytes,
             Err(why) => {
-                eprintln!("what {} was about: {}", question.approval, screen::safe(&why));
+                eprintln!(
+                    "what {} was about: {}",
+                    question.approval,
+                    screen::safe(&why)
+                );
                 return Ok(());
             }
         };

@@ -6,12 +6,7 @@ use axum::{Extension, Json, extract::State};
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
-    ControlState,
-    api::Answered,
-    caller::Caller,
-    error::ApiError,
-};
+use super::{ControlState, api::Answered, caller::Caller, error::ApiError};
 use crate::shipping;
 
 /// How long a caller waits for what is shipped.

@@ -224,7 +224,10 @@ mod tests {
             let name = it.path.to_path();
             let bytes = fs::read(&name).expect("there");
             assert_eq!(it.sha256, Digest::of_bytes(&bytes));
-            name.file_name().expect("a name").to_string_lossy().into_owned()
+            name.file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned()
         });
         names.collect()
     }

@@ -92,6 +92,54 @@ async fn one_of_two_approvals_is_not_forgotten_and_not_counted_twice() {
     assert_eq!(answered.expect("counts").state, State::Approved);
 }
 
+/// Time goes on while no daemon runs: what ran out meanwhile is over, and recorded so, once the next one has started.
+#[tokio::test]
+async fn what_runs_out_while_no_daemon_runs_is_over_when_the_next_one_starts() {
+    let bench = bench().await;
+    let short = |what: &str| {
+        let mut ask = ask(&bench.session, what);
+        ask.hold.rules[0].hold_for = Duration::from_millis(700);
+        bench.approvals.hold(ask)
+    };
+    let pending = short("a").await.expect("held").id().clone();
+    let approved = short("b").await.expect("held").id().clone();
+    bench.say(&approved, Answer::Approve).await.expect("counts");
+    let Bench {
+        session,
+        dir,
+        approvals,
+        record,
+    } = bench;
+    drop((approvals, record));
+    time::sleep(Duration::from_millis(1500)).await;
+    let (record, approvals) = open(&dir).await;
+    let bench = Bench {
+        approvals,
+        record,
+        session,
+        dir,
+    };
+    let late = bench.say(&pending, Answer::Approve).await;
+    assert!(
+        matches!(
+            late,
+            Err(AnswerError::Refused(Refused::Over(State::Expired)))
+        ),
+        "{late:?}"
+    );
+    assert_ne!(bench.hold("b").await.id(), &approved, "it lapsed");
+    bench.record.settled().await;
+    let recorded = bench.record.stored(None, 0, 100).await.expect("reads");
+    let ended = recorded
+        .iter()
+        .filter(|it| match it.read().expect("ours").event {
+            Event::ApprovalExpired { approval, .. } => approval == pending,
+            Event::ApprovalLapsed { approval, .. } => approval == approved,
+            _ => false,
+        });
+    assert_eq!(ended.count(), 2);
+}
+
 #[tokio::test]
 async fn what_is_over_stays_over() {
     let mut bench = bench().await;

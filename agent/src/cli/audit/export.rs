@@ -76,11 +76,7 @@ async fn from_daemon(connect: &Connect, out: &Path) -> anyhow::Result<u64> {
 
     let links = ledger.join(ledger::LINKS);
     events(&connect.client()?, size, &links, out).await?;
-    copy(
-        &links,
-        &beside(out, ".links"),
-        size * 32,
-    )?;
+    copy(&links, &beside(out, ".links"), size * 32)?;
     // Those that were made since are about events that are not in the file.
     let mut checkpoints = create(&beside(out, ".checkpoints"))?;
     let all = evidence::checkpoints(&notes, &key)?;

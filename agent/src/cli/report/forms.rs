@@ -99,8 +99,13 @@ fn facts(question: &Question) -> Vec<(&'static str, String)> {
         facts.push(("not taken", format!("{who} at {}: {why}", time(refused.at))));
     }
     if let Some(shown) = &question.shown {
-        let place = question.shown_in.map(|seq| format!(", kept by event {seq}"));
-        facts.push(("shown", format!("sha256 {shown}{}", place.unwrap_or_default())));
+        let place = question
+            .shown_in
+            .map(|seq| format!(", kept by event {seq}"));
+        facts.push((
+            "shown",
+            format!("sha256 {shown}{}", place.unwrap_or_default()),
+        ));
     }
     facts.push(("ended", ended(question)));
     facts
