@@ -106,6 +106,8 @@ pub struct Settings {
     pub owner_claims: Vec<String>,
     /// How long a grant may last.
     pub longest_grant: Duration,
+    /// Whether the record keeps what people were shown.
+    pub keeps_questions: bool,
     /// Who is told of it all.
     pub notifier: Notifier,
 }

@@ -297,6 +297,9 @@ impl Desk {
     /// The file goes soon after the answer. What is in it, masked as it is, stays as long as bodies do, so that whoever asks what was
     /// approved is shown exactly that.
     fn keep_for_auditors(&self, session: &SessionId, operation: &OperationId, asked: &[u8]) {
+        if !self.settings.keeps_questions {
+            return;
+        }
         let json = Some("application/json");
         let mut capture = self.record.capture(session, operation, Way::Asked, json);
         capture.push(asked);

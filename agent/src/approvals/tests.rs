@@ -59,6 +59,7 @@ fn settings(dir: &TempDir) -> Settings {
         break_glass: Some("oncall".into()),
         owner_claims: vec!["email".into()],
         longest_grant: Duration::from_secs(3600),
+        keeps_questions: true,
         notifier: Notifier::default(),
     }
 }

@@ -56,6 +56,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         break_glass: Some("dba".into()),
         owner_claims: Vec::new(),
         longest_grant: Duration::from_secs(3600),
+        keeps_questions: true,
         notifier: crate::notifications::Notifier::default(),
     };
     let approvals = Approvals::open(record.clone(), settings).await;
