@@ -418,7 +418,7 @@ fn a_link_lets_a_reviewer_answer_once_and_nobody_else_at_all() {
 fn a_chat_message_carries_a_link_that_is_answered_once() {
     let (files, hooks, port) = (Files::new(), free_port(), free_port());
     let slack = format!(
-        "\n[[notification]]\nkind = \"slack\"\nurl = \"https://127.0.0.1:{hooks}/services/T/B/x\"\nca_file = \"{}\"\n",
+        "\n[[notification]]\nkind = \"slack\"\nurl = \"https://127.0.0.1:{hooks}/services/T/B/x\"\nca_file = \"{}\"\nevents = [\"held\", \"decided\"]\n",
         files.shown("ca.pem")
     );
     let _receiver = Receiver::start(&files, hooks, &["200"]);

@@ -323,10 +323,9 @@ fn har_is_valid_by_its_schema() {
     let (world, id) = lively();
     assert_eq!(valid_har(&exported(&world, &id, "har")), 3);
     let (_postgres, world, id) = of_a_database();
+    // Statements are no requests: the file is valid, and says how many it leaves out.
     let file = exported(&world, &id, "har");
-    assert!(valid_har(&file) >= 3);
-    let text = fs::read_to_string(file).expect("there");
-    assert!(text.contains("postgres.drop_table"), "{text}");
+    assert_eq!(valid_har(&file), 0);
 }
 
 /// How many entries there are.

@@ -4,8 +4,8 @@ there stays as it is, and fails as it is told.
 bucket.py PORT DIRECTORY FAULTS JOURNAL
 
 DIRECTORY gets the objects as files. FAULTS is a file with what happens to requests: "none", "503", "403", or "some": in turn 503, 429, a connection
-that is reset before or after the object is there; "create-only" is the same from an account that may create objects and nothing else: who would replace
-one is refused before the precondition is looked at. JOURNAL gets a line of JSON for each request.
+that is reset before or after the object is there; "create-only" and "create-only-some" are "none" and "some" for an account that may create objects and nothing
+else: who would replace one is refused before the precondition is looked at. JOURNAL gets a line of JSON for each request.
 """
 
 import json
@@ -35,8 +35,8 @@ class Bucket(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         with open(faults) as file:
             fault = file.read().strip()
-        create_only = fault == "create-only"
-        if fault in ("some", "create-only"):
+        create_only = fault.startswith("create-only")
+        if fault in ("some", "create-only-some"):
             fault = next(SOME)
         name = unquote(urlsplit(self.path).path).lstrip("/")
         path = os.path.join(directory, name)
@@ -59,6 +59,8 @@ class Bucket(BaseHTTPRequestHandler):
         self.wfile.write(answer)
 
     def put(self, path, body, fault, create_only):
+        if fault == "create-only":
+            fault = "none"
         if fault.isdigit():
             return int(fault)
         if not self.headers.get("authorization", "").startswith("Bearer "):
