@@ -73,6 +73,19 @@ fn what_happens_is_counted() {
     let _ = agent
         .run(&["curl", "-sS", "--fail", "-X", "POST", denied])
         .failed();
+    let masked = "{\"rootPassword\": \"[masked:secret-field]\"}";
+    let _ = agent
+        .run(&[
+            "curl",
+            "-sS",
+            "--fail",
+            "-X",
+            "PATCH",
+            "-d",
+            masked,
+            PROD_DB_URL,
+        ])
+        .failed();
     let _ = agent.run(&["getent", "hosts", "attacker.example"]).failed();
     let _ = agent
         .run(&["curl", "-sS", "--fail", "-m", "5", "http://192.0.2.1/"])
@@ -85,7 +98,7 @@ fn what_happens_is_counted() {
     let after = read(&world, &scrape(&world));
     let grown = |name: &str| value(&after, name) - value(&before, name);
     for (name, by) in [
-        ("holdpoint_sessions_opened_total{}", 5.0),
+        ("holdpoint_sessions_opened_total{}", 6.0),
         ("holdpoint_sessions_refused_total{}", 1.0),
         (
             "holdpoint_operations_total{decision=allow,mode=enforce,service=sql}",
@@ -96,7 +109,9 @@ fn what_happens_is_counted() {
             1.0,
         ),
         ("holdpoint_request_seconds_count{kind=upstream}", 1.0),
-        ("holdpoint_request_seconds_count{kind=refusal}", 1.0),
+        ("holdpoint_request_seconds_count{kind=refusal}", 2.0),
+        ("holdpoint_mask_tokens_refused_total{}", 1.0),
+        ("holdpoint_answers_withheld_total{}", 0.0),
         ("holdpoint_connection_seconds_count{kind=refused}", 1.0),
         ("holdpoint_kernel_refusals_total{reason=udp}", 1.0),
         ("holdpoint_upstream_errors_total{kind=unknown}", 0.0),
@@ -120,7 +135,7 @@ fn what_happens_is_counted() {
     };
     assert_eq!(
         connections("google") + connections("cut_off"),
-        2.0,
+        3.0,
         "{after:#?}"
     );
     let build = format!(

@@ -413,6 +413,64 @@ fn a_link_lets_a_reviewer_answer_once_and_nobody_else_at_all() {
     assert_eq!(world.count("DELETE", &format!("{DATABASE}/staging-db")), 0);
 }
 
+/// As a chat shows it: the message has no signature and no secret, and its link is answered by who signs in, not by who has it.
+#[test]
+fn a_chat_message_carries_a_link_that_is_answered_once() {
+    let (files, hooks, port) = (Files::new(), free_port(), free_port());
+    let slack = format!(
+        "\n[[notification]]\nkind = \"slack\"\nurl = \"https://127.0.0.1:{hooks}/services/T/B/x\"\nca_file = \"{}\"\nevents = [\"held\", \"decided\"]\n",
+        files.shown("ca.pem")
+    );
+    let _receiver = Receiver::start(&files, hooks, &["200"]);
+    let world = world(format!("{PEOPLE}{}{slack}", files.answers(port)), "");
+    let agent = world.sandbox();
+    let held = delete(&agent, "prod-db");
+    let hold = world.wait_for_hold("prod-db");
+    let message = within("the message", || {
+        lines(&files.path("journal")).into_iter().next()
+    });
+    assert_eq!(message["path"], "/services/T/B/x");
+    let body = &message["body"];
+    let text = body["text"].as_str().expect("text");
+    assert!(text.contains("`sql.instances.delete`"), "{text}");
+    let blocks = body["blocks"].as_array().expect("blocks");
+    let sections = blocks.iter().filter_map(|it| it["text"]["text"].as_str());
+    let link = sections
+        .filter_map(|it| it.strip_prefix('<')?.split_once("|Answer>"))
+        .map(|(link, _)| link.replace("&amp;", "&"))
+        .next()
+        .expect("a link");
+    assert!(
+        link.starts_with(&format!("https://127.0.0.1:{port}/")),
+        "{link}"
+    );
+
+    let answer = |token: &str| curl(&files, &["-H", &bearer(token), "-d", YES, &link]);
+    let person = |groups: &[&str]| {
+        let claims =
+            json!({"aud": "reviewers", "sub": "bob", "email": "bob@example.com", "groups": groups});
+        world.issuer.token_with(claims)
+    };
+    assert_eq!(curl(&files, &["-d", YES, &link]).0, 401);
+    assert_eq!(answer(&person(&["dev"])).0, 403);
+    assert_eq!(world.count("DELETE", &format!("{DATABASE}/prod-db")), 0);
+    let (status, said) = answer(&person(&["sre"]));
+    assert_eq!(status, 200, "{said}");
+    let _ = held.finish().succeeded();
+    assert_eq!(world.count("DELETE", &format!("{DATABASE}/prod-db")), 1);
+    assert_ne!(answer(&person(&["sre"])).0, 200);
+    // What became of it is told in the chat, too.
+    let decided = within("what became of it", || {
+        let told = lines(&files.path("journal"));
+        told.into_iter()
+            .find(|it| it["body"]["text"].to_string().contains("approved by"))
+    });
+    assert!(
+        decided["body"]["text"].to_string().contains(hold.id()),
+        "{decided}"
+    );
+}
+
 #[test]
 fn two_people_take_two_links_also_over_a_restart() {
     let (files, port) = (Files::new(), free_port());

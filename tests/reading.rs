@@ -11,9 +11,11 @@ use std::{
 
 use holdpoint_tests::{
     files::repository,
-    host, python,
+    host,
+    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    python,
     reviewer::{events, session_id, sessions},
-    world::{INSTANCES_URL, World},
+    world::{INSTANCES_URL, Settings, World},
 };
 use serde_json::{Value, json};
 
@@ -43,16 +45,62 @@ fn lively() -> (World, String) {
     let hold = world.wait_for_hold("staging-db");
     world.deny(hold.id()).expect("root may deny");
     let _ = running.finish().succeeded();
+    let id = only_session(&world);
+    (world, id)
+}
+
+/// When it is over.
+fn only_session(world: &World) -> String {
     let limit = Instant::now() + Duration::from_secs(20);
     loop {
-        let all = sessions(&world).expect("a list");
+        let all = sessions(world).expect("a list");
         if !all[0]["closed_at"].is_null() {
-            let id = session_id(&all[0]).to_owned();
-            return (world, id);
+            return session_id(&all[0]).to_owned();
         }
         assert!(Instant::now() < limit, "the session does not end: {all:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+const DATABASES: &str = r#"
+@id("databases") @record("bodies")
+permit(principal, action in Action::"postgres.*", resource);
+@id("no-deletes") @reason("it would delete every row")
+forbid(principal, action == Action::"postgres.delete", resource);
+@id("drops") @hold("reviewers")
+forbid(principal, action == Action::"postgres.drop_table", resource);
+"#;
+
+/// A session with a read, a denied delete and an approved drop in a database.
+fn of_a_database() -> (Postgres, World, String) {
+    let postgres = Postgres::start();
+    let settings = Settings {
+        extra_policies: DATABASES.to_owned(),
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let agent = world
+        .sandbox()
+        .env("PGHOST", HOST)
+        .env("PGPORT", AGENT_PORT.to_string())
+        .env("PGDATABASE", DATABASE)
+        .env("PGUSER", "whoever");
+    let running = agent.start(&[
+        "psql",
+        "-XAt",
+        "-c",
+        "SELECT count(*) FROM scratch",
+        "-c",
+        "DELETE FROM scratch",
+        "-c",
+        "DROP TABLE scratch",
+    ]);
+    let hold = world.wait_for_hold("scratch");
+    world.approve(hold.id()).expect("root may approve");
+    let _ = running.finish().succeeded();
+    let id = only_session(&world);
+    (postgres, world, id)
 }
 
 fn told(world: &World, args: &[&str]) -> String {
@@ -246,7 +294,13 @@ print(json.dumps(rows, default=str))
 #[test]
 fn ocsf_is_valid_by_its_schema() {
     let (world, id) = lively();
-    let file = exported(&world, &id, "ocsf");
+    assert!(valid_ocsf(&exported(&world, &id, "ocsf")) >= 3);
+    let (_postgres, world, id) = of_a_database();
+    assert!(valid_ocsf(&exported(&world, &id, "ocsf")) >= 3);
+}
+
+/// How many events there are.
+fn valid_ocsf(file: &Path) -> usize {
     let program = "
 import json, sys, jsonschema
 from ocsf_json_schema import get_ocsf_schema, OcsfJsonSchemaEmbedded
@@ -259,18 +313,22 @@ assert list(validator.iter_errors(broken)), 'the schema refuses nothing'
 assert not problems, problems
 print(len(events))
 ";
-    let count: usize = python_reads(&PACKAGES, program, &file)
-        .trim()
-        .parse()
-        .expect("a number");
-    assert!(count >= 3);
+    let count = python_reads(&PACKAGES, program, file);
+    count.trim().parse().expect("a number")
 }
 
 #[test]
 fn har_is_valid_by_its_schema() {
     host::require_program("npm", "npm").unwrap_or_else(|error| panic!("{error}"));
     let (world, id) = lively();
-    let file = exported(&world, &id, "har");
+    assert_eq!(valid_har(&exported(&world, &id, "har")), 3);
+    let (_postgres, world, id) = of_a_database();
+    // Statements are no requests. Whatever is told of them, the file stays valid.
+    let _ = valid_har(&exported(&world, &id, "har"));
+}
+
+/// How many entries there are.
+fn valid_har(file: &Path) -> usize {
     let cache = repository().join("target/test-cache/har-validator");
     if !cache.join("node_modules/har-validator").exists() {
         fs::create_dir_all(&cache).expect("target/ can be written");
@@ -294,12 +352,13 @@ har.har({ log: { ...file.log, version: 1 } }).then(
     let output = Command::new("node")
         .env("NODE_PATH", cache.join("node_modules"))
         .args(["-e", program])
-        .arg(&file)
+        .arg(file)
         .output()
         .expect("node runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{said}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "3");
+    let count = String::from_utf8_lossy(&output.stdout).into_owned();
+    count.trim().parse().expect("a number")
 }
 
 /// A browser that does as it is told.

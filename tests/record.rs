@@ -90,6 +90,47 @@ fn intent_and_decision_come_before_the_request_leaves() {
     assert_eq!(only(&events, "outcome")["status"], 200);
 }
 
+fn sha256sum(file: &str) -> String {
+    let output = std::process::Command::new("sha256sum").arg(file).output();
+    let output = output.expect("sha256sum is there");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split(' ').next().expect("a sum").to_owned()
+}
+
+#[test]
+fn what_runs_and_the_policies_that_decide_are_told_by_their_digests() {
+    let world = World::start();
+    let script = world.dir().join("work");
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\ncurl -sS --fail {INSTANCES_URL}\n"),
+    )
+    .expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&script, mode).expect("ours");
+    let script = script.to_str().expect("a plain path");
+    let _ = world.sandbox().run(&[script]).succeeded();
+    let events = events(&world, &only_session(&world)).expect("events");
+    let binaries = &only(&events, "session_opened")["binaries"];
+    for (at, file) in [script, "/bin/sh"].into_iter().enumerate() {
+        assert_eq!(binaries[at]["path"], file, "{binaries}");
+        assert_eq!(binaries[at]["sha256"], sha256sum(file), "{binaries}");
+    }
+    assert_eq!(binaries.as_array().map(Vec::len), Some(2));
+
+    let policy = &only_intent(&events)["decision"]["policies"][0];
+    let file = policy["file"].as_str().expect("a file");
+    let text = std::fs::read_to_string(world.dir().join("policies").join(file)).expect("there");
+    let line = policy["line"].as_u64().expect("a line");
+    let line = usize::try_from(line).expect("small");
+    let rest: String = text.split_inclusive('\n').skip(line - 1).collect();
+    let alone = world.dir().join("alone.cedar");
+    let end = rest.find(';').expect("its end");
+    std::fs::write(&alone, &rest[..=end]).expect("written");
+    let alone = sha256sum(alone.to_str().expect("a plain path"));
+    assert_eq!(policy["sha256"], alone, "{policy}");
+}
+
 #[test]
 fn an_allowed_read_and_who_connected_are_told() {
     let world = World::start();

@@ -248,9 +248,21 @@ fn a_directory_has_it_all_and_what_is_taken_from_it_is_named() {
 
 #[test]
 fn a_bucket_gets_each_event_over_failures_and_kills() {
+    gets_each_event("some", "none");
+}
+
+/// Who may create objects and nothing else is refused where another is told that there is one already.
+#[test]
+fn an_account_that_may_only_create_is_enough() {
+    let requests = gets_each_event("create-only-some", "create-only");
+    let refused = requests.iter().filter(|it| it["code"] == 403).count();
+    assert!(refused > 0, "nothing was there already");
+}
+
+fn gets_each_event(failing: &str, at_last: &str) -> Vec<Value> {
     let bucket = Bucket::started();
     let world = world(bucket.configuration("bodies = true"));
-    bucket.fails("some");
+    bucket.fails(failing);
     for kill in 0..KILLS {
         work(&world);
         sleep(Duration::from_millis(211 * kill));
@@ -258,7 +270,7 @@ fn a_bucket_gets_each_event_over_failures_and_kills() {
         world.start_daemon().expect("it starts again");
     }
     work(&world);
-    bucket.fails("none");
+    bucket.fails(at_last);
     assert_eq!(stopped(&world), Some(0), "{}", world.daemon_log());
     let report = assert_complete(&world, &bucket.copy());
     assert!(report["bodies"]["checked"].as_u64() > Some(0), "{report}");
@@ -278,6 +290,7 @@ fn a_bucket_gets_each_event_over_failures_and_kills() {
     let mut firsts: Vec<_> = events.iter().map(first).collect();
     firsts.dedup();
     assert_eq!(firsts.len(), events.len(), "{events:?}");
+    requests
 }
 
 #[test]

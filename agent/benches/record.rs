@@ -216,7 +216,7 @@ fn opened(session: &SessionId) -> Event {
         cgroup_id: 7,
         service: None,
         within: None,
-        binary: None,
+        binaries: Vec::new(),
     }
 }
 

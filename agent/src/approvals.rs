@@ -106,6 +106,8 @@ pub struct Settings {
     pub owner_claims: Vec<String>,
     /// How long a grant may last.
     pub longest_grant: Duration,
+    /// Whether the record keeps what people were shown.
+    pub keeps_questions: bool,
     /// Who is told of it all.
     pub notifier: Notifier,
 }
@@ -119,7 +121,7 @@ pub struct HoldAsk {
     pub operation: OperationId,
     /// What the reviewer sees.
     pub request: RequestView,
-    /// The digest of the operation: what an approval is bound to.
+    /// The digest of the operation under the host's key: what an approval is bound to.
     pub digest: Digest,
     /// The Google project of its resource, where that is known.
     pub project: Option<String>,

@@ -25,7 +25,7 @@ use crate::{
     metadata::{self, MetadataView},
     metrics::metrics,
     pace::Pace,
-    record::{Event, PrincipalRecord},
+    record::{BinaryRecord, Event, PrincipalRecord},
     service::{Service, Standing},
     session::{Session, SessionId},
     sqladmin::Instances,
@@ -198,7 +198,7 @@ impl Sandbox {
                 within: self.own.id.clone(),
             },
         });
-        announce(house, &session)
+        announce(house, &session, Vec::new())
             .await
             .map_err(|error| BindError::Record(format!("{error:#}")))?;
         changes.names = self.room().book.mark();
@@ -279,11 +279,15 @@ async fn limit(house: Arc<House>, sandbox: Arc<Sandbox>, room: Arc<Room>) {
     }
 }
 
-/// Makes a session known: to the record, to the people.
+/// Makes a session known, and which files it begins with: to the record, to the people.
 ///
 /// # Errors
 /// When it cannot be recorded.
-pub async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<()> {
+pub async fn announce(
+    house: &House,
+    session: &Arc<Session>,
+    binaries: Vec<BinaryRecord>,
+) -> anyhow::Result<()> {
     let opened = Event::SessionOpened {
         session: session.id.clone(),
         principal: PrincipalRecord::from(&session.principal),
@@ -292,7 +296,7 @@ pub async fn announce(house: &House, session: &Arc<Session>) -> anyhow::Result<(
         cgroup_id: session.cgroup_id,
         service: session.standing.service().map(|it| (&it.name).into()),
         within: session.standing.within().cloned(),
-        binary: None,
+        binaries,
     };
     house.record.append(opened).await?;
     house.sessions.insert(session.clone());

@@ -522,6 +522,7 @@ impl Config {
             break_glass: settings.break_glass,
             owner_claims: settings.owner_claims,
             longest_grant: Duration::from_secs(settings.max_grant_seconds),
+            keeps_questions: self.record.bodies != record::RecordedBodies::None,
             notifier: crate::notifications::Notifier::default(),
         }
     }

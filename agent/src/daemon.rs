@@ -44,7 +44,7 @@ use crate::{
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
     lookup::Lookups,
-    masking::{self, Masking},
+    masking::Masking,
     metrics::{self, Scrape},
     notifications::{GroupsOf, Links, Notifier, endpoint},
     notify::{Watchdog, notify},
@@ -641,17 +641,14 @@ pub(crate) fn load_policies(config: &Config) -> anyhow::Result<(Policies, Digest
     for doubt in policies.doubts(&sources, Catalog::built_in()) {
         tracing::warn!("{dir}/{doubt}");
     }
-    for (group, policy) in policies.reviewer_groups() {
-        anyhow::ensure!(
-            config.reviewers.contains_key(group),
-            "policy {policy} in {dir} asks the reviewers of \"{group}\", and the configuration has no [reviewers.{group}]: nobody could ever approve"
-        );
-    }
-    let unknown = masking::unknown_names(&policies, &config.masks);
+    let unfit: Vec<_> = policy_dir::unfit(&policies, config)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     anyhow::ensure!(
-        unknown.is_empty(),
-        "the policies in {dir} are not valid:\n{}",
-        unknown.join("\n")
+        unfit.is_empty(),
+        "the policies in {dir} do not fit the configuration:\n{}",
+        unfit.join("\n")
     );
     let parts = sources
         .iter()

@@ -9,6 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwap;
 use holdpoint_core::{
+    digest::Digest,
     operation::Operation,
     policy::{Decision, Denial, Hold, Terms},
     refusal::{Kind, Refusal, describe},
@@ -108,6 +109,8 @@ struct Judged<'a> {
     id: OperationId,
     /// With its target, where that was looked up.
     operation: Cow<'a, Operation>,
+    /// What an approval is bound to: the operation's digest under the host's key.
+    digest: Digest,
     ruling: Ruling,
 }
 
@@ -324,6 +327,7 @@ impl Gate {
             metrics().judged(&operation, &ruling.decision, ruling.mode);
             Judged {
                 id: OperationId::random(),
+                digest: self.shown.sealed(&operation.digest),
                 operation,
                 ruling,
             }
@@ -403,6 +407,7 @@ impl Gate {
             Judged {
                 id,
                 operation,
+                digest,
                 ruling,
             },
         ) in judged.iter().enumerate()
@@ -410,7 +415,10 @@ impl Gate {
             let event = Event::Intent {
                 session: asker.session.id.clone(),
                 connection: asker.connection,
-                operation: OperationRecord::new(id.clone(), &self.shown.operation(operation)),
+                operation: OperationRecord {
+                    digest: *digest,
+                    ..OperationRecord::new(id.clone(), &self.shown.operation(operation))
+                },
                 decision: ruling.record(in_force),
             };
             let written = if Some(place) == last_to_sync {

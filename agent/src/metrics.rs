@@ -19,7 +19,7 @@ use prometheus_client::{
 
 pub use listener::serve;
 
-use crate::{approvals::Approvals, config::Mode, session::Sessions};
+use crate::{approvals::Approvals, config::Mode, record::Purged, session::Sessions};
 
 /// The content type of [`Scrape::text`] (OpenMetrics 1.0, "Content Type").
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -138,6 +138,9 @@ pub struct Metrics {
     record_events: Counter,
     record_failures: Counter,
     record_sync: Histogram,
+    record_purges: Family<Kind, Counter>,
+    answers_withheld: Counter,
+    mask_tokens_refused: Counter,
     shipped_events: Counter,
     ship_failures: Counter,
     ship_behind: Gauge,
@@ -266,6 +269,24 @@ impl Default for Metrics {
                 "record_sync",
                 "How long a sync of the record to disk took",
                 Histogram::new(SYNCS),
+            ),
+            record_purges: add(
+                new,
+                "record_purges",
+                "Segments of which something was taken out of the record, by what",
+                Family::default(),
+            ),
+            answers_withheld: add(
+                new,
+                "answers_withheld",
+                "Answers that had to be masked, could not be read, and were not passed on, or not to their end",
+                Counter::default(),
+            ),
+            mask_tokens_refused: add(
+                new,
+                "mask_tokens_refused",
+                "Requests that were refused because a masked value came back in them",
+                Counter::default(),
             ),
             shipped_events: add(
                 new,
@@ -402,6 +423,25 @@ impl Metrics {
     /// It could not be written, or not be synced.
     pub fn record_failed(&self) {
         self.record_failures.inc();
+    }
+
+    /// Something of a segment was taken out of the record.
+    pub fn record_purged(&self, what: Purged) {
+        let kind = match what {
+            Purged::Bodies => "bodies",
+            Purged::Events => "events",
+        };
+        self.record_purges.get_or_create(&Kind { kind }).inc();
+    }
+
+    /// An answer, or the rest of it, was not passed on, because it could not be masked.
+    pub fn answer_withheld(&self) {
+        self.answers_withheld.inc();
+    }
+
+    /// A request was refused, because a masked value came back in it.
+    pub fn mask_token_refused(&self) {
+        self.mask_tokens_refused.inc();
     }
 
     /// So many events were shipped.

@@ -13,10 +13,10 @@ use crate::{
     adoption::Legacy,
     binding::{self, Room, Sandbox},
     daemon::{House, serve_listeners},
-    launch::{Listeners, Network, Place, RunRequest, Running},
+    launch::{Listeners, Network, Place, Program, RunRequest, Running},
     metadata::{self, MetadataView},
     metrics::metrics,
-    record::Event,
+    record::{BinaryRecord, Event, Text},
     service::{self, Standing},
     session::{Session, SessionId},
 };
@@ -111,7 +111,8 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
     let room = Room::new(&house, session.clone(), Arc::default(), metadata);
     let sandbox = Arc::new(Sandbox::new(room));
     let (place, listeners) = (prepared.place, std::mem::take(&mut prepared.listeners));
-    if let Err(error) = announce(&house, &session, place, &listeners).await {
+    let programs = std::mem::take(&mut prepared.programs);
+    if let Err(error) = announce(&house, &session, (place, &programs), &listeners).await {
         tracing::error!(session = %session.id, "the session was not opened: {error:#}");
         prepared
             .refuse(&format!("the session could not be opened: {error:#}"))
@@ -137,7 +138,7 @@ async fn open(house: Arc<House>, request: RunRequest, principal: Principal, stan
 async fn announce(
     house: &House,
     session: &Arc<Session>,
-    place: Place,
+    (place, programs): (Place, &[Program]),
     listeners: &Listeners,
 ) -> anyhow::Result<()> {
     house
@@ -146,7 +147,15 @@ async fn announce(
     if place.network == Network::Host {
         own_listeners(house, session.cgroup_id, listeners)?;
     }
-    binding::announce(house, session).await
+    let shown = house.masking.shown();
+    let binaries = programs.iter().map(|program| {
+        let path = program.path.to_path();
+        BinaryRecord {
+            path: Text::short(&shown.value("", &path.to_string_lossy())),
+            sha256: program.sha256,
+        }
+    });
+    binding::announce(house, session, binaries.collect()).await
 }
 
 /// On the host's loopback nobody else is to be taken for them.

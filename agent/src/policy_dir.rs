@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use holdpoint_core::policy::Source;
+use holdpoint_core::policy::{Policies, Problem, Source};
+
+use crate::{config::Config, masking};
 
 /// Every `*.cedar` file of a directory, in the order of their names.
 ///
@@ -11,6 +13,24 @@ use holdpoint_core::policy::Source;
 /// When the directory or one of the files cannot be read.
 pub fn read_policies(dir: &Path) -> anyhow::Result<Vec<Source>> {
     read_files(dir, ".cedar")
+}
+
+/// What policies ask of the configuration that it does not have: reviewers, masks, kinds of what is found.
+#[must_use]
+pub fn unfit(policies: &Policies, config: &Config) -> Vec<Problem> {
+    let missing = policies.reviewer_groups();
+    let missing = missing.filter(|(group, _)| !config.reviewers.contains_key(*group));
+    let missing = missing.map(|(group, policy)| Problem {
+        file: policy.file.clone(),
+        line: policy.line,
+        message: format!(
+            "{} asks the reviewers of {group:?}, and the configuration has no [reviewers.{group}]: nobody could ever approve",
+            policy.id
+        ),
+    });
+    missing
+        .chain(masking::unknown_names(policies, &config.masks))
+        .collect()
 }
 
 /// Every file of a directory whose name ends in `suffix`, in the order of their names.

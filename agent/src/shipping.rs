@@ -306,13 +306,7 @@ impl Shipper {
         };
         self.progress.sending = Some(name.last);
         self.save().await?;
-        if let Err(error) = self.put(&name, bytes, bodies).await {
-            if place::is_refused(&error) {
-                // It may be there already: with more events in it, it is another one.
-                self.progress.sending = None;
-            }
-            return Err(error);
-        }
+        self.put(&name, bytes, bodies).await?;
         metrics().shipped(name.last - self.progress.events);
         self.progress.events = name.last;
         self.progress.sending = None;

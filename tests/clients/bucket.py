@@ -4,7 +4,8 @@ there stays as it is, and fails as it is told.
 bucket.py PORT DIRECTORY FAULTS JOURNAL
 
 DIRECTORY gets the objects as files. FAULTS is a file with what happens to requests: "none", "503", "403", or "some": in turn 503, 429, a connection
-that is reset before or after the object is there. JOURNAL gets a line of JSON for each request.
+that is reset before or after the object is there; "create-only" and "create-only-some" are "none" and "some" for an account that may create objects and nothing
+else: who would replace one is refused before the precondition is looked at. JOURNAL gets a line of JSON for each request.
 """
 
 import json
@@ -22,6 +23,11 @@ lock = threading.Lock()
 # In turn, so that each of them comes.
 SOME = itertools.cycle(["none", "503", "429", "none", "before", "after"])
 
+MAY_NOT_REPLACE = b"""<?xml version='1.0' encoding='UTF-8'?><Error><Code>AccessDenied</Code><Message>Access denied.</Message>\
+<Details>runner@lab-project.iam.gserviceaccount.com does not have storage.objects.delete access to the Google Cloud Storage object. \
+Permission 'storage.objects.delete' denied on resource (or it may not exist).</Details></Error>"""
+
+
 class Bucket(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -29,12 +35,13 @@ class Bucket(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         with open(faults) as file:
             fault = file.read().strip()
-        if fault == "some":
+        create_only = fault.startswith("create-only")
+        if fault in ("some", "create-only-some"):
             fault = next(SOME)
         name = unquote(urlsplit(self.path).path).lstrip("/")
         path = os.path.join(directory, name)
         with lock:
-            code = self.put(path, body, fault)
+            code = self.put(path, body, fault, create_only)
             with open(journal, "a") as out:
                 once = self.headers["x-goog-if-generation-match"] == "0"
                 out.write(json.dumps({"name": name, "fault": fault, "code": code, "once": once}) + "\n")
@@ -46,15 +53,21 @@ class Bucket(BaseHTTPRequestHandler):
         if code == 200:
             self.send_header("ETag", '"%x"' % (hash(body) & 0xFFFFFFFF))
             self.send_header("x-goog-generation", "1")
-        self.send_header("Content-Length", "0")
+        answer = MAY_NOT_REPLACE if code == 403 and create_only else b""
+        self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
+        self.wfile.write(answer)
 
-    def put(self, path, body, fault):
+    def put(self, path, body, fault, create_only):
+        if fault == "create-only":
+            fault = "none"
         if fault.isdigit():
             return int(fault)
         if not self.headers.get("authorization", "").startswith("Bearer "):
             return 401
         if os.path.exists(path):
+            if create_only:
+                return 403
             return 412 if self.headers["x-goog-if-generation-match"] == "0" else 403
         if fault == "before":
             return 0

@@ -22,6 +22,12 @@ impl Digest {
         Self(hash.finalize().into())
     }
 
+    /// The plain SHA-256 of these bytes, as `sha256sum` tells it.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
     /// A SHA-256 that was computed elsewhere.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {

@@ -251,6 +251,7 @@ mod tests {
                 id: id.into(),
                 file: "p.cedar".into(),
                 line: 1,
+                sha256: None,
             },
             group: "dba".into(),
             min_approvals: 1,

@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     catalog::{Catalog, Requests},
+    digest::Digest,
     grant::Scope,
     identity::Principal,
     operation::{Action, Operation},
@@ -66,6 +67,9 @@ pub struct PolicyRef {
     pub file: String,
     /// The line on which the policy starts, from 1.
     pub line: u32,
+    /// The SHA-256 (FIPS 180-4) of its text, annotations included. Not in what versions before 0.1 wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
 }
 
 impl fmt::Display for PolicyRef {

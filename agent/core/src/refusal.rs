@@ -503,6 +503,7 @@ mod tests {
                 id: "open".into(),
                 file: "40-denies.cedar".into(),
                 line: 7,
+                sha256: None,
             }],
         };
         let refusal = Refusal::denied(&operation(), &denial).in_session("s-1");
@@ -523,6 +524,7 @@ mod tests {
                 id: "d".into(),
                 file: "f".into(),
                 line: 1,
+                sha256: None,
             },
             group: "reviewers".into(),
             min_approvals: 2,

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     metrics::metrics,
     notifications::News,
-    record::{Event, OperationId, Record},
+    record::{Event, OperationId, Record, Way},
     session::SessionId,
 };
 
@@ -266,9 +266,10 @@ impl Desk {
         let (kept, named) = (self.kept.clone(), id.clone());
         let write = move || Ok((kept.put(&named, &question)?, question));
         let written = tokio::task::spawn_blocking(write).await;
-        let (digest, question) =
+        let ((digest, asked), question) =
             written.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))?;
         let held = Held::open(id.clone(), question, digest, clock, &self.settings);
+        let (session, named) = (ask.session.id.clone(), operation.clone());
         let recorded = match held {
             None => Err(HoldError::NoRules),
             Some(held) => {
@@ -279,6 +280,7 @@ impl Desk {
         };
         match recorded {
             Ok(held) => {
+                self.keep_for_auditors(&session, &named, &asked);
                 self.settings
                     .notifier
                     .tell(|| News::Held(Box::new(held.view())));
@@ -290,6 +292,18 @@ impl Desk {
                 Err(error)
             }
         }
+    }
+
+    /// The file goes soon after the answer. What is in it, masked as it is, stays as long as bodies do, so that whoever asks what was
+    /// approved is shown exactly that.
+    fn keep_for_auditors(&self, session: &SessionId, operation: &OperationId, asked: &[u8]) {
+        if !self.settings.keeps_questions {
+            return;
+        }
+        let json = Some("application/json");
+        let mut capture = self.record.capture(session, operation, Way::Asked, json);
+        capture.push(asked);
+        capture.finish();
     }
 
     async fn call_off(&mut self, id: &ApprovalId) {

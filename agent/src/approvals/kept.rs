@@ -57,8 +57,12 @@ impl Kept {
         Ok(Self(dir))
     }
 
-    /// Returns the digest to be recorded.
-    pub(super) fn put(&self, id: &ApprovalId, question: &Question) -> io::Result<Digest> {
+    /// Returns the digest to be recorded, and what it is the digest of.
+    pub(super) fn put(
+        &self,
+        id: &ApprovalId,
+        question: &Question,
+    ) -> io::Result<(Digest, Vec<u8>)> {
         let bytes = serde_json::to_vec(question)?;
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -66,7 +70,7 @@ impl Kept {
             .mode(0o600)
             .open(self.file(id))?;
         match file.write_all(&bytes) {
-            Ok(()) => Ok(Digest::of(&[&bytes])),
+            Ok(()) => Ok((Digest::of(&[&bytes]), bytes)),
             Err(error) => {
                 self.remove(id);
                 Err(error)

@@ -59,6 +59,7 @@ fn settings(dir: &TempDir) -> Settings {
         break_glass: Some("oncall".into()),
         owner_claims: vec!["email".into()],
         longest_grant: Duration::from_secs(3600),
+        keeps_questions: true,
         notifier: Notifier::default(),
     }
 }
@@ -91,6 +92,7 @@ fn ask(session: &Arc<Session>, what: &str) -> HoldAsk {
             id: "deletes".into(),
             file: "deletes.cedar".into(),
             line: 3,
+            sha256: None,
         },
         group: "dba".into(),
         min_approvals: 1,
@@ -166,7 +168,7 @@ impl Bench {
             cgroup_id: 1,
             service: None,
             within: None,
-            binary: None,
+            binaries: Vec::new(),
         };
         self.record.append(opened).await.expect("recorded");
     }

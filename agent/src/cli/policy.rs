@@ -19,7 +19,11 @@ use holdpoint_core::{
     policy::{Policies, Problem},
 };
 
-use crate::policy_dir::read_policies;
+use crate::{
+    config::Config,
+    masking,
+    policy_dir::{self, read_policies},
+};
 
 /// Check and test policies, and try them out on what was recorded
 #[derive(clap::Args, Debug)]
@@ -37,6 +41,10 @@ enum Command {
         /// Fail on warnings, too: rules that can never match or never matter, or ask for what there is not. In CI (CI=true) it always does
         #[arg(long)]
         strict: bool,
+        /// The configuration, for the reviewer groups, mask sets and detectors that the policies name. Without it only the built-in ones are known, and
+        /// others are warned of
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Run the cases in *.test.toml against the policies beside them
     Test(test::Args),
@@ -56,7 +64,11 @@ enum Command {
 /// When anything is wrong, or something cannot be read.
 pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let done = match &args.command {
-        Command::Check { dir, strict } => check(dir, *strict || in_ci()),
+        Command::Check {
+            dir,
+            strict,
+            config,
+        } => check(dir, *strict || in_ci(), config.as_deref()),
         Command::Test(args) => test::run(args),
         Command::Explain(args) => explain::run(args).await,
         Command::Backtest(args) => return backtest::run(args).await,
@@ -66,11 +78,20 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-fn check(dir: &Path, strict: bool) -> anyhow::Result<()> {
+fn check(dir: &Path, strict: bool, config: Option<&Path>) -> anyhow::Result<()> {
     let policies = load(dir)?;
+    if let Some(config) = config {
+        let unfit = policy_dir::unfit(&policies, &Config::load(config)?);
+        if !unfit.is_empty() {
+            return Err(complain(dir, &unfit));
+        }
+    }
     let (sources, catalog) = (read_policies(dir)?, Catalog::built_in());
     let mut doubts = policies.doubts(&sources, catalog);
     doubts.extend(policies.doubts_about_methods(&sources, catalog, &Requests::built_in()?));
+    if config.is_none() {
+        doubts.extend(unknown_without_configuration(&policies));
+    }
     if strict && !doubts.is_empty() {
         return Err(complain(dir, &doubts));
     }
@@ -88,6 +109,14 @@ fn check(dir: &Path, strict: bool) -> anyhow::Result<()> {
         }
     );
     Ok(())
+}
+
+fn unknown_without_configuration(policies: &Policies) -> Vec<Problem> {
+    let mut unknown = masking::unknown_names(policies, &[]);
+    for problem in &mut unknown {
+        problem.message += " If it is the configuration's own, check with --config FILE";
+    }
+    unknown
 }
 
 fn in_ci() -> bool {
@@ -116,7 +145,7 @@ mod tests {
     #[test]
     fn a_directory_without_policies_is_no_success() {
         let empty = tempfile::tempdir().expect("a directory");
-        assert!(check(empty.path(), false).is_err());
+        assert!(check(empty.path(), false, None).is_err());
     }
 
     #[test]
@@ -127,7 +156,7 @@ mod tests {
             "permit(principal, action resource);",
         )
         .expect("a file");
-        let error = check(dir.path(), false).expect_err("it is wrong");
+        let error = check(dir.path(), false, None).expect_err("it is wrong");
         assert!(error.to_string().ends_with(": 1 problem"), "{error}");
     }
 
@@ -136,10 +165,27 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let never = "forbid(principal == Principal::\"ci\", action, resource);";
         std::fs::write(dir.path().join("a.cedar"), never).expect("a file");
-        check(dir.path(), false).expect("it can be loaded");
-        let error = check(dir.path(), true).expect_err("it never matches");
+        check(dir.path(), false, None).expect("it can be loaded");
+        let error = check(dir.path(), true, None).expect_err("it never matches");
         assert!(error.to_string().ends_with(": 1 problem"), "{error}");
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
-        check(&shipped, true).expect("what ships has no such rules");
+        check(&shipped, true, None).expect("what ships has no such rules");
+    }
+
+    #[test]
+    fn names_of_the_configuration_are_checked_against_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let policy =
+            "permit(principal, action, resource) unless { context.contains.contains(\"ticket\") };";
+        std::fs::write(dir.path().join("x.cedar"), policy).expect("a file");
+        let unknown = |known: &[_]| {
+            let policies = load(dir.path()).expect("it can be loaded");
+            masking::unknown_names(&policies, known).len()
+        };
+        assert_eq!(unknown(&[]), 1);
+        let own = serde_json::from_str(r#"{"name": "ticket"}"#).expect("a set");
+        assert_eq!(unknown(&[own]), 0);
+        check(dir.path(), false, None).expect("another configuration may have it");
+        check(dir.path(), true, None).expect_err("none is named");
     }
 }

@@ -3,6 +3,10 @@
 mod forms;
 mod told;
 
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, ensure};
+use holdpoint_core::digest::Digest;
 use jiff::Timestamp;
 
 use crate::{
@@ -18,9 +22,13 @@ use told::{Question, Questions};
 /// Which approvals, and how.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Of this session only.
+    /// What this session asked for, whoever else did, too.
     #[arg(long, value_name = "SESSION")]
     session: Option<String>,
+    /// A directory that gets, for each approval, what people were shown (`ap-....json`), as far as it is still kept. Its digest is in the
+    /// `hold` event: `holdpoint audit prove --event N --request FILE` ties the two.
+    #[arg(long, value_name = "DIR")]
+    requests: Option<PathBuf>,
     /// Asked at this time or after, such as 2026-11-20T09:00:00Z or 2026-11-20.
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Timestamp>,
@@ -59,23 +67,27 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
     paper.finish()
 }
 
+/// Of the whole record, whatever is wanted of it: the same command run again is another session, and its answers stand there.
 async fn write(client: &Client, args: &Args, paper: &mut Paper) -> anyhow::Result<()> {
     let session = args.session.as_deref().map(word).transpose()?;
-    let mut told = client.events(Which {
-        session: session.map(str::to_owned),
-        ..Which::default()
-    });
+    let wants = |question: &Question| {
+        let asked = |session| question.sessions.iter().any(|it| it.as_str() == session);
+        session.is_none_or(asked) && args.wants(question)
+    };
+    let mut told = client.events(Which::default());
     let mut questions = Questions::default();
     while let Some(told) = told.next().await? {
         if let Some(question) = questions.hear(&told.event)
-            && args.wants(&question)
+            && wants(&question)
         {
             paper.question(&question)?;
+            args.leave_request(client, &question).await?;
         }
     }
     for question in questions.left() {
-        if args.wants(&question) {
+        if wants(&question) {
             paper.question(&question)?;
+            args.leave_request(client, &question).await?;
         }
     }
     Ok(())
@@ -90,6 +102,34 @@ impl Args {
         self.since.is_none_or(|since| question.at >= since)
             && self.until.is_none_or(|until| question.at <= until)
             && self.by.as_ref().is_none_or(by)
+    }
+
+    async fn leave_request(&self, client: &Client, question: &Question) -> anyhow::Result<()> {
+        let (Some(dir), Some(digest)) = (&self.requests, &question.shown) else {
+            return Ok(());
+        };
+        let kept = match question.shown_in {
+            Some(seq) => client.body(question.session.as_str(), seq).await?,
+            None => Err("it was not kept".into()),
+        };
+        let bytes = match kept {
+            Ok(bytes) => bytes,
+            Err(why) => {
+                eprintln!(
+                    "what {} was about: {}",
+                    question.approval,
+                    screen::safe(&why)
+                );
+                return Ok(());
+            }
+        };
+        ensure!(
+            Digest::of(&[&bytes]) == *digest,
+            "what is kept of {} is not what people were shown: its digest differs from the one in the record",
+            question.approval
+        );
+        let file = dir.join(format!("{}.json", question.approval));
+        fs::write(&file, bytes).with_context(|| format!("cannot write {}", file.display()))
     }
 }
 

@@ -48,7 +48,6 @@ pub(super) fn router(state: ControlState, caller: Caller) -> Router {
         .route("/v1/login", post(answers::log_in))
         .route("/v1/logout", post(answers::log_out))
         .route("/v1/record/checkpoint", post(audit::checkpoint))
-        .route("/v1/record/events", get(audit::events))
         .route("/v1/record/ship", post(audit::ship))
         .route(
             "/v1/record/retention",

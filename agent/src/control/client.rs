@@ -72,14 +72,6 @@ impl Client {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
-    /// `GET path`, as it comes.
-    ///
-    /// # Errors
-    /// When the daemon cannot be reached, or its own error.
-    pub async fn read_bytes(&self, path: &str) -> anyhow::Result<Bytes> {
-        self.collected(Method::GET, path, Bytes::new()).await
-    }
-
     /// `POST path` with a JSON body.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ async fn bench(reviewer: &str, agents: AgentsCgroup) -> Bench {
         break_glass: Some("dba".into()),
         owner_claims: Vec::new(),
         longest_grant: Duration::from_secs(3600),
+        keeps_questions: true,
         notifier: crate::notifications::Notifier::default(),
     };
     let approvals = Approvals::open(record.clone(), settings).await;
@@ -151,6 +152,7 @@ impl Bench {
                 id: "deletes".into(),
                 file: "deletes.cedar".into(),
                 line: 3,
+                sha256: None,
             },
             group: "dba".into(),
             min_approvals: 1,
@@ -186,7 +188,7 @@ impl Bench {
             cgroup_id: session.cgroup_id,
             service: None,
             within: None,
-            binary: None,
+            binaries: Vec::new(),
         };
         self.state.record.append(opened).await.expect("recorded");
     }

@@ -124,7 +124,7 @@ fn operation(whole: &Whole<'_>) -> Value {
     } = whole.story;
     let (story, session) = (whole.story, whole.session);
     let fields = operation.seen.as_ref().map(|seen| &seen.content);
-    let policies: Vec<_> = decision.policies.iter().map(|it| &it.id).collect();
+    let policies: Vec<_> = decision.policies.iter().map(ToString::to_string).collect();
     json!({
         "seq": story.seq,
         "t": milliseconds(story.at),

@@ -166,7 +166,8 @@ fn fill(event: &mut Value, story: &Story) {
     }
     let names: Vec<_> = decision.policies.iter().map(|it| it.id.as_str()).collect();
     if !names.is_empty() {
-        event["policy"] = json!({"name": names.join(", ")});
+        let texts: Vec<_> = decision.policies.iter().map(ToString::to_string).collect();
+        event["policy"] = json!({"name": names.join(", "), "desc": texts.join(", ")});
     }
     if let Some(hold) = &story.hold {
         let said = hold.answers.iter().map(|answer| {

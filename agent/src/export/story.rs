@@ -259,6 +259,7 @@ impl Stories {
                 match body.way {
                     Way::Request => story.request = Some(told),
                     Way::Response => story.response = Some(told),
+                    Way::Asked => {}
                 }
             }),
             Event::Outcome {

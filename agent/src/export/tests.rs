@@ -106,6 +106,7 @@ fn events(words: &str) -> Vec<Event> {
             id: words.into(),
             file: "x.cedar".into(),
             line: 1,
+            sha256: None,
         }],
         reason: Some(words.into()),
         observed: false,
@@ -135,7 +136,7 @@ fn events(words: &str) -> Vec<Event> {
             cgroup_id: 1,
             service: None,
             within: None,
-            binary: None,
+            binaries: Vec::new(),
         },
         Event::Intent {
             session: session.clone(),

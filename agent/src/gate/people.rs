@@ -108,7 +108,7 @@ impl Gate {
                 looked_up: looked_up.map(|looked_up| self.shown_of(looked_up)),
                 ..RequestView::new(&self.shown, operation, asker.headers, asker.body)
             },
-            digest: operation.digest,
+            digest: judged.digest,
             project: operation.resource.project.clone(),
             hold: hold.clone(),
         };

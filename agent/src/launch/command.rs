@@ -1,8 +1,11 @@
 //! The last steps of a session's command: everything between fork and exec.
 
 use std::{
-    ffi::{CStr, CString},
-    os::{fd::OwnedFd, unix::fs::MetadataExt as _},
+    ffi::{CStr, CString, OsStr},
+    os::{
+        fd::OwnedFd,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
 };
 
 use anyhow::Context as _;
@@ -23,7 +26,9 @@ use super::{
     filter::Filter,
     message::{Directory, Event, Octets, Prepare, Start},
     network::Network,
-    private, sys,
+    private,
+    program::Program,
+    sys,
 };
 
 /// Exit code of a command that does not exist (POSIX shell, 2.8.2).
@@ -40,6 +45,7 @@ pub struct Command {
     arguments: Vec<CString>,
     environment: Vec<CString>,
     candidates: Vec<CString>,
+    programs: Vec<Program>,
     filter: Filter,
     start: Start,
     sockets: Vec<Octets>,
@@ -48,16 +54,27 @@ pub struct Command {
 }
 
 impl Command {
-    /// Gets all ready that can be before the fork.
+    /// Gets all ready that can be before the fork. Where the command's file is known, that is what will be executed, or nothing.
     ///
     /// # Errors
     /// When an argument holds a NUL byte, there is no command, or the filter cannot be made.
-    pub fn new(start: Start, order: &Prepare, standard: [OwnedFd; 3]) -> anyhow::Result<Self> {
+    pub fn new(
+        start: Start,
+        order: &Prepare,
+        programs: Vec<Program>,
+        standard: [OwnedFd; 3],
+    ) -> anyhow::Result<Self> {
         let name = &start.command.first().context("no command")?.0;
+        let mut candidates = candidates(name, environment::value(&start.environment, "PATH"))?;
+        if let Some(program) = programs.first() {
+            let (known, directory) = (program.path.to_path(), start.directory.path.to_path());
+            candidates.retain(|it| directory.join(OsStr::from_bytes(it.as_bytes())) == known);
+        }
         Ok(Self {
             arguments: terminated(&start.command)?,
             environment: terminated(&start.environment)?,
-            candidates: candidates(name, environment::value(&start.environment, "PATH"))?,
+            candidates,
+            programs,
             filter: Filter::compile()?,
             standard,
             start,
@@ -133,6 +150,12 @@ impl Command {
     }
 
     fn exec(&self) -> Event {
+        if !self.programs.iter().all(Program::is_unchanged) {
+            return Event::NotStarted {
+                code: NOT_EXECUTABLE,
+                message: "the command's file was replaced or changed while the session was opened, and another one is on record: run it again".into(),
+            };
+        }
         let mut worst = Errno::ENOENT;
         for path in &self.candidates {
             let error = match unistd::execve(path, &self.arguments, &self.environment) {
@@ -182,7 +205,7 @@ fn terminated(strings: &[Octets]) -> anyhow::Result<Vec<CString>> {
 }
 
 /// The files a command's name may mean, in the order they are tried.
-fn candidates(name: &[u8], path: Option<&[u8]>) -> anyhow::Result<Vec<CString>> {
+pub(super) fn candidates(name: &[u8], path: Option<&[u8]>) -> anyhow::Result<Vec<CString>> {
     anyhow::ensure!(!name.is_empty(), "the command's name is empty");
     if name.contains(&b'/') {
         return Ok(vec![CString::new(name)?]);

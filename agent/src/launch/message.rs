@@ -13,6 +13,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::{
     hook::HookEnd,
     network::{Network, Place},
+    program::{Named, Program},
     sandbox::Rules,
     sys::Limit,
 };
@@ -207,6 +208,9 @@ pub struct Prepare {
     /// The network it is in.
     #[serde(default)]
     pub network: Network,
+    /// What it shall run, for the record. An older launcher does not look.
+    #[serde(default)]
+    pub named: Option<Named>,
 }
 
 /// Daemon to shim, second. With it: the client's socket, stdin, stdout, stderr, and the terminal if any.
@@ -299,6 +303,9 @@ pub enum Reply {
         /// Where they are.
         #[serde(default)]
         place: Place,
+        /// The files that are about to be executed.
+        #[serde(default)]
+        programs: Vec<Program>,
     },
     /// The init runs; what follows is between it and the client.
     Launched,

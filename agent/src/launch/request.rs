@@ -17,6 +17,7 @@ use super::{
     message::{self, Event, Octets, Request, Start, TerminalUse},
     mountinfo,
     network::Network,
+    program::Named,
     running,
     sandbox::{Identity, Job},
     stdio::Stdio,
@@ -30,6 +31,8 @@ use crate::{
 
 /// How long a client may take to say what it wants, and to take an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Bytes of a command's name and of PATH, in a message that says more.
+const LONGEST_NAME: usize = 8 << 10;
 
 /// The kernel's own number for users that it has none for (`overflowuid` in proc(5)), and of nobody on Linux.
 const NOBODY: u32 = 65534;
@@ -210,7 +213,7 @@ impl RunRequest {
         );
         let cgroup = site.agents_cgroup.join(id.as_str());
         let rules = site.sandbox.rules(&cgroup, self.wish.job(&self.user))?;
-        running::Made::make(id, site, rules, network).await
+        running::Made::make(id, site, (rules, self.wish.named()), network).await
     }
 }
 
@@ -237,6 +240,18 @@ impl Wish {
             command: &self.command,
             environment: &self.environment,
         }
+    }
+
+    /// Nothing where that is too long for a message.
+    fn named(&self) -> Option<Named> {
+        let path = environment::value(&self.environment, "PATH");
+        let name = &self.command[0];
+        let length = name.0.len() + path.map_or(0, <[u8]>::len);
+        (length <= LONGEST_NAME).then(|| Named {
+            name: name.clone(),
+            path: path.map(|path| Octets(path.to_vec())),
+            directory: self.stdio.directory.path.clone(),
+        })
     }
 
     /// What the shim is told and given.

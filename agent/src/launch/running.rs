@@ -18,6 +18,7 @@ use super::{
     Site,
     message::{self, Demand, Errand, Octets, Prepare, Reply, Service, Start},
     network::{Network, Place},
+    program::{Named, Program},
     request,
     sandbox::Rules,
     spawn,
@@ -48,6 +49,7 @@ pub(super) struct Made {
     shim: Shim,
     cgroup_id: u64,
     place: Place,
+    programs: Vec<Program>,
     listeners: Listeners,
 }
 
@@ -65,6 +67,8 @@ pub struct Prepared {
     pub cgroup_id: u64,
     /// Where its sockets are.
     pub place: Place,
+    /// The files that are about to be executed, where they are known.
+    pub programs: Vec<Program>,
     /// Its sockets. To be taken out and served before the command starts.
     pub listeners: Listeners,
     made: Made,
@@ -82,7 +86,7 @@ impl Made {
     pub(super) async fn make(
         id: &SessionId,
         site: &Site,
-        sandbox: Rules,
+        (sandbox, named): (Rules, Option<Named>),
         network: Network,
     ) -> anyhow::Result<Self> {
         let shim = Shim {
@@ -98,6 +102,7 @@ impl Made {
             runtime_dir: Octets::from(site.runtime_dir.as_path()),
             sandbox,
             network,
+            named,
         }));
         nonblocking::send(&shim.socket, &order, MESSAGE_LIMIT, &[], PATIENCE)
             .await
@@ -107,6 +112,7 @@ impl Made {
             cgroup_id,
             listeners,
             place,
+            programs,
         } = reply
         else {
             anyhow::bail!("the session's shim is ahead of its orders");
@@ -120,6 +126,7 @@ impl Made {
             shim,
             cgroup_id,
             place,
+            programs,
             listeners,
         })
     }
@@ -132,6 +139,7 @@ impl Made {
         Prepared {
             cgroup_id: self.cgroup_id,
             place: self.place,
+            programs: std::mem::take(&mut self.programs),
             listeners: std::mem::take(&mut self.listeners),
             made: self,
             client,

@@ -35,7 +35,9 @@ use super::{
     message::{self, Errand, Prepare, Reply, Start},
     mounts,
     network::{self, Network, Place},
-    private, sys,
+    private,
+    program::Program,
+    sys,
     wire::{self, MESSAGE_LIMIT, START_LIMIT, WireError},
 };
 
@@ -153,17 +155,21 @@ fn launch(
     order: &Prepare,
     cgroup: &SessionCgroup,
 ) -> anyhow::Result<Option<(Forked, (String, Place))>> {
-    let place = prepare(daemon, order, cgroup)?;
+    let (place, programs) = prepare(daemon, order, cgroup)?;
     let (start, fds) = match wire::receive::<Start>(daemon, START_LIMIT) {
         Err(WireError::Closed) => return Ok(None),
         received => received?,
     };
     let state = start.state.clone();
-    let forked = fork(start, order, fds, cgroup)?;
+    let forked = fork((start, programs), order, fds, cgroup)?;
     Ok(Some((forked, (state, place))))
 }
 
-fn prepare(daemon: &UnixStream, order: &Prepare, cgroup: &SessionCgroup) -> anyhow::Result<Place> {
+fn prepare(
+    daemon: &UnixStream,
+    order: &Prepare,
+    cgroup: &SessionCgroup,
+) -> anyhow::Result<(Place, Vec<Program>)> {
     setsid().context("cannot leave the launcher's session")?;
     // Shared memory and message queues of processes outside stay outside; a name of the host's own stays what it is.
     let mut own = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
@@ -179,14 +185,18 @@ fn prepare(daemon: &UnixStream, order: &Prepare, cgroup: &SessionCgroup) -> anyh
     let (place, opened) = network::open(order.network)?;
     let (listeners, sockets): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
     let fds: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
-    let cgroup_id = cgroup.id();
+    let programs = match &order.named {
+        Some(named) => named.look(&order.sandbox.caller)?,
+        None => Vec::new(),
+    };
     let ready = Reply::Ready {
-        cgroup_id,
+        cgroup_id: cgroup.id(),
         listeners,
         place,
+        programs: programs.clone(),
     };
     wire::send(daemon, &ready, MESSAGE_LIMIT, &fds)?;
-    Ok(place)
+    Ok((place, programs))
 }
 
 /// Where the fork returned.
@@ -198,7 +208,7 @@ enum Forked {
 }
 
 fn fork(
-    start: Start,
+    (start, programs): (Start, Vec<Program>),
     order: &Prepare,
     fds: Vec<OwnedFd>,
     cgroup: &SessionCgroup,
@@ -211,7 +221,7 @@ fn fork(
     };
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
     let init = Init {
-        command: Command::new(start, order, [stdin, stdout, stderr])?,
+        command: Command::new(start, order, programs, [stdin, stdout, stderr])?,
         client: client.into(),
         terminal: fds.next(),
         shim: reader,

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     allowance::Place,
     gate::Outcome,
+    metrics::metrics,
     record::{OperationId, Record, Way},
     session::SessionId,
     upstream::ProxyBody,
@@ -301,6 +302,7 @@ impl Answering {
     }
 
     pub(super) fn note_withheld(&self, withheld: &Withheld) {
+        metrics().answer_withheld();
         tracing::warn!(session = %self.session.as_str(), asked = %self.asked, why = %withheld.why, "an answer was withheld");
         for operation in &self.operations {
             self.record.note(crate::record::Event::AnswerWithheld {

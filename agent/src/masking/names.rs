@@ -3,37 +3,43 @@
 use holdpoint_core::{
     contains::UNREAD,
     mask::{BUILT_IN, Builtin, SetSource},
-    policy::Policies,
+    policy::{Policies, PolicyRef, Problem},
 };
 
-/// Every name in policies that the configuration does not know, as messages.
+/// Every name in policies that the configuration does not know.
 #[must_use]
-pub fn unknown(policies: &Policies, own: &[SetSource]) -> Vec<String> {
+pub fn unknown(policies: &Policies, own: &[SetSource]) -> Vec<Problem> {
     let sets = sets(own);
     let unknown_sets = policies
         .mask_sets()
         .filter(|(name, _)| !sets.contains(name))
         .map(|(name, policy)| {
-            format!(
-                "{}:{}: @mask({name:?}): the configuration has no [[mask]] of this name; did you mean {:?}?",
-                policy.file,
-                policy.line,
-                nearest(name, &sets)
-            )
+            let nearest = nearest(name, &sets);
+            let message = format!(
+                "@mask({name:?}): the configuration has no [[mask]] of this name; did you mean {nearest:?}?"
+            );
+            problem(policy, message)
         });
     let kinds = kinds(own);
     let unknown_kinds = policies
         .kinds_asked_for()
         .filter(|(name, _)| !kinds.contains(&name.as_str()))
         .map(|(name, policy)| {
-            format!(
-                "{}:{}: context.contains has no {name:?}: nothing detects that; did you mean {:?}?",
-                policy.file,
-                policy.line,
-                nearest(&name, &kinds)
-            )
+            let nearest = nearest(&name, &kinds);
+            let message = format!(
+                "context.contains has no {name:?}: nothing detects that; did you mean {nearest:?}?"
+            );
+            problem(policy, message)
         });
     unknown_sets.chain(unknown_kinds).collect()
+}
+
+fn problem(policy: &PolicyRef, message: String) -> Problem {
+    Problem {
+        file: policy.file.clone(),
+        line: policy.line,
+        message,
+    }
 }
 
 fn sets(own: &[SetSource]) -> Vec<&str> {

@@ -10,6 +10,7 @@ use holdpoint_core::{
 };
 
 use super::Masking;
+use crate::metrics::metrics;
 
 /// More than a mask token's telling beginning takes in any dress.
 const OVERLAP: usize = 64;
@@ -54,9 +55,10 @@ pub fn refuse_returned_in<'a>(
     }
 }
 
-/// What the client is told when a masked value comes back.
+/// What the client is told when a masked value comes back. Counted.
 #[must_use]
 pub fn returned(place: &str) -> Refusal {
+    metrics().mask_token_refused();
     Refusal::new(
         Kind::MaskToken,
         format!(

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use holdpoint_core::{
+    digest::Digest,
     fields::Fields,
     mask::{Form, MaskSet, Masker},
     operation::{Content, Operation},
@@ -36,6 +37,12 @@ impl Shown {
     pub fn plainly() -> Self {
         let masks = holdpoint_core::mask::Masks::new(&[], [0; 32]).expect("the built-in sets");
         Self(masks.union(super::ALWAYS).expect("they are there"))
+    }
+
+    /// An operation's digest, from which nobody without the host's key guesses what is in it.
+    #[must_use]
+    pub fn sealed(&self, digest: &Digest) -> Digest {
+        self.0.sealed(digest)
     }
 
     /// A named value: a header, a parameter, a field.
@@ -104,7 +111,7 @@ impl Shown {
         serde_json::from_slice(&masked).ok()
     }
 
-    /// The operation as the record may have it; its digest is that of the whole.
+    /// The operation as the record may have it; without its digest, which [`Self::sealed`] makes fit to be told.
     #[must_use]
     pub fn operation<'a>(&self, operation: &'a Operation) -> Cow<'a, Operation> {
         let mut masked = Cow::Borrowed(operation);

@@ -1,4 +1,5 @@
 mod fake;
+mod sign_in;
 
 use std::{sync::Arc, time::Duration};
 

@@ -24,6 +24,8 @@ use tokio::{
     sync::Notify,
 };
 
+use crate::metrics::metrics;
+
 use super::{
     Conversation, Refused,
     frame::FrameError,
@@ -207,6 +209,7 @@ where
             Err(why)
         }
         End::Withheld(why) => {
+            metrics().answer_withheld();
             drop(leaving);
             let told = format!("Holdpoint withholds this result: {why}");
             let hint = "It has run. Ask for less, or for other columns.";

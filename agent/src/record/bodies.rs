@@ -24,6 +24,8 @@ pub enum Way {
     Request,
     /// From the upstream to the agent.
     Response,
+    /// Nowhere: all that people were asked about a held operation, masked. The `hold` event has its digest.
+    Asked,
 }
 
 /// A piece of a body as it came, in JSON `[after_ms,bytes]`.

@@ -102,9 +102,9 @@ pub enum Event {
         /// For a job in that sandbox: the service's own session.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within: Option<SessionId>,
-        /// The program it was opened for, where that could be read.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        binary: Option<BinaryRecord>,
+        /// The files it begins with, where the caller could read them: the command's, and what that is read by. No others are executed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        binaries: Vec<BinaryRecord>,
     },
     /// A daemon that was started anew has taken over a session of the one before.
     SessionAdopted {

@@ -1,6 +1,6 @@
 //! What events are made of: identities, processes, operations and decisions, cut to size.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use holdpoint_core::{
     approval::{Answer, Channel, Vote},
@@ -119,7 +119,7 @@ pub struct OperationRecord {
     pub path: Text,
     /// The query; values that look like secrets by their names are masked.
     pub query: Pairs,
-    /// The digest of the whole canonical operation.
+    /// HMAC-SHA-256 by the host's key of the SHA-256 of the whole canonical operation ([`holdpoint_core::mask::MaskSet::sealed`]).
     pub digest: Digest,
     /// What it is about, where policy asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -227,6 +227,20 @@ pub struct PolicyRecord {
     pub file: Text,
     /// The line, from 1.
     pub line: u32,
+    /// The SHA-256 of its text, annotations included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+}
+
+impl fmt::Display for PolicyRecord {
+    /// With as much of the digest as tells one text from another.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}:{}", self.id, self.file, self.line)?;
+        if let Some(sha256) = &self.sha256 {
+            write!(f, ", sha256 {:.12}", sha256.to_string())?;
+        }
+        f.write_str(")")
+    }
 }
 
 impl From<&PolicyRef> for PolicyRecord {
@@ -235,6 +249,7 @@ impl From<&PolicyRef> for PolicyRecord {
             id: Text::short(&policy.id),
             file: Text::short(&policy.file),
             line: policy.line,
+            sha256: policy.sha256,
         }
     }
 }

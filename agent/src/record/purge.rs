@@ -18,7 +18,7 @@ use super::{
     text::Text,
     writer::Call,
 };
-use crate::session::SessionId;
+use crate::{metrics::metrics, session::SessionId};
 
 /// Ending of the names of what is being removed.
 const DYING: &str = "purged";
@@ -169,7 +169,9 @@ impl Record {
         self.tell_purged(Purged::Bodies, row.first..=row.last, reason)
             .await?;
         let record = self.clone();
-        blocking(move || record.remove_bodies(first)).await
+        blocking(move || record.remove_bodies(first)).await?;
+        metrics().record_purged(Purged::Bodies);
+        Ok(())
     }
 
     /// Takes away a segment: its events, of which the hashes are left, its index and its bodies. Not the newest one, which has what is
@@ -192,7 +194,9 @@ impl Record {
             record.remove_bodies(first)?;
             record.remove_segment(first)
         })
-        .await
+        .await?;
+        metrics().record_purged(Purged::Events);
+        Ok(())
     }
 
     /// Removes what was purged as far as the record says so, and is still there because a daemon was killed. Blocks.

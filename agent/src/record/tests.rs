@@ -46,7 +46,7 @@ pub(crate) fn opened(session: &SessionId) -> Event {
         cgroup_id: 7,
         service: None,
         within: None,
-        binary: None,
+        binaries: Vec::new(),
     }
 }
 

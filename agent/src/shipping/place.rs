@@ -79,16 +79,27 @@ impl Place {
         match self.store.put_opts(&path, bytes.into(), create).await {
             // It came through before, and the answer did not.
             Ok(_) | Err(Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) if is_there_already(&error) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot put {name} there")),
         }
     }
 }
 
-/// Whether this is what somebody says who may not put it there. Whoever may create objects and nothing else is also told this of one that is
-/// there already.
-pub(super) fn is_refused(error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<Error>();
-    matches!(error, Some(Error::PermissionDenied { .. }))
+/// Whether a refusal is about what is there already. Whoever may create objects and nothing else (`roles/storage.objectCreator`) is refused
+/// for the want of the permission to replace one, and it takes no other for a new one
+/// (<https://cloud.google.com/storage/docs/json_api/v1/objects/insert>, "Required permissions"); so is whoever may, while a retention policy keeps it.
+fn is_there_already(error: &Error) -> bool {
+    const SAYS: [&str; 3] = [
+        "storage.objects.delete",
+        "retentionPolicyNotMet",
+        "RetentionPolicyNotMet",
+    ];
+    let Error::PermissionDenied { source, .. } = error else {
+        return false;
+    };
+    let causes = std::iter::successors(Some(&**source as &dyn std::error::Error), |it| it.source());
+    let mut causes = causes.map(ToString::to_string);
+    causes.any(|text| SAYS.iter().any(|it| text.contains(it)))
 }
 
 /// Whoever ships tries again, and tells of it.

@@ -182,6 +182,7 @@ fn rule(group: &str, min_approvals: u32, seconds: u64) -> HoldRule {
             id: "p".into(),
             file: "p.cedar".into(),
             line: 1,
+            sha256: None,
         },
         group: group.into(),
         min_approvals,

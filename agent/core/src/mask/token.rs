@@ -94,6 +94,11 @@ pub(super) fn hmac(key: &Key, value: &[u8]) -> [u8; 32] {
     hmac_sha256(key.as_slice(), &[b"holdpoint mask\0", value])
 }
 
+/// An operation's digest under the host's key: equal operations stay equal, and nobody without the key tries out what may have been in one.
+pub(super) fn sealed(key: &Key, digest: &[u8; 32]) -> [u8; 32] {
+    hmac_sha256(key.as_slice(), &[b"holdpoint operation\0", digest])
+}
+
 fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     const BLOCK: usize = 64;
     debug_assert!(key.len() <= BLOCK, "keys longer than a block are hashed");

@@ -14,7 +14,7 @@ use super::{
     validate,
     vocabulary::KnownActions,
 };
-use crate::operation::Trait;
+use crate::{digest::Digest, operation::Trait};
 
 /// One policy, ready to be asked.
 #[derive(Clone, Debug)]
@@ -152,6 +152,7 @@ fn rule(
             id,
             file: source.file.clone(),
             line,
+            sha256: Some(Digest::of_bytes(policy.to_string().as_bytes())),
         },
         role,
         asks: Asks::of(&tree),

@@ -181,7 +181,8 @@ fn a_hold_rule_holds_what_is_permitted_and_nothing_else() {
             policy: PolicyRef {
                 id: "hold-deletes".into(),
                 file: "x.cedar".into(),
-                line: 2
+                line: 2,
+                sha256: Some(Digest::of_bytes(HOLD.trim().as_bytes())),
             },
             group: "reviewers".into(),
             min_approvals: 2,

@@ -26,6 +26,12 @@ impl Bench {
         }
     }
 
+    async fn short(&self, what: &str) -> Ticket {
+        let mut ask = ask(&self.session, what);
+        ask.hold.rules[0].hold_for = Duration::from_millis(700);
+        self.approvals.hold(ask).await.expect("held")
+    }
+
     async fn state(&self, id: &ApprovalId) -> State {
         let detail = self.approvals.show(id).await.expect("known");
         detail.approval.state
@@ -90,6 +96,55 @@ async fn one_of_two_approvals_is_not_forgotten_and_not_counted_twice() {
     ));
     let answered = bench.say(&id, Answer::Approve).await;
     assert_eq!(answered.expect("counts").state, State::Approved);
+}
+
+/// Time goes on while no daemon runs: what ran out meanwhile is over, and recorded so, once the next one has started.
+#[tokio::test]
+async fn what_runs_out_while_no_daemon_runs_is_over_when_the_next_one_starts() {
+    let bench = bench().await;
+    let pending = bench.short("a").await.id().clone();
+    let approved = bench.short("b").await.id().clone();
+    bench.say(&approved, Answer::Approve).await.expect("counts");
+    let Bench {
+        session,
+        dir,
+        approvals,
+        record,
+    } = bench;
+    drop((approvals, record));
+    time::sleep(Duration::from_millis(1500)).await;
+    let (record, approvals) = open(&dir).await;
+    let bench = Bench {
+        approvals,
+        record,
+        session,
+        dir,
+    };
+    let late = bench.say(&pending, Answer::Approve).await;
+    assert!(
+        matches!(
+            late,
+            Err(AnswerError::Refused(Refused::Over(State::Expired)))
+        ),
+        "{late:?}"
+    );
+    assert_ne!(bench.short("b").await.id(), &approved, "it lapsed");
+    for _ in 0..500 {
+        bench.record.settled().await;
+        let recorded = bench.record.stored(None, 0, 100).await.expect("reads");
+        let ended = recorded
+            .iter()
+            .filter(|it| match it.read().expect("ours").event {
+                Event::ApprovalExpired { approval, .. } => approval == pending,
+                Event::ApprovalLapsed { approval, .. } => approval == approved,
+                _ => false,
+            });
+        if ended.count() == 2 {
+            return;
+        }
+        time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it is not on record that both are over");
 }
 
 #[tokio::test]

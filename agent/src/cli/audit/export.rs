@@ -3,20 +3,20 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufReader, BufWriter, Read as _, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, ensure};
-use holdpoint_core::checkpoint::Checkpoint;
+use anyhow::Context as _;
+use holdpoint_core::{checkpoint::Checkpoint, merkle::Node};
 
 use super::{config, signed_now};
 use crate::{
     audit::{
         evidence::{self, Source, beside},
-        ledger,
+        ledger, lines,
     },
-    control::client::{Client, Connect},
+    control::client::{Client, Connect, Which},
 };
 
 /// Write the whole record to a file
@@ -74,12 +74,9 @@ async fn from_daemon(connect: &Connect, out: &Path) -> anyhow::Result<u64> {
     let key = evidence::key(&config.record_key().to_string_lossy())?;
     let size = Checkpoint::open(&note, &key)?.size;
 
-    events(&connect.client()?, size, out).await?;
-    copy(
-        &ledger.join(ledger::LINKS),
-        &beside(out, ".links"),
-        size * 32,
-    )?;
+    let links = ledger.join(ledger::LINKS);
+    events(&connect.client()?, size, &links, out).await?;
+    copy(&links, &beside(out, ".links"), size * 32)?;
     // Those that were made since are about events that are not in the file.
     let mut checkpoints = create(&beside(out, ".checkpoints"))?;
     let all = evidence::checkpoints(&notes, &key)?;
@@ -90,26 +87,35 @@ async fn from_daemon(connect: &Connect, out: &Path) -> anyhow::Result<u64> {
     Ok(size)
 }
 
-/// The first `size` events.
-async fn events(client: &Client, size: u64, out: &Path) -> anyhow::Result<()> {
+/// The first `size` events. The daemon leaves out those that were purged: what is left of them is their links.
+async fn events(client: &Client, size: u64, links: &Path, out: &Path) -> anyhow::Result<()> {
+    let links = File::open(links).with_context(|| format!("cannot open {}", links.display()))?;
     let mut file = create(out)?;
+    let mut told = client.events(Which::default());
     let mut written = 0;
     while written < size {
-        let page = client
-            .read_bytes(&format!("/v1/record/events?after={written}"))
-            .await?;
-        ensure!(
-            !page.is_empty(),
-            "the daemon's record ends after event {written}"
-        );
-        for line in page.split_inclusive(|it| *it == b'\n') {
-            if written < size {
-                file.write_all(line)?;
-                written += 1;
-            }
+        // Retention leaves the newest ones.
+        let event = told.next().await?;
+        let event = event
+            .with_context(|| format!("the daemon's record ends after event {written}"))?
+            .raw;
+        for seq in written + 1..event.seq.min(size + 1) {
+            write_line(&mut file, &lines::purged(seq, link(&links, seq)?))?;
         }
+        if event.seq <= size {
+            write_line(&mut file, &event.bytes)?;
+        }
+        written = event.seq;
     }
     Ok(file.flush()?)
+}
+
+fn link(links: &File, seq: u64) -> anyhow::Result<Node> {
+    let mut link = [0; 32];
+    links
+        .read_exact_at(&mut link, (seq - 1) * 32)
+        .with_context(|| format!("the link of event {seq} cannot be read"))?;
+    Ok(link.into())
 }
 
 fn write_line(file: &mut impl Write, line: &[u8]) -> io::Result<()> {

@@ -9,6 +9,7 @@ use super::{Form, told::Question};
 use crate::{
     cli::approvals::screen::{self, Out, safe},
     record::{ContentRecord, OperationRecord, OutcomeResult, Pairs},
+    session::SessionId,
 };
 
 /// What is written, question by question.
@@ -69,7 +70,11 @@ fn facts(question: &Question) -> Vec<(&'static str, String)> {
         "by",
         format!("{} ({})", question.principal, question.session),
     ));
-    let policies: Vec<_> = question.policies.iter().map(|it| it.as_str()).collect();
+    let again: Vec<_> = question.sessions.iter().map(SessionId::as_str).collect();
+    if again.len() > 1 {
+        facts.push(("asked in", again.join(", ")));
+    }
+    let policies: Vec<_> = question.policies.iter().map(ToString::to_string).collect();
     let reason = question.reason.as_ref().map(|it| format!(": {it}"));
     facts.push(("held by", policies.join(", ") + &reason.unwrap_or_default()));
     let groups: Vec<_> = question.groups.iter().map(String::as_str).collect();
@@ -92,6 +97,15 @@ fn facts(question: &Question) -> Vec<(&'static str, String)> {
     for refused in &question.not_taken {
         let (who, why) = (&refused.reviewer, &refused.reason);
         facts.push(("not taken", format!("{who} at {}: {why}", time(refused.at))));
+    }
+    if let Some(shown) = &question.shown {
+        let place = question
+            .shown_in
+            .map(|seq| format!(", kept by event {seq}"));
+        facts.push((
+            "shown",
+            format!("sha256 {shown}{}", place.unwrap_or_default()),
+        ));
     }
     facts.push(("ended", ended(question)));
     facts
@@ -157,7 +171,7 @@ fn request(operation: &OperationRecord) -> Vec<String> {
             lines.push("… and more".into());
         }
     }
-    lines.push(format!("sha256 {}", operation.digest));
+    lines.push(format!("digest {}", operation.digest));
     lines
 }
 

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use holdpoint_core::approval::Answer;
+use holdpoint_core::{approval::Answer, digest::Digest};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     approvals::ApprovalId,
-    record::{Event, OperationId, OperationRecord, OutcomeResult, StoredEvent, Text, VoteRecord},
+    record::{
+        Event, OperationId, OperationRecord, OutcomeResult, PolicyRecord, StoredEvent, Text,
+        VoteRecord, Way,
+    },
     session::SessionId,
 };
 
@@ -20,14 +23,19 @@ pub(super) struct Question {
     pub(super) at: Timestamp,
     /// The session that asked first.
     pub(super) session: SessionId,
-    /// Who it acted for.
+    /// All that asked for it: the same again joins it.
+    pub(super) sessions: BTreeSet<SessionId>,
+    /// Who they acted for.
     pub(super) principal: String,
     pub(super) groups: BTreeSet<String>,
     /// The policies that asked for people, and why.
-    pub(super) policies: Vec<Text>,
+    pub(super) policies: Vec<PolicyRecord>,
     pub(super) reason: Option<Text>,
     /// The exact request; its digest is what was approved.
     pub(super) request: OperationRecord,
+    /// The digest of all that people were shown, and the event of the body that it is.
+    pub(super) shown: Option<Digest>,
+    pub(super) shown_in: Option<u64>,
     pub(super) answers: Vec<Given>,
     /// Answers that did not count, and why.
     pub(super) not_taken: Vec<NotTaken>,
@@ -75,7 +83,7 @@ pub(super) struct Questions {
 #[derive(Clone, Debug)]
 struct Asking {
     operation: OperationRecord,
-    policies: Vec<Text>,
+    policies: Vec<PolicyRecord>,
     reason: Option<Text>,
 }
 
@@ -98,7 +106,7 @@ impl Questions {
             } if decision.verdict == crate::record::DecisionVerdict::Hold => {
                 let asking = Asking {
                     operation: operation.clone(),
-                    policies: decision.policies.iter().map(|it| it.id.clone()).collect(),
+                    policies: decision.policies.clone(),
                     reason: decision.reason.clone(),
                 };
                 self.asking.insert(operation.id.clone(), asking);
@@ -124,6 +132,14 @@ impl Questions {
                     reason: reason.clone(),
                 });
             }),
+            Event::Body {
+                operation, body, ..
+            } if body.way == Way::Asked && body.kept.is_some() && !body.cut => {
+                let mut open = self.open.values_mut();
+                if let Some(question) = open.find(|it| it.request.id == *operation) {
+                    question.shown_in = Some(stored.seq);
+                }
+            }
             Event::ApprovalUsed {
                 approval,
                 operation,
@@ -173,6 +189,7 @@ impl Questions {
             operation,
             approval,
             groups,
+            kept,
             ..
         } = &stored.event
         else {
@@ -182,16 +199,19 @@ impl Questions {
             return;
         };
         let principal = self.principals.get(session).cloned();
-        // One that joins adds nothing, unless the first was before what is read.
-        self.open.entry(approval.clone()).or_insert(Question {
+        // One that joins adds nothing but itself, unless the first was before what is read.
+        let question = self.open.entry(approval.clone()).or_insert(Question {
             approval: approval.clone(),
             at: stored.time,
             session: session.clone(),
+            sessions: BTreeSet::new(),
             principal: principal.unwrap_or_default(),
             groups: groups.clone(),
             policies: asking.policies,
             reason: asking.reason,
             request: asking.operation,
+            shown: *kept,
+            shown_in: None,
             answers: Vec::new(),
             not_taken: Vec::new(),
             ended: None,
@@ -199,6 +219,7 @@ impl Questions {
             result: None,
             status: None,
         });
+        question.sessions.insert(session.clone());
     }
 
     fn with(&mut self, approval: &ApprovalId, change: impl FnOnce(&mut Question)) {

@@ -41,7 +41,17 @@ pub(crate) fn described(event: &Event) -> String {
         }
         Event::DaemonStopped { reason } => format!("daemon      stopped: {reason}"),
         Event::EnforcementLost { what } => format!("daemon      enforcement lost: {what}"),
-        Event::SessionOpened { cgroup_id, .. } => format!("session     opened, cgroup {cgroup_id}"),
+        Event::SessionOpened {
+            cgroup_id,
+            binaries,
+            ..
+        } => {
+            let begins = binaries
+                .iter()
+                .map(|it| format!(", {} (sha256 {})", it.path, it.sha256));
+            let begins: String = begins.collect();
+            format!("session     opened, cgroup {cgroup_id}{begins}")
+        }
         Event::SessionAdopted { cgroup_id, .. } => {
             format!("session     adopted by a new daemon, cgroup {cgroup_id}")
         }
@@ -230,6 +240,7 @@ fn passed_body(operation: &str, body: &BodyRecord) -> String {
     let way = match body.way {
         Way::Request => "request",
         Way::Response => "response",
+        Way::Asked => "as people were asked about it",
     };
     let kind = within(", ", body.content_type.as_ref());
     let kept = match (&body.kept, body.cut) {
@@ -263,7 +274,7 @@ fn intent(operation: &OperationRecord, decision: &DecisionRecord) -> String {
         DecisionVerdict::Hold => "held",
         DecisionVerdict::Deny => "denied",
     };
-    let policies: Vec<_> = decision.policies.iter().map(|it| it.id.as_str()).collect();
+    let policies: Vec<_> = decision.policies.iter().map(ToString::to_string).collect();
     let policies = match policies.as_slice() {
         [] => String::new(),
         some => format!(" by {}", some.join(", ")),

@@ -66,7 +66,9 @@ impl<S: Source> Moments<S> {
         };
         let stored = &told.event;
         self.add(stored.time, described(stored));
-        if let Event::Body { session, body, .. } = &stored.event {
+        if let Event::Body { session, body, .. } = &stored.event
+            && body.way != Way::Asked
+        {
             let story = BodyStory {
                 seq: stored.seq,
                 at: stored.time,
@@ -146,6 +148,7 @@ fn pieces(over: Timestamp, body: &BodyRecord, bytes: &[u8]) -> Vec<(Timestamp, S
         let way = match body.way {
             Way::Request => "request",
             Way::Response => "response",
+            Way::Asked => "question",
         };
         pieces.push((
             over,

@@ -15,7 +15,7 @@ use crate::{
         SessionDetail, SessionView,
         client::{Client, Which},
     },
-    record::{Event, StoredEvent},
+    record::{Event, StoredEvent, Way},
 };
 
 /// Which session, and how.
@@ -76,7 +76,7 @@ async fn body(client: &Client, stored: &StoredEvent) -> anyhow::Result<String> {
     let Event::Body { session, body, .. } = &stored.event else {
         return Ok(String::new());
     };
-    if body.bytes == 0 {
+    if body.bytes == 0 || body.way == Way::Asked {
         return Ok(String::new());
     }
     Ok(match client.body(session.as_str(), stored.seq).await? {

@@ -1,5 +1,8 @@
 //! Bodies for people's eyes, without the secrets that names in them give away.
 //!
+//! The last look after the masks that everything goes through, and wider than those: by names that only may be a secret's, since a guess too many costs
+//! nothing where nobody works with what is shown; where values are cut off from their names; and what is sent to be kept secret.
+//!
 //! Read leniently: a body that is cut, wrapped in another format or no good JSON is masked as far as it can be read, and nothing
 //! else in it is touched, so that reviewers see what is sent.
 
