@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicUsize, Ordering},
         mpsc as threads,
     },
@@ -127,11 +127,8 @@ impl Desk {
 
     /// Nobody is at it, nothing waits for it, and there is nothing to do first that takes long.
     fn idle(&self) -> Option<MutexGuard<'_, Writer>> {
-        let writer = match self.writer.try_lock() {
-            Ok(writer) => writer,
-            Err(TryLockError::Poisoned(writer)) => writer.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
+        // After a panic nobody is to write: the thread, which is asked then, ends.
+        let writer = self.writer.try_lock().ok()?;
         let is_idle = self.queued.load(Ordering::Acquire) == 0
             && writer.failed.is_none()
             && !writer.is_to_turn_over();
@@ -139,7 +136,7 @@ impl Desk {
     }
 
     fn lock(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.writer.lock().expect("no panic while locked")
     }
 }
 
