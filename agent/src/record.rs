@@ -65,7 +65,7 @@ use bodies::{Bodies, Limits};
 use index::Index;
 use listing::Listing;
 use store::Store;
-use writer::{Append, Call, Until};
+use writer::{Append, Call, Desk, Queued, Until};
 
 /// Appends that wait for the writer at most; beyond, callers wait for a place.
 const QUEUE: usize = 1024;
@@ -89,7 +89,8 @@ pub enum RecordError {
 /// The record of this host. Cheap to clone.
 #[derive(Clone)]
 pub struct Record {
-    queue: mpsc::Sender<Call>,
+    queue: mpsc::Sender<Queued>,
+    desk: Desk,
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
     bodies: Arc<Bodies>,
@@ -153,11 +154,12 @@ impl Record {
         let bodies = Arc::new(Bodies::open(dir, limits, opened.tally.first)?);
         let (queue, appends) = mpsc::channel(QUEUE);
         let leaves = Arc::new(Leaves::after(opened.head.seq));
-        let (store, index) =
+        let (store, index, desk) =
             writer::start(opened, bodies.clone(), leaves.clone(), settings, appends)
                 .context("cannot start the record's writer")?;
         Ok(Self {
             queue,
+            desk,
             store,
             index,
             bodies,
@@ -189,7 +191,14 @@ impl Record {
 
     /// Records an event that nobody waits for. It is synced within 50 ms, or reported in the log.
     pub fn note(&self, event: Event) {
-        match self.queue.try_send(Call::Note(Box::new(event))) {
+        let event = match self.desk.note_now(event) {
+            Ok(wakes) => return self.wake(wakes),
+            Err(event) => event,
+        };
+        match self
+            .queue
+            .try_send(self.desk.queue(Call::Note(Box::new(event))))
+        {
             Ok(()) => {}
             Err(TrySendError::Full(call)) => {
                 let queue = self.queue.clone();
@@ -240,7 +249,12 @@ impl Record {
     /// is gone.
     pub async fn settled(&self) {
         let (done, answer) = oneshot::channel();
-        if self.queue.send(Call::Sync(done)).await.is_ok() {
+        if self
+            .queue
+            .send(self.desk.queue(Call::Sync(done)))
+            .await
+            .is_ok()
+        {
             let _ = answer.await;
         }
     }
@@ -302,13 +316,30 @@ impl Record {
             let why = format!("record.bodies is \"required\", and none can be stored: {trouble}");
             return Err(RecordError::Store(why));
         }
+        let event = match until {
+            Until::Synced => event,
+            Until::Written => match self.desk.write_now(event) {
+                Ok((written, wakes)) => {
+                    self.wake(wakes);
+                    return written;
+                }
+                Err(event) => event,
+            },
+        };
         let (done, answer) = oneshot::channel();
         let append = Append { event, until, done };
         self.queue
-            .send(Call::Append(Box::new(append)))
+            .send(self.desk.queue(Call::Append(Box::new(append))))
             .await
             .map_err(|_| RecordError::Closed)?;
         answer.await.map_err(|_| RecordError::Closed)?
+    }
+
+    /// The writer's thread sleeps until there is something to sync. One whose queue is full is awake.
+    fn wake(&self, wakes: bool) {
+        if wakes {
+            let _ = self.queue.try_send(self.desk.queue(Call::Wake));
+        }
     }
 
     /// Sessions that `keep` wants, newest first, `limit` at most.

@@ -7,7 +7,7 @@ use crate::{host, setup};
 /// Options: `--seconds N`, `--rounds N`, `--connections 1,16,64`. `connects`: of connections that are given up at once, beside a plain listener.
 /// `hooks`: of the BPF programs (under a minute). `policy`: of decisions, and of loading policies; numbers of policies may follow (1000 10000).
 /// `mask`: of masking (15 seconds). `record`: of the record; how many events, and a directory on the disk to be measured, may follow
-/// (10000000 /var/tmp).
+/// (10000000 /var/tmp). `postgres`: pgbench through Holdpoint, beside nothing and beside pgbouncer (five minutes); `postgres --help` tells its options.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -46,6 +46,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     {
         let programs = ["bench-connects", "storm", "holdpoint"];
         return setup::build_and_become("release", &programs, options);
+    }
+    if let Some((first, options)) = args.to_bench.options.split_first()
+        && first == "postgres"
+    {
+        return setup::build_and_become("release", &["bench-postgres", "holdpoint"], options);
     }
     host::require_program("nginx", "nginx")?;
     let programs = ["bench", "load-generator", "holdpoint"];

@@ -15,6 +15,7 @@ mod index;
 mod kept;
 mod literals;
 mod load;
+mod matter;
 mod plain;
 mod reads;
 pub mod replay;
@@ -24,7 +25,12 @@ pub mod suite;
 mod validate;
 mod vocabulary;
 
-use std::{collections::BTreeSet, fmt, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -42,6 +48,7 @@ use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
 use kept::Kept;
 use load::Rule;
+use matter::Matter;
 use plain::Plain;
 use reads::Reads;
 
@@ -247,8 +254,26 @@ impl Policies {
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Decision {
+        if let Some(terms) = self.standing(principal, operation) {
+            return Decision::Allow(terms);
+        }
         self.decided(principal, operation, now)
             .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
+    }
+
+    /// The terms on which `principal` may do what is no different from `operation` for any policy that may be about it, where that was
+    /// decided before.
+    fn standing(&self, principal: &Principal, operation: &Operation) -> Option<Terms> {
+        let who = self.person(principal).ok()?;
+        let terms = who.standing.look(&Matter::of(operation))?;
+        Some(Terms::clone(&terms))
+    }
+
+    fn person(&self, principal: &Principal) -> Represented<Arc<Person>> {
+        self.people.find(principal, |principal| {
+            let party = self.index.party(entities::principal_uids(principal));
+            Person::new(party, principal, None)
+        })
     }
 
     fn decided(
@@ -257,9 +282,15 @@ impl Policies {
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Represented<Decision> {
-        self.put(principal, operation, now, |slices, question| {
-            decide::decide(&self.rules, slices, question, principal, operation)
-        })
+        let (decision, stands) = self.put(principal, operation, now, |slices, question| {
+            let decision = decide::decide(&self.rules, slices, question, principal, operation);
+            (decision, Matter::tells(read_by(slices)))
+        })?;
+        if let (Decision::Allow(terms), true) = (&decision, stands) {
+            let standing = &self.person(principal)?.standing;
+            standing.keep(Matter::of(operation), Arc::new(terms.clone()));
+        }
+        Ok(decision)
     }
 
     /// Whether [`Self::decide_at`] denies only because the operation's target was not looked up yet.
@@ -272,6 +303,7 @@ impl Policies {
     ) -> bool {
         matches!(operation.target, Target::NotLookedUp)
             && self.asks_target
+            && self.standing(principal, operation).is_none()
             && self
                 .put(principal, operation, now, |slices, question| {
                     decide::needs_target(&self.rules, slices, question)
@@ -288,10 +320,7 @@ impl Policies {
         answer: impl FnOnce(&[&Slice], &Question) -> T,
     ) -> Represented<T> {
         let index = &self.index;
-        let who = self.people.find(principal, |principal| {
-            let party = index.party(entities::principal_uids(principal));
-            Person::new(party, principal, None)
-        })?;
+        let who = self.person(principal)?;
         let what = self.actions.find(&operation.action, |action| {
             Represented::Ok(index.party(entities::action_uids(action)))
         })?;
@@ -387,6 +416,7 @@ impl Policies {
         now: Option<Timestamp>,
     ) -> bool {
         self.asks_contains
+            && self.standing(principal, operation).is_none()
             && self
                 .put(principal, operation, now, |slices, _| {
                     read_by(slices).has(CONTAINS)

@@ -12,12 +12,14 @@ mod cache;
 pub mod facts;
 mod operations;
 mod parse;
+mod shape;
 mod walk;
 
 pub use actions::{ACTIONS, UNPARSED, groups};
 pub use cache::Cache;
 pub use operations::{FIELDS, operations};
 pub use parse::{MAX_TEXT, parse};
+pub use shape::Shapes;
 
 /// What a text was found to say. Empty for `;` and for nothing but comments.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,10 @@
 //! What people and the record get to see of a request.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use holdpoint_core::{
     digest::Digest,
@@ -15,15 +19,25 @@ use super::Masking;
 /// How far a body is read for somebody who is shown its beginning: what is told of one thing may be decided by the next.
 const AHEAD: usize = 64 << 10;
 
+/// Bytes of statements that are kept once they are masked, all of them together.
+const KEPT: usize = 4 << 20;
+
 /// Masks whatever is stored or shown.
 #[derive(Clone)]
-pub struct Shown(Arc<MaskSet>);
+pub struct Shown(Arc<MaskSet>, Arc<Mutex<Statements>>);
+
+/// Statements that came before, and how they are shown: clients that bind parameters send the same ones again and again.
+#[derive(Default)]
+struct Statements {
+    shown: HashMap<Box<str>, Arc<str>>,
+    bytes: usize,
+}
 
 impl Masking {
     /// The masks for whatever is stored or shown.
     #[must_use]
     pub fn shown(&self) -> Shown {
-        Shown(self.always.clone())
+        Shown(self.always.clone(), Arc::default())
     }
 }
 
@@ -36,7 +50,8 @@ impl Shown {
     #[must_use]
     pub fn plainly() -> Self {
         let masks = holdpoint_core::mask::Masks::new(&[], [0; 32]).expect("the built-in sets");
-        Self(masks.union(super::ALWAYS).expect("they are there"))
+        let set = masks.union(super::ALWAYS).expect("they are there");
+        Self(set, Arc::default())
     }
 
     /// An operation's digest, from which nobody without the host's key guesses what is in it.
@@ -49,6 +64,30 @@ impl Shown {
     #[must_use]
     pub fn value<'a>(&self, name: &str, value: &'a str) -> Cow<'a, str> {
         self.0.value(name, value)
+    }
+
+    fn statement(&self, text: &str) -> String {
+        let lock = || self.1.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock().shown.get(text).cloned();
+        if let Some(shown) = known {
+            return shown.as_ref().to_owned();
+        }
+        let shown = self.0.shown_statement(text);
+        let size = text.len() + shown.len();
+        if size <= KEPT / 64 {
+            let mut kept = lock();
+            if kept.bytes + size > KEPT {
+                *kept = Statements::default();
+            }
+            if kept
+                .shown
+                .insert(text.into(), shown.as_str().into())
+                .is_none()
+            {
+                kept.bytes += size;
+            }
+        }
+        shown
     }
 
     /// A command line: what follows `--name`, or stands behind it and an equals sign, is a value of that name.
@@ -138,7 +177,7 @@ impl Shown {
             let name = path.rsplit('.').next().unwrap_or(path);
             for value in values {
                 let shown = match is_sql && name == "statement" {
-                    true => Cow::Owned(self.0.shown_statement(value)),
+                    true => Cow::Owned(self.statement(value)),
                     false => self.value(name, value),
                 };
                 if let Cow::Owned(shown) = shown
@@ -186,6 +225,22 @@ mod tests {
         assert_eq!(shown.len(), command.len());
         assert!(!text.contains("hunter2") && !text.contains(KEY), "{text}");
         assert!(text.starts_with("tool --password [masked:"), "{text}");
+    }
+
+    #[test]
+    fn a_statement_is_shown_alike_however_often_it_comes() {
+        let shown = Shown::plainly();
+        for number in 0..3 {
+            for _ in 0..2 {
+                let text = format!("ALTER ROLE app PASSWORD 'hunter{number}'");
+                let masked = shown.statement(&text);
+                assert_eq!(masked, shown.0.shown_statement(&text));
+                assert!(!masked.contains("hunter"), "{masked}");
+            }
+        }
+        let long = format!("SELECT {}", "x, ".repeat(KEPT / 300));
+        (0..200).for_each(|at| drop(shown.statement(&format!("{long}{at}"))));
+        assert!(shown.1.lock().expect("no panics").bytes <= KEPT);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::sql::{Cache, Parsed};
+use holdpoint_core::sql::{Cache, Parsed, Shapes};
 use zeroize::Zeroizing;
 
 use super::{
@@ -40,6 +40,8 @@ pub struct Databases {
     pub cancels: Cancels,
     /// What texts say, which come again and again.
     statements: Mutex<Cache>,
+    /// The same for those that never come again, but with another number in them.
+    shapes: Shapes,
     /// What names mean on the servers.
     pub lookups: Lookups,
 }
@@ -48,8 +50,10 @@ impl Databases {
     /// What a text says.
     #[must_use]
     pub fn parse(&self, text: &str) -> Arc<Parsed> {
-        let cache = self.statements.lock();
-        cache.unwrap_or_else(PoisonError::into_inner).parse(text)
+        self.shapes.parse(text, |text| {
+            let cache = self.statements.lock();
+            cache.unwrap_or_else(PoisonError::into_inner).parse(text)
+        })
     }
 
     /// Those of the configuration.
@@ -75,6 +79,7 @@ impl Databases {
                 .collect::<Result<_, _>>()?,
             cancels: Cancels::default(),
             statements: Mutex::default(),
+            shapes: Shapes::default(),
             lookups: Lookups::default(),
         })
     }

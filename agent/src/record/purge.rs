@@ -51,7 +51,7 @@ impl Record {
     pub async fn complete_segment(&self) -> Result<u64, super::RecordError> {
         let (done, answer) = tokio::sync::oneshot::channel();
         let closed = super::RecordError::Closed;
-        let sent = self.queue.send(Call::Complete(done)).await;
+        let sent = self.queue.send(self.desk.queue(Call::Complete(done))).await;
         sent.map_err(|_| closed.clone())?;
         answer.await.map_err(|_| closed)?
     }

@@ -115,6 +115,64 @@ fn reopen_with(dir: &Path, settings: Settings) -> Record {
     Record::open_with(dir, settings).expect("opens")
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_one_task_records_keeps_its_order_whoever_writes_it() {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open_with(dir.path(), tiny()).expect("opens");
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let record = record.clone();
+            tokio::spawn(async move {
+                for number in (0..150).step_by(3) {
+                    let event = |number: usize| event(&format!("{task} {number}"));
+                    let written = match number % 15 {
+                        0 => record.append(event(number)).await,
+                        _ => record.append_unsynced(event(number)).await,
+                    };
+                    let _ = written.expect("is recorded");
+                    record.note(event(number + 1));
+                    record.note(event(number + 2));
+                    if number % 9 == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panics");
+    }
+    record.settled().await;
+    drop(record);
+    let mut next = [0; 8];
+    for stored in all(dir.path()) {
+        let Event::SessionRefused { reason, .. } = stored.event else {
+            continue;
+        };
+        let (task, number) = reason.as_str().split_once(' ').expect("two numbers");
+        let place: usize = task.parse().expect("a number");
+        assert_eq!(number.parse(), Ok(next[place]), "of task {task}");
+        next[place] += 1;
+    }
+    assert_eq!(next, [150; 8]);
+}
+
+#[tokio::test]
+async fn what_a_caller_writes_is_synced_soon_though_nobody_asks() {
+    let dir = TempDir::new().expect("a directory");
+    let record = Record::open(dir.path()).expect("opens");
+    let id = SessionId::random();
+    for _ in 0..3 {
+        let written = record.append_unsynced(denied(&id)).await;
+        let _ = written.expect("is recorded");
+        let started = std::time::Instant::now();
+        while record.leaves().take().1.is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(10), "never synced");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn events_are_numbered_chained_and_found_again() {
     let dir = TempDir::new().expect("a directory");

@@ -1,17 +1,21 @@
-//! The one thread that writes: group commit.
+//! Who writes: one thread, with group commit; and whoever finds it idle, for what need not be synced.
 
 use std::{
     io,
-    sync::{Arc, RwLock, mpsc as threads},
+    sync::{
+        Arc, Mutex, MutexGuard, RwLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc as threads,
+    },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{Instant, timeout_at},
+    time::timeout,
 };
 
 use super::{
@@ -55,6 +59,85 @@ pub(super) enum Call {
     Sync(oneshot::Sender<()>),
     /// To complete the segment.
     Complete(oneshot::Sender<Result<u64, RecordError>>),
+    /// To look at what others have written: it is to be synced some time.
+    Wake,
+}
+
+/// A call on its way to the thread; while it is, what comes later has to queue behind it.
+pub(super) struct Queued {
+    call: Call,
+    place: Place,
+}
+
+struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The writer, for everybody.
+#[derive(Clone)]
+pub(super) struct Desk {
+    writer: Arc<Mutex<Writer>>,
+    queued: Arc<AtomicUsize>,
+}
+
+impl Desk {
+    /// A call that goes to the thread from here on.
+    pub(super) fn queue(&self, call: Call) -> Queued {
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        let place = Place(self.queued.clone());
+        Queued { call, place }
+    }
+
+    /// Writes an event, where nobody is at it and nothing waits: to have it written takes two switches of threads more. Given back
+    /// otherwise. True where the thread has to be woken.
+    pub(super) fn write_now(
+        &self,
+        event: Event,
+    ) -> Result<(Result<u64, RecordError>, bool), Event> {
+        let Some(mut writer) = self.idle() else {
+            return Err(event);
+        };
+        let was_due = writer.sync_by.is_some();
+        let written = match writer.write(vec![event]) {
+            Ok(seq) => {
+                writer.sync_soon();
+                Ok(seq)
+            }
+            Err(error) => Err(writer.fail(&error)),
+        };
+        Ok((written, !was_due))
+    }
+
+    /// Takes an event that nobody waits for, likewise.
+    pub(super) fn note_now(&self, event: Event) -> Result<bool, Event> {
+        match self.idle() {
+            Some(mut writer) if writer.notes.len() < GROUP => {
+                let was_due = writer.sync_by.is_some();
+                writer.notes.push(event);
+                writer.sync_soon();
+                Ok(!was_due)
+            }
+            _ => Err(event),
+        }
+    }
+
+    /// Nobody is at it, nothing waits for it, and there is nothing to do first that takes long.
+    fn idle(&self) -> Option<MutexGuard<'_, Writer>> {
+        // After a panic nobody is to write: the thread, which is asked then, ends.
+        let writer = self.writer.try_lock().ok()?;
+        let is_idle = self.queued.load(Ordering::Acquire) == 0
+            && writer.failed.is_none()
+            && !writer.is_to_turn_over();
+        is_idle.then_some(writer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().expect("no panic while locked")
+    }
 }
 
 /// An event on its way to the store.
@@ -64,7 +147,7 @@ pub(super) struct Append {
     pub(super) done: oneshot::Sender<Result<u64, RecordError>>,
 }
 
-struct Writer {
+pub(super) struct Writer {
     store: Arc<Store>,
     index: Arc<RwLock<Index>>,
     bodies: Arc<Bodies>,
@@ -97,8 +180,8 @@ pub(super) fn start(
     bodies: Arc<Bodies>,
     leaves: Arc<Leaves>,
     settings: Settings,
-    calls: mpsc::Receiver<Call>,
-) -> io::Result<(Arc<Store>, Arc<RwLock<Index>>)> {
+    calls: mpsc::Receiver<Queued>,
+) -> io::Result<(Arc<Store>, Arc<RwLock<Index>>, Desk)> {
     // A runtime of its own, for its timer: `recv_many` with a deadline.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -124,10 +207,35 @@ pub(super) fn start(
         failed: None,
         archiver,
     };
+    let desk = Desk {
+        writer: Arc::new(Mutex::new(writer)),
+        queued: Arc::default(),
+    };
+    let of_the_thread = desk.clone();
     thread::Builder::new()
         .name("record".into())
-        .spawn(move || runtime.block_on(writer.run(calls)))?;
-    Ok((store, index))
+        .spawn(move || runtime.block_on(run(&of_the_thread, calls)))?;
+    Ok((store, index, desk))
+}
+
+async fn run(desk: &Desk, mut calls: mpsc::Receiver<Queued>) {
+    let mut group = Vec::with_capacity(GROUP);
+    loop {
+        let sync_by = desk.lock().sync_by;
+        let receive = calls.recv_many(&mut group, GROUP);
+        let received = match sync_by {
+            Some(deadline) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                timeout(left, receive).await.ok()
+            }
+            None => Some(receive.await),
+        };
+        match received {
+            None => desk.lock().sync_or_fail(),
+            Some(0) => return desk.lock().sync_or_fail(),
+            Some(_) => desk.lock().serve(&mut group),
+        }
+    }
 }
 
 /// Brings full journals into segments, until the writer is gone. What is left then stays in its journal.
@@ -157,31 +265,19 @@ fn archive(store: &Store, full: &threads::Receiver<()>) {
 }
 
 impl Writer {
-    async fn run(mut self, mut calls: mpsc::Receiver<Call>) {
-        let mut group = Vec::with_capacity(GROUP);
-        loop {
-            let receive = calls.recv_many(&mut group, GROUP);
-            let received = match self.sync_by {
-                Some(deadline) => timeout_at(deadline, receive).await.ok(),
-                None => Some(receive.await),
-            };
-            match received {
-                None => self.sync_or_fail(),
-                Some(0) => return self.sync_or_fail(),
-                Some(_) => self.serve(&mut group),
-            }
-        }
-    }
-
-    fn serve(&mut self, group: &mut Vec<Call>) {
+    fn serve(&mut self, group: &mut Vec<Queued>) {
         let (mut appends, mut syncs, mut completes) =
             (Vec::with_capacity(group.len()), Vec::new(), Vec::new());
-        for call in group.drain(..) {
+        // Until all of it is done, nobody may overtake it.
+        let mut places = Vec::with_capacity(group.len());
+        for Queued { call, place } in group.drain(..) {
+            places.push(place);
             match call {
                 Call::Append(append) => appends.push(*append),
                 Call::Note(event) => self.notes.push(*event),
                 Call::Sync(done) => syncs.push(done),
                 Call::Complete(done) => completes.push(done),
+                Call::Wake => {}
             }
         }
         if !appends.is_empty() {
@@ -315,12 +411,15 @@ impl Writer {
 
     /// Begins another journal when this one has enough, and another segment likewise.
     fn turn_over_if_full(&mut self) -> anyhow::Result<()> {
-        let length = self.store.current(|page| page.bytes().len());
-        let completes = self.segment_is_full();
-        if completes || length >= self.settings.journal_bytes {
-            self.turn_over(completes)?;
+        if self.is_to_turn_over() {
+            self.turn_over(self.segment_is_full())?;
         }
         Ok(())
+    }
+
+    fn is_to_turn_over(&self) -> bool {
+        let length = self.store.current(|page| page.bytes().len());
+        length >= self.settings.journal_bytes || self.segment_is_full()
     }
 
     fn segment_is_full(&self) -> bool {

@@ -13,8 +13,11 @@ use cedar_policy::{
 use jiff::Timestamp;
 
 use super::{
+    Terms,
     asked::{CONTAINS, TARGET, UNREADABLE},
     index::Party,
+    kept::Kept,
+    matter::Matter,
     reads::Reads,
     vocabulary,
 };
@@ -81,6 +84,8 @@ impl Question {
 /// A principal, as Cedar sees it.
 pub(super) struct Person {
     pub(super) party: Party,
+    /// What it may do whatever else there is to it.
+    pub(super) standing: Kept<Matter, Terms>,
     entities: Entities,
 }
 
@@ -106,6 +111,7 @@ impl Person {
         )?;
         Ok(Self {
             party,
+            standing: Kept::default(),
             entities: Entities::from_entities([entity], schema)?,
         })
     }

@@ -26,18 +26,26 @@ impl<K: Clone + Eq + Hash, V> Kept<K, V> {
         key: &K,
         make: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<Arc<V>, E> {
-        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = kept.get(key) {
-            return Ok(Arc::clone(value));
+        if let Some(value) = self.look(key) {
+            return Ok(value);
         }
-        drop(kept);
         let value = Arc::new(make(key)?);
+        self.keep(key.clone(), Arc::clone(&value));
+        Ok(value)
+    }
+
+    /// What is kept.
+    pub(super) fn look(&self, key: &K) -> Option<Arc<V>> {
+        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        kept.get(key).cloned()
+    }
+
+    pub(super) fn keep(&self, key: K, value: Arc<V>) {
         let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= MOST {
             kept.clear();
         }
-        kept.insert(key.clone(), Arc::clone(&value));
-        Ok(value)
+        kept.insert(key, value);
     }
 }
 

@@ -36,6 +36,12 @@ impl Reads {
         place.is_none_or(|place| self.0 & (1 << place) != 0)
     }
 
+    /// Whether it is none but these.
+    pub(super) fn only(self, attributes: &[&str]) -> bool {
+        let those = attributes.iter().map(|name| Self::attribute(name));
+        self.0 & !those.fold(Self::default(), Self::and).0 == 0
+    }
+
     fn attribute(name: &str) -> Self {
         let place = LEFT_OUT.iter().position(|known| *known == name);
         place.map_or_else(Self::default, |place| Self(1 << place))

@@ -693,6 +693,31 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
+    fn what_was_decided_before_never_changes_a_decision(
+        text in any_policies(), who in any_principal(), operation in any_operation(), others in proptest::collection::vec(any_operation(), 1..6),
+    ) {
+        let policies = load(&text);
+        for other in &others {
+            // The same matter, with other details; and something else.
+            let alike = Operation {
+                content: other.content.clone(),
+                query: other.query.clone(),
+                method: other.method.clone(),
+                path: other.path.clone(),
+                port: other.port,
+                size: other.size,
+                target: other.target.clone(),
+                contains: other.contains.clone(),
+                ..operation.clone()
+            };
+            for asked in [&operation, &alike, other] {
+                let decision = policies.decide(&who, asked);
+                prop_assert_eq!(decision, policies.decide_unsliced(&who, asked));
+            }
+        }
+    }
+
+    #[test]
     fn slicing_never_changes_a_decision(
         policies in any_policies(),
         asked in proptest::collection::vec((any_principal(), any_operation()), 1..40),

@@ -1,0 +1,124 @@
+//! `cargo xtask bench postgres`: what Holdpoint costs a database's clients, beside nothing and beside pgbouncer, in one run.
+
+mod contender;
+mod pgbench;
+mod pgbouncer;
+mod table;
+
+use clap::Parser;
+use holdpoint_tests::{
+    host,
+    interrupts::Interrupts,
+    postgres::{Options, Postgres, Role},
+    world::{Settings, World},
+};
+
+use contender::{Bench, Contender};
+use pgbench::{Measured, Mode, Run};
+use pgbouncer::PgBouncer;
+use table::Row;
+
+/// What most agents of a careful house are under: rules about statements, a mask, and the record.
+const POLICIES: &str = r#"
+@id("agents-use-databases") @mask("cards")
+permit(principal, action in Action::"postgres.*", resource);
+@id("no-deletes-without-where") @reason("it would touch every row")
+forbid(principal, action in [Action::"postgres.delete", Action::"postgres.update"], resource)
+when { context.traits.contains("without-where") };
+@id("drops-are-held") @hold("database-team")
+forbid(principal, action == Action::"postgres.drop_table", resource);
+"#;
+const MASK: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\", \"public.customers.email\"]\n";
+
+/// Measures pgbench -S direct, through pgbouncer, and through Holdpoint, alternating.
+#[derive(Parser)]
+struct Args {
+    /// Seconds for each measurement.
+    #[arg(long, default_value_t = 2)]
+    seconds: u64,
+    /// How often all of it is measured; the medians are printed.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Numbers of clients.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
+    clients: Vec<usize>,
+    /// pgbench's --protocol.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "simple,extended,prepared"
+    )]
+    modes: Vec<Mode>,
+    /// Whom to measure; direct is what the others are compared with.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "direct,pgbouncer,holdpoint"
+    )]
+    contenders: Vec<Contender>,
+}
+
+fn main() {
+    if let Err(error) = run(&Args::parse()) {
+        eprintln!("bench: {error:#}");
+        std::process::exit(1);
+    }
+}
+
+fn run(args: &Args) -> anyhow::Result<()> {
+    host::require()?;
+    let interrupts = Interrupts::block()?;
+    let postgres = Postgres::with(&Options {
+        logs_statements: false,
+        ..Options::default()
+    })?;
+    let world = World::with(&Settings {
+        silent: true,
+        extra_policies: POLICIES.to_owned(),
+        extra_configuration: MASK.to_owned(),
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    })?;
+    interrupts.clean_up(&world);
+    pgbench::initialise(&postgres)?;
+    let pgbouncer = match args.contenders.contains(&Contender::Pgbouncer) {
+        true => Some(PgBouncer::start(&postgres)?),
+        false => None,
+    };
+    let bench = Bench {
+        postgres,
+        pgbouncer,
+        world,
+    };
+    let mut rows = Vec::new();
+    for &mode in &args.modes {
+        for &clients in &args.clients {
+            let run = Run {
+                mode,
+                clients,
+                seconds: args.seconds,
+            };
+            rows.push(measure(&bench, args, run)?);
+        }
+    }
+    table::print(&rows);
+    Ok(())
+}
+
+/// Short rounds, one contender after the other in each, so that whatever else this host does meets all of them.
+fn measure(bench: &Bench, args: &Args, run: Run) -> anyhow::Result<Row> {
+    let mut rounds: Vec<Vec<Measured>> = Vec::new();
+    for round in 1..=args.rounds {
+        eprintln!(
+            "{} with {} clients, round {round} of {}",
+            run.mode, run.clients, args.rounds
+        );
+        let measured = args.contenders.iter().map(|who| bench.measure(*who, run));
+        rounds.push(measured.collect::<Result<_, _>>()?);
+    }
+    Ok(Row {
+        run,
+        contenders: args.contenders.clone(),
+        rounds,
+    })
+}
