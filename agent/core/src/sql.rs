@@ -14,10 +14,10 @@ mod operations;
 mod parse;
 mod walk;
 
-pub use actions::{ACTIONS, UNPARSED, groups};
+pub use actions::{ACTIONS, UNPARSED, groups, is_about_relation};
 pub use cache::Cache;
 pub use operations::operations;
-pub use parse::{MAX_TEXT, parse};
+pub use parse::{MAX_TEXT, MOST_EFFECTS, parse};
 
 /// What a text was found to say. Empty for `;` and for nothing but comments.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,15 +139,19 @@ impl Names {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        [
+        self.len() == 0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let named = [
             &self.relations,
             &self.functions,
             &self.operators,
             &self.types,
-        ]
-        .iter()
-        .all(|it| it.is_empty())
-            && self.attributes.is_empty()
+        ];
+        named.iter().map(|it| it.len()).sum::<usize>() + self.attributes.len()
     }
 
     /// Adds those of `other`.

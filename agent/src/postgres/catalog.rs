@@ -5,7 +5,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use anyhow::Context as _;
@@ -48,8 +48,7 @@ impl Databases {
     /// What a text says.
     #[must_use]
     pub fn parse(&self, text: &str) -> Arc<Parsed> {
-        let cache = self.statements.lock();
-        cache.unwrap_or_else(PoisonError::into_inner).parse(text)
+        Cache::parse(&self.statements, text)
     }
 
     /// Those of the configuration. Secrets and certificates are read here, so that what is missing is found at the start.

@@ -10,8 +10,9 @@ use pg_query::{
     protobuf::{Node, RangeVar, TypeName},
 };
 
-use super::{Control, Effect, Name, Names, Statement, actions};
+use super::{Control, Effect, MOST_EFFECTS, Name, Names, Statement, actions};
 
+mod acting;
 mod data;
 mod expression;
 mod objects;
@@ -94,8 +95,11 @@ impl Walk {
             .get_or_insert_with(|| format!("it has a part that Holdpoint does not know: {what}"));
     }
 
-    /// One more effect; of the same action and relation there is one.
+    /// One more effect; of the same action and relation there is one. Beyond [`MOST_EFFECTS`] the text is refused as a whole.
     fn add(&mut self, effect: Effect) {
+        if self.effects.len() > MOST_EFFECTS {
+            return;
+        }
         let same = self
             .effects
             .iter_mut()

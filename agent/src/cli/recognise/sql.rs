@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use holdpoint_core::sql::{self, Control, Database, Effect, Parsed, Statement};
+use holdpoint_core::sql::{
+    self, Control, Database, Effect, Parsed, Resolved, Statement, facts::LocalNames,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Judge, Verdict};
@@ -67,12 +69,23 @@ impl Judge {
         let row: Row =
             serde_json::from_slice(line).map_err(|error| format!("it is no SQL: {error}"))?;
         let parsed = sql::parse(&row.sql);
+        // As on a connection: what a statement changes may be what a later one of the same text names.
+        let mut local = LocalNames::default();
         let statements: Vec<Said> = prepared_in(&parsed)
             .iter()
-            .map(|statement| self.said(&row, statement))
+            .map(|statement| {
+                let mut resolved = sql::offline(statement);
+                local.apply(statement, &mut resolved);
+                local.note(statement, &resolved);
+                self.said(&row, statement, &resolved)
+            })
             .collect();
         let all = statements.iter().map(|it| (it.decision, &it.reason));
-        let (decision, reason) = strictest(all);
+        let (mut decision, mut reason) = strictest(all);
+        if statements.is_empty() && self.policies.is_some() {
+            decision = Some("allow");
+            reason = Some("it says nothing: Holdpoint answers it itself".to_owned());
+        }
         Ok(Text {
             decision,
             reason,
@@ -80,7 +93,7 @@ impl Judge {
         })
     }
 
-    fn said(&self, row: &Row, statement: &Statement) -> Said {
+    fn said(&self, row: &Row, statement: &Statement, resolved: &Resolved) -> Said {
         let at = Database {
             entry: "sample".into(),
             instance: None,
@@ -89,8 +102,7 @@ impl Judge {
             database: row.database.clone(),
             user: row.user.clone(),
         };
-        let resolved = sql::offline(statement);
-        let operations = sql::operations(&at, &row.sql, statement, &resolved, &[], false);
+        let operations = sql::operations(&at, &row.sql, statement, resolved, &[], false);
         let effects: Vec<Did> = operations
             .iter()
             .zip(&resolved.effects)
@@ -106,6 +118,7 @@ impl Judge {
         let named = resolved
             .effects
             .iter()
+            .filter(|it| names_relation(it.action))
             .filter_map(|it| it.relation.as_ref());
         Said {
             action: effects.first().map_or(sql::UNPARSED, |it| it.action),
@@ -119,6 +132,17 @@ impl Judge {
             effects,
         }
     }
+}
+
+/// Rights and comments may be about anything; what is theirs is told as a relation, because it mostly is one.
+fn names_relation(action: &str) -> bool {
+    const MOSTLY: [&str; 4] = [
+        "postgres.comment",
+        "postgres.grant",
+        "postgres.revoke",
+        "postgres.security_label",
+    ];
+    sql::is_about_relation(action) || MOSTLY.contains(&action)
 }
 
 fn did(effect: &Effect, decision: Option<&'static str>, reason: Option<String>) -> Did {

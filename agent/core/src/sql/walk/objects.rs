@@ -4,7 +4,7 @@ use pg_query::{
     NodeEnum,
     protobuf::{
         AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, Constraint, CreateStmt, DropStmt,
-        GrantStmt, IndexStmt, Node, ObjectType, PartitionBoundSpec,
+        GrantStmt, IndexStmt, Node, ObjectType, PartitionBoundSpec, TypeName,
     },
 };
 
@@ -81,6 +81,10 @@ impl Walk {
             NodeEnum::AlterStatsStmt(it) => {
                 self.alters(O::ObjectStatisticExt as i32, last_two(&it.defnames));
             }
+            // Databases, schemas, roles and tablespaces have their name there.
+            NodeEnum::RenameStmt(it) if it.relation.is_none() && it.object.is_none() => {
+                self.alters(it.rename_type, Some(Name::plain(&it.subname)));
+            }
             NodeEnum::RenameStmt(it) => self.alter_part(
                 it.rename_type,
                 it.relation_type,
@@ -105,8 +109,9 @@ impl Walk {
             }
             NodeEnum::AlterOwnerStmt(it) => {
                 let relation = it.relation.as_ref().map(name_of);
-                let object = it.object.as_deref().and_then(object_name);
-                self.does("postgres.alter_owner", relation.or(object));
+                let name = relation.or_else(|| it.object.as_deref().and_then(object_name));
+                self.alters(it.object_type, name.clone());
+                self.does("postgres.alter_owner", name);
             }
             NodeEnum::AlterFunctionStmt(it) => {
                 let name = it.func.as_ref().and_then(|it| last_two(&it.objname));
@@ -130,7 +135,7 @@ impl Walk {
 
     fn on_rights(&mut self, node: &NodeEnum) {
         use ObjectType as O;
-        let alters = |walk: &mut Self, kind: O| walk.alters(kind as i32, None);
+        let plain = |name: &String| Some(Name::plain(name));
         match node {
             NodeEnum::GrantStmt(it) => self.grant(it),
             NodeEnum::GrantRoleStmt(it) if it.is_grant => self.does("postgres.grant_role", None),
@@ -149,31 +154,54 @@ impl Walk {
                 let role = it.role.as_ref().map(|it| Name::plain(&it.rolename));
                 self.alters(O::ObjectRole as i32, role);
             }
-            NodeEnum::DropRoleStmt(_) => self.does("postgres.drop_role", None),
+            NodeEnum::DropRoleStmt(it) => self.drops_roles(&it.roles),
             NodeEnum::DropOwnedStmt(_) => self.does("postgres.drop_owned", None),
             NodeEnum::ReassignOwnedStmt(_) => self.does("postgres.reassign_owned", None),
-            NodeEnum::CreateUserMappingStmt(_) => self.creates(O::ObjectUserMapping, None),
-            NodeEnum::AlterUserMappingStmt(_) => alters(self, O::ObjectUserMapping),
-            NodeEnum::DropUserMappingStmt(_) => self.does("postgres.drop_user_mapping", None),
+            NodeEnum::CreateUserMappingStmt(it) => {
+                self.creates(O::ObjectUserMapping, plain(&it.servername));
+            }
+            NodeEnum::AlterUserMappingStmt(it) => {
+                self.alters(O::ObjectUserMapping as i32, plain(&it.servername));
+            }
+            NodeEnum::DropUserMappingStmt(it) => {
+                self.does("postgres.drop_user_mapping", plain(&it.servername));
+            }
             NodeEnum::AlterSystemStmt(_) => self.does("postgres.alter_system", None),
             NodeEnum::CreateExtensionStmt(it) => {
                 self.creates(O::ObjectExtension, Some(Name::plain(&it.extname)));
             }
-            NodeEnum::AlterExtensionStmt(_) | NodeEnum::AlterExtensionContentsStmt(_) => {
-                alters(self, O::ObjectExtension);
+            NodeEnum::AlterExtensionStmt(it) => {
+                self.alters(O::ObjectExtension as i32, plain(&it.extname));
             }
-            NodeEnum::CreateFdwStmt(_) => self.creates(O::ObjectFdw, None),
-            NodeEnum::AlterFdwStmt(_) => alters(self, O::ObjectFdw),
-            NodeEnum::CreateForeignServerStmt(_) => self.creates(O::ObjectForeignServer, None),
-            NodeEnum::AlterForeignServerStmt(_) => alters(self, O::ObjectForeignServer),
+            NodeEnum::AlterExtensionContentsStmt(it) => {
+                self.alters(O::ObjectExtension as i32, plain(&it.extname));
+            }
+            NodeEnum::CreateFdwStmt(it) => self.creates(O::ObjectFdw, plain(&it.fdwname)),
+            NodeEnum::AlterFdwStmt(it) => self.alters(O::ObjectFdw as i32, plain(&it.fdwname)),
+            NodeEnum::CreateForeignServerStmt(it) => {
+                self.creates(O::ObjectForeignServer, plain(&it.servername));
+            }
+            NodeEnum::AlterForeignServerStmt(it) => {
+                self.alters(O::ObjectForeignServer as i32, plain(&it.servername));
+            }
             NodeEnum::ImportForeignSchemaStmt(_) => {
                 self.does("postgres.import_foreign_schema", None)
             }
-            NodeEnum::CreatePublicationStmt(_) => self.creates(O::ObjectPublication, None),
-            NodeEnum::AlterPublicationStmt(_) => alters(self, O::ObjectPublication),
-            NodeEnum::CreateSubscriptionStmt(_) => self.creates(O::ObjectSubscription, None),
-            NodeEnum::AlterSubscriptionStmt(_) => alters(self, O::ObjectSubscription),
-            NodeEnum::DropSubscriptionStmt(_) => self.does("postgres.drop_subscription", None),
+            NodeEnum::CreatePublicationStmt(it) => {
+                self.creates(O::ObjectPublication, plain(&it.pubname));
+            }
+            NodeEnum::AlterPublicationStmt(it) => {
+                self.alters(O::ObjectPublication as i32, plain(&it.pubname));
+            }
+            NodeEnum::CreateSubscriptionStmt(it) => {
+                self.creates(O::ObjectSubscription, plain(&it.subname));
+            }
+            NodeEnum::AlterSubscriptionStmt(it) => {
+                self.alters(O::ObjectSubscription as i32, plain(&it.subname));
+            }
+            NodeEnum::DropSubscriptionStmt(it) => {
+                self.does("postgres.drop_subscription", plain(&it.subname));
+            }
             other => self.on_the_rest(other),
         }
     }
@@ -181,24 +209,37 @@ impl Walk {
     fn on_the_rest(&mut self, node: &NodeEnum) {
         use ObjectType as O;
         let alters = |walk: &mut Self, kind: O| walk.alters(kind as i32, None);
+        let plain = |name: &String| Some(Name::plain(name));
         match node {
-            NodeEnum::CreatedbStmt(it) => {
-                self.creates(O::ObjectDatabase, Some(Name::plain(&it.dbname)))
+            NodeEnum::CreatedbStmt(it) => self.creates(O::ObjectDatabase, plain(&it.dbname)),
+            NodeEnum::AlterDatabaseStmt(it) => {
+                self.alters(O::ObjectDatabase as i32, plain(&it.dbname));
             }
-            NodeEnum::AlterDatabaseStmt(_)
-            | NodeEnum::AlterDatabaseSetStmt(_)
-            | NodeEnum::AlterDatabaseRefreshCollStmt(_) => alters(self, O::ObjectDatabase),
-            NodeEnum::DropdbStmt(it) => {
-                self.does("postgres.drop_database", Some(Name::plain(&it.dbname)));
+            NodeEnum::AlterDatabaseSetStmt(it) => {
+                self.alters(O::ObjectDatabase as i32, plain(&it.dbname));
             }
-            NodeEnum::CreateTableSpaceStmt(_) => self.creates(O::ObjectTablespace, None),
-            NodeEnum::AlterTableSpaceOptionsStmt(_) => alters(self, O::ObjectTablespace),
-            NodeEnum::DropTableSpaceStmt(_) => self.does("postgres.drop_tablespace", None),
+            NodeEnum::AlterDatabaseRefreshCollStmt(it) => {
+                self.alters(O::ObjectDatabase as i32, plain(&it.dbname));
+            }
+            NodeEnum::DropdbStmt(it) => self.does("postgres.drop_database", plain(&it.dbname)),
+            NodeEnum::CreateTableSpaceStmt(it) => {
+                self.creates(O::ObjectTablespace, plain(&it.tablespacename));
+            }
+            NodeEnum::AlterTableSpaceOptionsStmt(it) => {
+                self.alters(O::ObjectTablespace as i32, plain(&it.tablespacename));
+            }
+            NodeEnum::DropTableSpaceStmt(it) => {
+                self.does("postgres.drop_tablespace", plain(&it.tablespacename));
+            }
             NodeEnum::AlterTableMoveAllStmt(it) => self.alters(it.objtype, None),
-            NodeEnum::CreateEventTrigStmt(_) => self.creates(O::ObjectEventTrigger, None),
-            NodeEnum::AlterEventTrigStmt(_) => alters(self, O::ObjectEventTrigger),
-            NodeEnum::CreatePlangStmt(_) => self.creates(O::ObjectLanguage, None),
-            NodeEnum::CreateAmStmt(_) => self.creates(O::ObjectAccessMethod, None),
+            NodeEnum::CreateEventTrigStmt(it) => {
+                self.creates(O::ObjectEventTrigger, plain(&it.trigname));
+            }
+            NodeEnum::AlterEventTrigStmt(it) => {
+                self.alters(O::ObjectEventTrigger as i32, plain(&it.trigname));
+            }
+            NodeEnum::CreatePlangStmt(it) => self.creates(O::ObjectLanguage, plain(&it.plname)),
+            NodeEnum::CreateAmStmt(it) => self.creates(O::ObjectAccessMethod, plain(&it.amname)),
             NodeEnum::CreateCastStmt(_) => self.creates(O::ObjectCast, None),
             NodeEnum::CreateTransformStmt(_) => self.creates(O::ObjectTransform, None),
             NodeEnum::CreateConversionStmt(_) => self.creates(O::ObjectConversion, None),
@@ -338,7 +379,11 @@ impl Walk {
         if let Some(action) = more {
             self.does(action, relation.cloned());
         }
-        self.maybe(it.def.as_deref());
+        if AlterTableType::try_from(it.subtype) == Ok(T::AtColumnDefault) {
+            self.kept(it.def.as_deref());
+        } else {
+            self.maybe(it.def.as_deref());
+        }
     }
 
     fn drops(&mut self, it: &DropStmt) {
@@ -353,7 +398,30 @@ impl Walk {
             return self.unknown("a kind of object");
         };
         for object in objects {
-            self.does(kind.drop, object_name(object));
+            // A trigger is known by its table, before which its own name stands last.
+            let name = match (ObjectType::try_from(*remove_type), object.node.as_ref()) {
+                (
+                    Ok(
+                        ObjectType::ObjectTrigger
+                        | ObjectType::ObjectRule
+                        | ObjectType::ObjectPolicy,
+                    ),
+                    Some(NodeEnum::List(it)),
+                ) => it.items.split_last().and_then(|(_, of)| last_two(of)),
+                _ => object_name(object),
+            };
+            self.does(kind.drop, name);
+        }
+    }
+
+    fn drops_roles(&mut self, roles: &[Node]) {
+        for role in roles {
+            match role.node.as_ref() {
+                Some(NodeEnum::RoleSpec(it)) => {
+                    self.does("postgres.drop_role", Some(Name::plain(&it.rolename)));
+                }
+                _ => self.unknown("a role"),
+            }
         }
     }
 
@@ -397,19 +465,35 @@ impl Walk {
     }
 
     fn column_of_table(&mut self, it: &ColumnDef) {
-        self.types(it.type_name.as_ref());
-        self.maybe(it.raw_default.as_deref());
+        if !it.type_name.as_ref().is_some_and(is_serial) {
+            self.types(it.type_name.as_ref());
+        }
+        self.kept(it.raw_default.as_deref());
         self.nodes(&it.constraints);
     }
 
     fn constraint(&mut self, it: &Constraint) {
-        self.maybe(it.raw_expr.as_deref());
+        self.kept(it.raw_expr.as_deref());
         self.maybe(it.where_clause.as_deref());
         self.nodes(&it.exclusions);
         self.names
             .relations
             .extend(it.pktable.as_ref().map(name_of));
     }
+}
+
+/// No type, but a way to write one with a sequence (`transformColumnDefinition` in parse_utilcmd.c).
+fn is_serial(it: &TypeName) -> bool {
+    const SERIAL: [&str; 6] = [
+        "bigserial",
+        "serial",
+        "serial2",
+        "serial4",
+        "serial8",
+        "smallserial",
+    ];
+    last_two(&it.names)
+        .is_some_and(|name| name.schema.is_none() && SERIAL.contains(&name.name.as_str()))
 }
 
 /// The name of an object of any kind, where it has one.

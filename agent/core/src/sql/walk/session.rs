@@ -244,7 +244,10 @@ impl Walk {
             });
         }
         self.names.extend(&inner.names);
-        self.control = inner.control;
+        // It names what it explains, and sets what it runs; but it declares and copies nothing.
+        if matches!(inner.control, Control::Execute { .. } | Control::Set { .. }) {
+            self.control = inner.control;
+        }
     }
 
     pub(super) fn declare_cursor(&mut self, it: &DeclareCursorStmt) {
