@@ -117,9 +117,17 @@ fn case(sql: String, verdict: &Value) -> Case {
     let is = |key: &str| statements.iter().any(|it| it[key] == true);
     let numbered = ["lock_rows", "txid_current", "pg_current_xact_id"];
     let is_numbered = numbered.iter().any(|it| verdict.to_string().contains(it));
-    // Only a connection knows whether the cursor is there.
-    let decision = match sql.starts_with("FETCH") {
-        true => "hold",
+    let effects = statements.iter().flat_map(|it| it["effects"].as_array());
+    let misleads = effects.flatten().any(|it| {
+        let read_by = ["standard_conforming_strings", "client_encoding"];
+        let setting = it["relation"].as_str().unwrap_or_default();
+        it["action"] == "postgres.set" && it["opaque"].is_string() && read_by.contains(&setting)
+    });
+    let decision = match misleads {
+        // On a connection nobody can allow what changes how it is read.
+        true => "deny",
+        // Only a connection knows whether the cursor is there.
+        false if sql.starts_with("FETCH") => "hold",
         false => verdict["decision"].as_str().expect("a decision"),
     };
     Case {
@@ -193,9 +201,7 @@ fn pending(world: &World, expected: usize, asking: &mut Asking) -> BTreeSet<Stri
             .filter(|it| it.state() == "pending")
             .map(|it| it.id().to_owned())
             .collect();
-        if pending.len() >= expected
-            || begun.elapsed() > LIMIT / 2
-            || !asking.running.is_running()
+        if pending.len() >= expected || begun.elapsed() > LIMIT / 2 || !asking.running.is_running()
         {
             return pending;
         }
@@ -236,13 +242,24 @@ fn arrivals(log: &Log, sql: &str) -> usize {
 /// All that a statement could leave behind, by what it is found in.
 fn fingerprint(postgres: &Postgres) -> BTreeMap<&'static str, String> {
     let query = |sql: &str| postgres.query(DATABASE, sql);
-    let catalogs = ["pg_class", "pg_proc", "pg_operator", "pg_type", "pg_cast", "pg_trigger", "pg_rewrite", "pg_policy"];
+    let catalogs = [
+        "pg_class",
+        "pg_proc",
+        "pg_operator",
+        "pg_type",
+        "pg_cast",
+        "pg_trigger",
+        "pg_rewrite",
+        "pg_policy",
+    ];
     let catalogs: Vec<_> = catalogs
         .iter()
-        .map(|it| format!("SELECT md5(string_agg(x::text || xmin::text, '|' ORDER BY oid)) FROM {it} x"))
+        .map(|it| {
+            format!("SELECT md5(string_agg(x::text || xmin::text, '|' ORDER BY oid)) FROM {it} x")
+        })
         .collect();
     [
-        ("schema, rows, sequences and large objects", dump(postgres, "pg_dump", &["--large-objects", DATABASE])),
+        ("schema, rows, sequences and large objects", dump(postgres, "pg_dump", &["-b", DATABASE])),
         ("roles and databases", dump(postgres, "pg_dumpall", &["--globals-only"])),
         ("catalogs", query(&catalogs.join(" UNION ALL "))),
         ("settings", query("SELECT string_agg(name || '=' || coalesce(setting, ''), '|' ORDER BY name) FROM pg_settings WHERE name NOT IN ('transaction_isolation')")),
@@ -261,7 +278,12 @@ fn dump(postgres: &Postgres, program: &str, arguments: &[&str]) -> String {
     let output = Command::new(postgres.program(program))
         .arg("-h")
         .arg(postgres.dir().join("run"))
-        .args(["-p", &postgres.address.port().to_string(), "-U", "test_admin"])
+        .args([
+            "-p",
+            &postgres.address.port().to_string(),
+            "-U",
+            "test_admin",
+        ])
         .args(arguments)
         .output()
         .expect("it runs");
@@ -275,8 +297,18 @@ fn dump(postgres: &Postgres, program: &str, arguments: &[&str]) -> String {
 /// Files of the server but those that every server writes all the time.
 fn files(data: &Path) -> String {
     let mut names = BTreeSet::new();
-    for place in ["", "pg_replslot", "pg_tblspc", "pg_twophase", "pg_logical/snapshots", "pg_snapshots"] {
-        let entries = fs::read_dir(data.join(place)).into_iter().flatten().flatten();
+    for place in [
+        "",
+        "pg_replslot",
+        "pg_tblspc",
+        "pg_twophase",
+        "pg_logical/snapshots",
+        "pg_snapshots",
+    ] {
+        let entries = fs::read_dir(data.join(place))
+            .into_iter()
+            .flatten()
+            .flatten();
         names.extend(entries.map(|it| it.path().display().to_string()));
     }
     names.into_iter().collect::<Vec<_>>().join("\n")
@@ -353,7 +385,11 @@ fn refused(world: &World, cases: &[Case], protocol: &str) {
     let answers = Asking::start(world, cases, protocol).finish(cases);
     for (at, (code, said)) in &answers {
         let sql = &cases[*at].sql;
-        assert_eq!(code.as_deref(), Some("42501"), "{protocol}: {sql}: {said}");
+        let code = code.as_deref().unwrap_or_default();
+        assert!(
+            ["42501", "22023"].contains(&code),
+            "{protocol}: {sql}: {code} {said}"
+        );
     }
 }
 
@@ -362,7 +398,10 @@ fn held_back(world: &World, postgres: &Postgres, begun: &Log, wave: &[Case], pro
     let mut asking = Asking::start(world, wave, protocol);
     let ids = pending(world, wave.len(), &mut asking);
     let early = arrived(&postgres.log().since(begun));
-    assert!(early.is_empty(), "{protocol}, before its decision: {early:#?}");
+    assert!(
+        early.is_empty(),
+        "{protocol}, before its decision: {early:#?}"
+    );
     answer(world, "deny", &ids);
     let answers = asking.finish(wave);
     let wrong: Vec<_> = answers
@@ -423,5 +462,8 @@ fn what_is_approved_reaches_the_server_once_and_as_it_was_written() {
             .collect();
         assert!(wrong.is_empty(), "not once: {wrong:#?}");
     }
-    assert_ne!(postgres.query(DATABASE, "SELECT count(*) FROM witness"), "0");
+    assert_ne!(
+        postgres.query(DATABASE, "SELECT count(*) FROM witness"),
+        "0"
+    );
 }

@@ -4,7 +4,12 @@
 //! cannot tell (what a name means on the server) is left in [`Names`] for [`facts`] to find out. Whatever is not understood
 //! is opaque, never a read.
 
-use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 mod actions;
 pub mod bigquery;
@@ -321,6 +326,30 @@ impl Resolved {
 #[must_use]
 pub fn offline(statement: &Statement) -> Resolved {
     facts::resolve(statement, facts::Facts::stock())
+}
+
+/// As [`offline`], for all of a text, one statement after the other: an `EXECUTE` of what the text prepares does that, and what an
+/// earlier statement changes makes opaque what a later one names.
+#[must_use]
+pub fn offline_text(parsed: &Parsed) -> Vec<(Statement, Resolved)> {
+    let mut prepared = BTreeMap::new();
+    let mut local = facts::LocalNames::default();
+    let mut all = Vec::with_capacity(parsed.statements.len());
+    for statement in &parsed.statements {
+        let known = match &statement.control {
+            Control::Execute { name } => prepared.get(name),
+            _ => None,
+        };
+        let whole = known.map_or_else(|| statement.clone(), |it| statement.executing(it));
+        let mut resolved = offline(&whole);
+        local.apply(&whole, &mut resolved);
+        local.note(&whole, &resolved);
+        all.push((whole, resolved));
+        if let Control::Prepare { name, inner } = &statement.control {
+            prepared.insert(name.clone(), (**inner).clone());
+        }
+    }
+    all
 }
 
 /// Where a statement runs.

@@ -41,6 +41,8 @@ struct Walk {
     /// The names of `WITH` that hide relations here, the innermost last.
     with: Vec<BTreeSet<String>>,
     unknown: Option<String>,
+    /// The one setting that the rows of the query are about: `FROM pg_settings WHERE name = 'this'`.
+    setting: Option<String>,
 }
 
 impl Walk {

@@ -1,10 +1,8 @@
 //! `holdpoint recognise --sql`: what Holdpoint makes of SQL, without a server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use holdpoint_core::sql::{
-    self, Control, Database, Effect, Parsed, Resolved, Statement, facts::LocalNames,
-};
+use holdpoint_core::sql::{self, Database, Effect, Resolved, Statement};
 use serde::{Deserialize, Serialize};
 
 use super::{Judge, Verdict};
@@ -69,16 +67,9 @@ impl Judge {
         let row: Row =
             serde_json::from_slice(line).map_err(|error| format!("it is no SQL: {error}"))?;
         let parsed = sql::parse(&row.sql);
-        // As on a connection: what a statement changes may be what a later one of the same text names.
-        let mut local = LocalNames::default();
-        let statements: Vec<Said> = prepared_in(&parsed)
+        let statements: Vec<Said> = sql::offline_text(&parsed)
             .iter()
-            .map(|statement| {
-                let mut resolved = sql::offline(statement);
-                local.apply(statement, &mut resolved);
-                local.note(statement, &resolved);
-                self.said(&row, statement, &resolved)
-            })
+            .map(|(statement, resolved)| self.said(&row, statement, resolved))
             .collect();
         let all = statements.iter().map(|it| (it.decision, &it.reason));
         let (mut decision, mut reason) = strictest(all);
@@ -158,26 +149,6 @@ fn did(effect: &Effect, decision: Option<&'static str>, reason: Option<String>) 
     }
 }
 
-/// The statements, each EXECUTE of one that the same text prepares replaced by what it does.
-fn prepared_in(parsed: &Parsed) -> Vec<Statement> {
-    let mut prepared = BTreeMap::new();
-    let mut statements = Vec::new();
-    for statement in &parsed.statements {
-        let known = match &statement.control {
-            Control::Execute { name } => prepared.get(name),
-            _ => None,
-        };
-        statements.push(match known {
-            Some(inner) => statement.executing(inner),
-            None => statement.clone(),
-        });
-        if let Control::Prepare { name, inner } = &statement.control {
-            prepared.insert(name.clone(), (**inner).clone());
-        }
-    }
-    statements
-}
-
 fn strictest<'a>(
     all: impl Iterator<Item = (Option<&'static str>, &'a Option<String>)>,
 ) -> (Option<&'static str>, Option<String>) {
@@ -191,3 +162,6 @@ fn strictest<'a>(
         None => (None, None),
     }
 }
+
+#[cfg(test)]
+mod tests;

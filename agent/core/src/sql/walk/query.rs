@@ -6,12 +6,12 @@ use pg_query::{
     NodeEnum,
     protobuf::{
         CommonTableExpr, JoinExpr, JoinType, JsonAggConstructor, JsonBehavior, JsonExprOp,
-        JsonFuncExpr, JsonOutput, JsonTable, JsonTableColumn, JsonValueExpr, LockingClause, RangeVar, SelectStmt,
-        WithClause,
+        JsonFuncExpr, JsonOutput, JsonTable, JsonTableColumn, JsonValueExpr, LockingClause,
+        RangeVar, SelectStmt, WithClause,
     },
 };
 
-use super::{SELECT, Walk, name_of};
+use super::{SELECT, Walk, name_of, session::only_setting};
 use crate::sql::Name;
 
 impl Walk {
@@ -173,6 +173,7 @@ impl Walk {
             self.does(SELECT, None);
         }
         self.enter_with(with_clause.as_ref());
+        let outer = std::mem::replace(&mut self.setting, only_setting(it));
         for lists in [
             distinct_clause,
             target_list,
@@ -191,6 +192,7 @@ impl Walk {
         for side in [larg, rarg].into_iter().flatten() {
             self.select(side);
         }
+        self.setting = outer;
         self.leave_with();
     }
 
