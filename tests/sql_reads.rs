@@ -352,7 +352,7 @@ const TRAPS: &[Trap] = &[
 const UNDO: &str = "RESET ROLE; SET client_min_messages = warning; RESET search_path; DROP CAST IF EXISTS (integer AS date); DROP FUNCTION IF EXISTS public.round(integer);
 DROP OPERATOR IF EXISTS public.= (text, integer); DROP OPERATOR IF EXISTS public.|| (text, integer);
 DROP OPERATOR IF EXISTS public.>= (text, integer); DROP AGGREGATE IF EXISTS public.max(integer, integer);
-DROP FUNCTION IF EXISTS public.json_scalar(integer); DROP OPERATOR IF EXISTS public.### (regclass, bigint); DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";
+DROP FUNCTION IF EXISTS public.json_scalar(integer); DROP OPERATOR IF EXISTS public.### (regclass, bigint) CASCADE; DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";
 
 #[tokio::test]
 async fn hidden_effects_are_no_reads() {
@@ -608,6 +608,8 @@ async fn what_tools_ask_a_server_about_itself_is_read() {
     let socket = Socket::of(&postgres);
     let client = client(&postgres).await;
     client.batch_execute(LAB).await.expect("the lab");
+    let own = client.batch_execute("DROP SCHEMA shadow CASCADE").await;
+    own.expect("no function is called like one of PostgreSQL's own");
     let file = repository().join("agent/core/src/sql/tests/introspection.sql");
     let asked = std::fs::read_to_string(file).expect("a file");
     let place = Place::new();
