@@ -156,9 +156,11 @@ pub fn is_about_relation(action: &str) -> bool {
     }
 }
 
-/// Whether its relation is to be looked up for the schema that it is in: not one that is only being made.
+/// Whether its relation is to be looked up for the schema that it is in: not one that is only being made, and no alias.
 pub(super) fn is_known_by_relation(action: &str) -> bool {
-    is_about_relation(action) && !action.starts_with("postgres.create_")
+    is_about_relation(action)
+        && !action.starts_with("postgres.create_")
+        && !["postgres.lock_rows", "postgres.select_into"].contains(&action)
 }
 
 /// Relations, and what belongs to one and is known by it.

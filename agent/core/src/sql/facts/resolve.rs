@@ -97,7 +97,11 @@ impl<'a> Walk<'a> {
                 let schema = name.schema.as_deref().unwrap_or("pg_catalog");
                 stock::relation(schema, &name.name).is_some()
             }
-            Standing::Told(objects) => objects.found.iter().any(|it| it.builtin),
+            // People call tables of theirs `columns` or `triggers`: information_schema is on nobody's search path.
+            Standing::Told(objects) => objects
+                .found
+                .iter()
+                .any(|it| it.builtin && (name.schema.is_some() || it.schema == "pg_catalog")),
             Standing::Missing | Standing::TooMany => false,
         };
         if is_system && CHANGES_ROWS.contains(&effect.action) {
