@@ -5,7 +5,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -271,98 +270,6 @@ fn arrivals(log: &Log, sql: &str) -> usize {
     }
 }
 
-/// All that a statement could leave behind, by what it is found in.
-fn fingerprint(postgres: &Postgres) -> BTreeMap<&'static str, String> {
-    let query = |sql: &str| postgres.query(DATABASE, sql);
-    let catalogs = [
-        "pg_class",
-        "pg_proc",
-        "pg_operator",
-        "pg_type",
-        "pg_cast",
-        "pg_trigger",
-        "pg_rewrite",
-        "pg_policy",
-    ];
-    let catalogs: Vec<_> = catalogs
-        .iter()
-        .map(|it| {
-            format!("SELECT md5(string_agg(x::text || xmin::text, '|' ORDER BY oid)) FROM {it} x")
-        })
-        .collect();
-    [
-        ("schema, rows, sequences and large objects", dump(postgres, "pg_dump", &["-b", DATABASE])),
-        ("roles and databases", dump(postgres, "pg_dumpall", &["--globals-only"])),
-        ("catalogs", query(&catalogs.join(" UNION ALL "))),
-        ("settings", query("SELECT string_agg(name || '=' || coalesce(setting, ''), '|' ORDER BY name) FROM pg_settings WHERE name NOT IN ('transaction_isolation')")),
-        ("slots", query("SELECT count(*) FROM pg_replication_slots")),
-        ("locks", query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")),
-        ("prepared transactions", query("SELECT count(*) FROM pg_prepared_xacts")),
-        ("rows changed", query("SELECT sum(n_tup_ins + n_tup_upd + n_tup_del) FROM pg_stat_user_tables")),
-        ("files", files(&postgres.dir().join("data"))),
-        ("configuration", fs::read_to_string(postgres.dir().join("data/postgresql.auto.conf")).unwrap_or_default()),
-        ("/tmp/x", fs::read_to_string("/tmp/x").unwrap_or_default()),
-    ]
-    .into()
-}
-
-fn dump(postgres: &Postgres, program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(postgres.program(program))
-        .arg("-h")
-        .arg(postgres.dir().join("run"))
-        .args([
-            "-p",
-            &postgres.address.port().to_string(),
-            "-U",
-            "test_admin",
-        ])
-        .args(arguments)
-        .output()
-        .expect("it runs");
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    // Each dump has a random word of its own there.
-    let lines = text.lines().filter(|line| !line.contains("restrict "));
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Files of the server but those that every server writes all the time.
-fn files(data: &Path) -> String {
-    let mut names = BTreeSet::new();
-    for place in [
-        "",
-        "pg_replslot",
-        "pg_tblspc",
-        "pg_twophase",
-        "pg_logical/snapshots",
-        "pg_snapshots",
-    ] {
-        let entries = fs::read_dir(data.join(place))
-            .into_iter()
-            .flatten()
-            .flatten();
-        names.extend(entries.map(|it| it.path().display().to_string()));
-    }
-    names.into_iter().collect::<Vec<_>>().join("\n")
-}
-
-/// The number that the next transaction that writes will have.
-fn next_transaction(postgres: &Postgres) -> String {
-    postgres.query(DATABASE, "SELECT pg_snapshot_xmax(pg_current_snapshot())")
-}
-
-fn assert_unchanged(before: &BTreeMap<&'static str, String>, postgres: &Postgres, after: &str) {
-    for (what, now) in fingerprint(postgres) {
-        if before[what] != now {
-            let old: BTreeSet<_> = before[what].lines().collect();
-            let new: BTreeSet<_> = now.lines().collect();
-            let gone: Vec<_> = old.difference(&new).take(5).collect();
-            let come: Vec<_> = new.difference(&old).take(5).collect();
-            panic!("{after}: {what} changed: {gone:?} became {come:?}");
-        }
-    }
-}
-
 fn scene() -> Postgres {
     let set = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let options = Options {
@@ -386,8 +293,8 @@ fn nothing_has_an_effect_before_its_decision_and_reads_have_none() {
     };
     let (denied, held) = (of("deny"), of("hold"));
     let _ = postgres.query(DATABASE, SHADOWS);
-    let untouched = fingerprint(&postgres);
-    let number = next_transaction(&postgres);
+    let untouched = postgres.fingerprint();
+    let number = postgres.next_transaction();
     let begun = postgres.log();
     for protocol in ["simple", "extended"] {
         // Of more than one statement the server itself takes none in the extended protocol.
@@ -400,23 +307,23 @@ fn nothing_has_an_effect_before_its_decision_and_reads_have_none() {
         }
         let early = arrived(&postgres.log().since(&begun));
         assert!(early.is_empty(), "{protocol}: {early:#?}");
-        assert_eq!(next_transaction(&postgres), number, "{protocol}");
+        assert_eq!(postgres.next_transaction(), number, "{protocol}");
     }
-    assert_unchanged(&untouched, &postgres, "denied and held");
+    untouched.assert_same(&postgres.fingerprint(), "denied and held");
 
     let _ = postgres.query(DATABASE, NO_SHADOWS);
     std::thread::sleep(FRESH);
-    let untouched = fingerprint(&postgres);
-    let number = next_transaction(&postgres);
+    let untouched = postgres.fingerprint();
+    let number = postgres.next_transaction();
     let reads: Vec<Case> = of("allow").into_iter().filter(|it| !it.writes).collect();
     let (numbered, silent): (Vec<_>, Vec<_>) = reads.into_iter().partition(|it| it.is_numbered);
     assert!(silent.len() > 100, "{}", silent.len());
     for few in silent.chunks(FEW) {
         passed(&world, &postgres, few);
     }
-    assert_eq!(next_transaction(&postgres), number, "a read wrote");
+    assert_eq!(postgres.next_transaction(), number, "a read wrote");
     passed(&world, &postgres, &numbered);
-    assert_unchanged(&untouched, &postgres, "reads");
+    untouched.assert_same(&postgres.fingerprint(), "reads");
 }
 
 /// Each is answered at once, with the right error.

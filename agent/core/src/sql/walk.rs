@@ -17,6 +17,7 @@ mod data;
 mod expression;
 mod objects;
 mod query;
+mod rights;
 mod session;
 mod utility;
 mod whole;
