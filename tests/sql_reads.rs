@@ -13,8 +13,12 @@ use holdpoint::postgres::{
     lookup::{Dial, Place},
 };
 use holdpoint_core::sql::{Name, Resolved, Statement, facts::LocalNames, parse};
-use holdpoint_tests::postgres::{DATABASE, Postgres, Role};
+use holdpoint_tests::{
+    files::repository,
+    postgres::{DATABASE, Postgres, Role},
+};
 use tokio::net::UnixStream;
+use tokio_postgres::error::SqlState;
 
 /// The superuser of the fixture, over the server's own socket.
 const ADMIN: &str = "test_admin";
@@ -309,6 +313,17 @@ const TRAPS: &[Trap] = &[
         "CREATE TABLE trap.t (a integer, b integer GENERATED ALWAYS AS (trap.pure(a)) STORED)",
         "INSERT INTO trap.t (a) VALUES (1)",
     ),
+    trap(
+        "a function whose name is syntax in later versions",
+        "CREATE FUNCTION public.json_scalar(integer) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1) $$",
+        "SELECT json_scalar(1)",
+    ),
+    trap(
+        "an operator made of a function of PostgreSQL's own that acts",
+        "CREATE SEQUENCE trap.s; CREATE OPERATOR public.### (leftarg = regclass, rightarg = bigint, function = pg_catalog.setval);
+         CREATE VIEW trap.v AS SELECT trap.evil(1), 'trap.s'::regclass ### 5::bigint",
+        "SELECT * FROM trap.v",
+    ),
     plain("a function of a user's", "", "SELECT trap.evil(1)"),
     plain("EXPLAIN of what passes for immutable", "", "EXPLAIN SELECT trap.pure(1)"),
     plain("SQL as text", "", "SELECT query_to_xml('SELECT trap.evil(1)', true, true, '')"),
@@ -337,7 +352,7 @@ const TRAPS: &[Trap] = &[
 const UNDO: &str = "RESET ROLE; SET client_min_messages = warning; RESET search_path; DROP CAST IF EXISTS (integer AS date); DROP FUNCTION IF EXISTS public.round(integer);
 DROP OPERATOR IF EXISTS public.= (text, integer); DROP OPERATOR IF EXISTS public.|| (text, integer);
 DROP OPERATOR IF EXISTS public.>= (text, integer); DROP AGGREGATE IF EXISTS public.max(integer, integer);
-DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";
+DROP FUNCTION IF EXISTS public.json_scalar(integer); DROP OPERATOR IF EXISTS public.### (regclass, bigint) CASCADE; DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";
 
 #[tokio::test]
 async fn hidden_effects_are_no_reads() {
@@ -582,6 +597,34 @@ async fn what_psql_and_pg_dump_ask_is_read() {
             if !is_read(&resolved) && !locks_only && seen.insert(text.clone()) {
                 wrong.push(format!("{text}\n  {:?}", why(&resolved)));
             }
+        }
+    }
+    assert!(wrong.is_empty(), "{}: {}", wrong.len(), wrong.join("\n\n"));
+}
+
+#[tokio::test]
+async fn what_tools_ask_a_server_about_itself_is_read() {
+    let postgres = Postgres::start();
+    let socket = Socket::of(&postgres);
+    let client = client(&postgres).await;
+    client.batch_execute(LAB).await.expect("the lab");
+    let own = client.batch_execute("DROP SCHEMA shadow CASCADE").await;
+    own.expect("no function is called like one of PostgreSQL's own");
+    let file = repository().join("agent/core/src/sql/tests/introspection.sql");
+    let asked = std::fs::read_to_string(file).expect("a file");
+    let place = Place::new();
+    let mut wrong = Vec::new();
+    for text in asked.split("\n\n").skip(1) {
+        let resolved = place.resolve(&socket, &only(text)).await;
+        if !is_read(&resolved) {
+            wrong.push(format!("{text}\n  {:?}", why(&resolved)));
+        }
+        // It is what a server takes. Names of the tools' own tables are not there.
+        match client.prepare(text).await {
+            Err(error) if error.code() != Some(&SqlState::UNDEFINED_TABLE) => {
+                wrong.push(format!("{text}\n  {error:?}"));
+            }
+            _ => {}
         }
     }
     assert!(wrong.is_empty(), "{}: {}", wrong.len(), wrong.join("\n\n"));

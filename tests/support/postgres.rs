@@ -1,6 +1,7 @@
 //! A real PostgreSQL of a test's own: TLS on, passwords required, everything it is asked written into a log that tests read.
 
 mod connection;
+mod fingerprint;
 mod log;
 mod setup;
 mod versions;
@@ -23,6 +24,7 @@ use tempfile::TempDir;
 
 pub use self::{
     connection::Connection,
+    fingerprint::Fingerprint,
     log::{Entry, Log},
 };
 use crate::stand_in::Authority;

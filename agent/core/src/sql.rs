@@ -4,7 +4,12 @@
 //! cannot tell (what a name means on the server) is left in [`Names`] for [`facts`] to find out. Whatever is not understood
 //! is opaque, never a read.
 
-use std::{collections::BTreeSet, fmt, ops::Range, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    sync::Arc,
+};
 
 mod actions;
 pub mod bigquery;
@@ -15,10 +20,10 @@ mod parse;
 mod shape;
 mod walk;
 
-pub use actions::{ACTIONS, UNPARSED, groups};
+pub use actions::{ACTIONS, UNPARSED, groups, is_about_relation};
 pub use cache::Cache;
 pub use operations::{FIELDS, operations};
-pub use parse::{MAX_TEXT, parse};
+pub use parse::{MAX_TEXT, MOST_EFFECTS, parse};
 pub use shape::Shapes;
 
 /// What a text was found to say. Empty for `;` and for nothing but comments.
@@ -141,15 +146,19 @@ impl Names {
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        [
+        self.len() == 0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let named = [
             &self.relations,
             &self.functions,
             &self.operators,
             &self.types,
-        ]
-        .iter()
-        .all(|it| it.is_empty())
-            && self.attributes.is_empty()
+        ];
+        named.iter().map(|it| it.len()).sum::<usize>() + self.attributes.len()
     }
 
     /// Adds those of `other`.
@@ -319,6 +328,30 @@ impl Resolved {
 #[must_use]
 pub fn offline(statement: &Statement) -> Resolved {
     facts::resolve(statement, facts::Facts::stock())
+}
+
+/// As [`offline`], for all of a text, one statement after the other: an `EXECUTE` of what the text prepares does that, and what an
+/// earlier statement changes makes opaque what a later one names.
+#[must_use]
+pub fn offline_text(parsed: &Parsed) -> Vec<(Statement, Resolved)> {
+    let mut prepared = BTreeMap::new();
+    let mut local = facts::LocalNames::default();
+    let mut all = Vec::with_capacity(parsed.statements.len());
+    for statement in &parsed.statements {
+        let known = match &statement.control {
+            Control::Execute { name } => prepared.get(name),
+            _ => None,
+        };
+        let whole = known.map_or_else(|| statement.clone(), |it| statement.executing(it));
+        let mut resolved = offline(&whole);
+        local.apply(&whole, &mut resolved);
+        local.note(&whole, &resolved);
+        all.push((whole, resolved));
+        if let Control::Prepare { name, inner } = &statement.control {
+            prepared.insert(name.clone(), (**inner).clone());
+        }
+    }
+    all
 }
 
 /// Where a statement runs.

@@ -25,6 +25,9 @@ use crate::policy_dir::read_policies;
 /// The longest line that is read, in bytes.
 const MAX_LINE: u64 = 32 << 20;
 
+/// What some editors begin a file with.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// What a request for a token or a name of the sandbox's own metadata server is called. Holdpoint answers it itself.
 const METADATA: &str = "metadata.get";
 const METADATA_HOSTS: [&str; 3] = ["metadata.google.internal", "metadata", "169.254.169.254"];
@@ -35,8 +38,8 @@ pub struct Args {
     /// Requests, one JSON object a line: scheme, method, host, path, query, headers, body or body_b64, body_len.
     /// `-` reads standard input.
     file: PathBuf,
-    /// The lines are SQL, `{"sql": "..."}`: say what each statement does. Relations are taken as plain tables, functions as those
-    /// of a stock PostgreSQL; whatever else is opaque.
+    /// The lines are SQL, `{"sql": "..."}`, with `database` and `user` where a policy asks for them: say what each statement does.
+    /// Relations are taken as plain tables, functions as those of a stock PostgreSQL; whatever else is opaque.
     #[arg(long)]
     sql: bool,
     /// Decide about each request under the policies in this directory.
@@ -77,7 +80,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns how many lines were no requests.
+/// Returns how many lines were none of what they should be. Each line has its answer before the next is read.
 fn judge_lines(
     judge: &Judge,
     mut input: impl BufRead,
@@ -91,15 +94,21 @@ fn judge_lines(
         if read == 0 {
             return Ok(bad);
         }
-        if read as u64 == MAX_LINE && !line.ends_with(b"\n") {
-            bail!("a line is longer than {MAX_LINE} bytes");
+        let is_cut = read as u64 == MAX_LINE && !line.ends_with(b"\n");
+        if is_cut {
+            input.skip_until(b'\n')?;
         }
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
         if line.trim_ascii().is_empty() {
             continue;
         }
         let written = match judge.sql {
-            true => write_verdict(&judge.statements(&line), output)?,
-            false => write_verdict(&judge.line(&line), output)?,
+            _ if is_cut => {
+                let told = format!("it is longer than {MAX_LINE} bytes");
+                write_verdict(&Err::<(), _>(told), output)?
+            }
+            true => write_verdict(&judge.statements(line), output)?,
+            false => write_verdict(&judge.line(line), output)?,
         };
         bad += usize::from(!written);
         output.write_all(b"\n")?;

@@ -5,7 +5,7 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
 };
 
 use anyhow::Context as _;
@@ -50,10 +50,8 @@ impl Databases {
     /// What a text says.
     #[must_use]
     pub fn parse(&self, text: &str) -> Arc<Parsed> {
-        self.shapes.parse(text, |text| {
-            let cache = self.statements.lock();
-            cache.unwrap_or_else(PoisonError::into_inner).parse(text)
-        })
+        self.shapes
+            .parse(text, |text| Cache::parse(&self.statements, text))
     }
 
     /// Those of the configuration.

@@ -83,6 +83,7 @@ const WRITES: &[&str] = &[
     "postgres.insert",
     "postgres.lock",
     "postgres.merge",
+    "postgres.nextval",
     "postgres.notify",
     "postgres.prepare_transaction",
     "postgres.refresh_materialized_view",
@@ -130,6 +131,50 @@ pub fn groups(action: &str) -> Groups {
 pub(super) fn is_read(action: &str) -> bool {
     groups(action) == READ
 }
+
+/// Whether what the action is done to is a table or another relation, rather than a role, a function, a setting.
+#[must_use]
+pub fn is_about_relation(action: &str) -> bool {
+    const ELSE: &[&str] = &[
+        "postgres.alter_default_privileges",
+        "postgres.alter_owner",
+        "postgres.alter_system",
+        "postgres.call",
+        "postgres.comment",
+        "postgres.grant",
+        "postgres.reset",
+        "postgres.revoke",
+        "postgres.security_label",
+        "postgres.set",
+        "postgres.set_role",
+        "postgres.show",
+    ];
+    let of = |kind: &&Kind| [kind.create, kind.alter, kind.drop].contains(&action);
+    match KINDS.iter().find(of) {
+        Some(kind) => OF_RELATIONS.contains(&kind.is),
+        None => !ELSE.contains(&action),
+    }
+}
+
+/// Whether its relation is to be looked up for the schema that it is in: not one that is only being made, and no alias.
+pub(super) fn is_known_by_relation(action: &str) -> bool {
+    is_about_relation(action)
+        && !action.starts_with("postgres.create_")
+        && !["postgres.lock_rows", "postgres.select_into"].contains(&action)
+}
+
+/// Relations, and what belongs to one and is known by it.
+const OF_RELATIONS: &[ObjectType] = &[
+    ObjectType::ObjectForeignTable,
+    ObjectType::ObjectIndex,
+    ObjectType::ObjectMatview,
+    ObjectType::ObjectPolicy,
+    ObjectType::ObjectRule,
+    ObjectType::ObjectSequence,
+    ObjectType::ObjectTable,
+    ObjectType::ObjectTrigger,
+    ObjectType::ObjectView,
+];
 
 /// The actions on one kind of object.
 pub(super) struct Kind {

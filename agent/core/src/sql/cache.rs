@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::{Parsed, parse};
@@ -35,19 +35,24 @@ impl Cache {
         }
     }
 
-    /// As [`parse`].
-    pub fn parse(&mut self, text: &str) -> Arc<Parsed> {
-        if let Some(parsed) = self.by_text.get(text) {
+    /// As [`parse`], of a text that others may ask for too: the cache is not locked while it is read, which takes up to a second
+    /// for a long one.
+    pub fn parse(cache: &Mutex<Self>, text: &str) -> Arc<Parsed> {
+        let lock = || cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(parsed) = lock().by_text.get(text) {
             return Arc::clone(parsed);
         }
         let parsed = parse(text);
         if text.len() <= MAX_KEPT {
-            self.keep(text.into(), &parsed);
+            lock().keep(text.into(), &parsed);
         }
         parsed
     }
 
     fn keep(&mut self, text: Arc<str>, parsed: &Arc<Parsed>) {
+        if self.by_text.contains_key(&text) {
+            return;
+        }
         self.bytes += size(&text);
         self.by_text.insert(Arc::clone(&text), Arc::clone(parsed));
         self.in_order.push_back(text);

@@ -20,3 +20,4 @@ mod tests;
 pub use known::{Facts, MOST_FOUND};
 pub use local::LocalNames;
 pub use resolve::resolve;
+pub(super) use stock::called;

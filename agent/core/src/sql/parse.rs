@@ -9,6 +9,13 @@ use super::{Control, Effect, Names, Parsed, Statement, actions::UNPARSED, walk};
 /// How long a text may be, in bytes. A longer one is opaque.
 pub const MAX_TEXT: usize = 1024 * 1024;
 
+/// How many effects the statements of a text may have together. Each becomes an operation.
+pub const MOST_EFFECTS: usize = 1000;
+/// Each effect carries its statement, and is bound to its text: how many bytes of text all of them may take together.
+const MOST_CARRIED: usize = 128 * 1024 * 1024;
+/// How many names the statements of a text may have together.
+const MOST_NAMES: usize = 10_000;
+
 /// Reads SQL as the server would, with `standard_conforming_strings` on and UTF-8. Never fails: what does not parse is one
 /// opaque statement, [`UNPARSED`].
 #[must_use]
@@ -23,12 +30,18 @@ fn statements(text: &str) -> Result<Vec<Statement>, String> {
     }
     // libpg_query bounds its own stack; prost refuses to decode what is nested more than 100 deep.
     let result = pg_query::parse(text, 0).map_err(|error| error.to_string())?;
-    Ok(result
-        .protobuf
-        .stmts
-        .iter()
-        .map(|raw| statement(text, raw))
-        .collect())
+    let mut statements = Vec::new();
+    let (mut effects, mut names) = (0, 0);
+    for raw in &result.protobuf.stmts {
+        let statement = statement(text, raw);
+        effects += statement.effects.len();
+        names += statement.names.len();
+        if effects > MOST_EFFECTS || effects * text.len() > MOST_CARRIED || names > MOST_NAMES {
+            return Err("it does more at once than is judged as one text; send it in parts".into());
+        }
+        statements.push(statement);
+    }
+    Ok(statements)
 }
 
 fn statement(text: &str, raw: &RawStmt) -> Statement {

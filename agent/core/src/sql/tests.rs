@@ -1,4 +1,4 @@
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Mutex};
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -25,40 +25,29 @@ struct Row {
     without_where: bool,
 }
 
-/// The one statement of a text, as far as can be said offline.
-fn resolved(text: &str) -> Resolved {
-    let parsed = parse(text);
-    assert_eq!(parsed.statements.len(), 1, "{text}");
-    offline(&parsed.statements[0])
-}
-
 #[test]
 fn every_statement_of_the_table_does_what_stands_there() {
     let table: Table = toml::from_str(include_str!("tests/statements.toml")).expect("a table");
-    assert!(table.statement.len() >= 150);
+    assert!(table.statement.len() >= 600);
     let mut wrong = String::new();
     for row in &table.statement {
-        let found = resolved(&row.sql);
+        let found = offline_text(&parse(&row.sql));
+        let found: Vec<Effect> = found.into_iter().flat_map(|(_, it)| it.effects).collect();
         let effects: Vec<_> = found
-            .effects
             .iter()
             .map(|it| match &it.relation {
                 Some(relation) => format!("{} {relation}", it.action),
                 None => it.action.to_owned(),
             })
             .collect();
-        let any = |is: fn(&Effect) -> bool| found.effects.iter().any(is);
+        let any = |is: fn(&Effect) -> bool| found.iter().any(is);
         let flags = (
             any(|it| !it.only_reads()),
             any(|it| it.opaque.is_some()),
             any(|it| it.without_where),
         );
         if effects != row.effects || flags != (row.writes, row.opaque, row.without_where) {
-            let whys: Vec<_> = found
-                .effects
-                .iter()
-                .filter_map(|it| it.opaque.as_ref())
-                .collect();
+            let whys: Vec<_> = found.iter().filter_map(|it| it.opaque.as_ref()).collect();
             writeln!(wrong, "{}\n  {effects:?} {flags:?} {whys:?}", row.sql).expect("a string");
         }
     }
@@ -222,15 +211,15 @@ fn operations_are_told_apart_and_bound_to_everything() {
 
 #[test]
 fn the_cache_forgets_the_oldest_and_keeps_within_bounds() {
-    let mut cache = Cache::new(2, 1 << 20);
-    let first = cache.parse("SELECT 1");
-    assert!(Arc::ptr_eq(&first, &cache.parse("SELECT 1")));
-    cache.parse("SELECT 2");
-    cache.parse("SELECT 3");
-    assert!(!Arc::ptr_eq(&first, &cache.parse("SELECT 1")));
-    let mut small = Cache::new(10, 1);
-    let first = small.parse("SELECT 1");
-    assert!(!Arc::ptr_eq(&first, &small.parse("SELECT 1")));
+    let cache = Mutex::new(Cache::new(2, 1 << 20));
+    let first = Cache::parse(&cache, "SELECT 1");
+    assert!(Arc::ptr_eq(&first, &Cache::parse(&cache, "SELECT 1")));
+    Cache::parse(&cache, "SELECT 2");
+    Cache::parse(&cache, "SELECT 3");
+    assert!(!Arc::ptr_eq(&first, &Cache::parse(&cache, "SELECT 1")));
+    let small = Mutex::new(Cache::new(10, 1));
+    let first = Cache::parse(&small, "SELECT 1");
+    assert!(!Arc::ptr_eq(&first, &Cache::parse(&small, "SELECT 1")));
 }
 
 proptest! {
@@ -252,6 +241,83 @@ proptest! {
             prop_assert!(!statement.effects.is_empty());
             let deletes = statement.effects.iter().any(|it| it.action == "postgres.delete");
             prop_assert!(!deletes || !statement.only_reads());
+        }
+    }
+}
+
+#[test]
+fn what_tools_ask_a_server_about_itself_is_read() {
+    let asked = include_str!("tests/introspection.sql")
+        .split("\n\n")
+        .skip(1);
+    let mut wrong = String::new();
+    let mut count = 0;
+    for text in asked {
+        for statement in &parse(text).statements {
+            count += 1;
+            let found = offline(statement);
+            if !found.effects.iter().all(Effect::only_reads) {
+                writeln!(wrong, "{text}\n  {:?}", found.effects).expect("a string");
+            }
+        }
+    }
+    assert!(count > 60, "{count}");
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn a_text_that_does_very_much_is_opaque_before_it_costs_much() {
+    let many = |one: fn(usize) -> String, count| -> String { (0..count).map(one).collect() };
+    let costly = [
+        many(|at| format!("DELETE FROM t{at};"), 40_000),
+        format!("SELECT * FROM {} t", many(|at| format!("t{at},"), 100_000)),
+        format!("SELECT {} 1", many(|at| format!("f{at}(),"), 80_000)),
+        format!("DROP TABLE {} t", many(|at| format!("t{at},"), 100_000)),
+        format!(
+            "-- {}\n{}",
+            "x".repeat(900_000),
+            "DELETE FROM t;".repeat(200)
+        ),
+    ];
+    for text in costly {
+        assert!(text.len() < MAX_TEXT, "{}", text.len());
+        let parsed = parse(&text);
+        let start: String = text.chars().take(30).collect();
+        assert_eq!(parsed.statements.len(), 1, "{start}");
+        assert_eq!(parsed.statements[0].effects[0].action, UNPARSED, "{start}");
+    }
+    // What is large but does little is read.
+    for text in [
+        format!("INSERT INTO t VALUES {} (1)", "(1,'x'),".repeat(100_000)),
+        format!("SELECT 1 WHERE 1 IN ({}1)", "1,".repeat(400_000)),
+        format!("SELECT '{}'", "x".repeat(1_000_000)),
+    ] {
+        let parsed = parse(&text);
+        assert_ne!(parsed.statements[0].effects[0].action, UNPARSED);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Statements of the table, cut, doubled and mixed: the parser in C and what reads its trees survive them.
+    #[test]
+    fn mangled_statements_are_read_or_opaque(
+        pieces in proptest::collection::vec((any::<prop::sample::Index>(), 0.0..1.0_f64, 0.0..1.0_f64), 1..6)) {
+        let table = include_str!("tests/statements.toml");
+        let all: Vec<&str> = table.lines().filter_map(|it| it.strip_prefix("sql = ")).collect();
+        let mut text = String::new();
+        for (which, from, to) in pieces {
+            let one: Vec<char> = which.get(&all).trim_matches('\'').chars().collect();
+            let place = |at: f64| (at * one.len() as f64) as usize;
+            let (from, to) = (place(from.min(to)), place(from.max(to)));
+            text.extend(&one[from..to]);
+            text.push(' ');
+        }
+        for statement in &parse(&text).statements {
+            prop_assert!(!statement.effects.is_empty());
+            prop_assert!(statement.effects.iter().all(|it| ACTIONS.contains_key(it.action)));
+            let _ = offline(statement);
         }
     }
 }

@@ -10,12 +10,14 @@ use pg_query::{
     protobuf::{Node, RangeVar, TypeName},
 };
 
-use super::{Control, Effect, Name, Names, Statement, actions};
+use super::{Control, Effect, MOST_EFFECTS, Name, Names, Statement, actions};
 
+mod acting;
 mod data;
 mod expression;
 mod objects;
 mod query;
+mod rights;
 mod session;
 mod utility;
 mod whole;
@@ -40,6 +42,8 @@ struct Walk {
     /// The names of `WITH` that hide relations here, the innermost last.
     with: Vec<BTreeSet<String>>,
     unknown: Option<String>,
+    /// The one setting that the rows of the query are about: `FROM pg_settings WHERE name = 'this'`.
+    setting: Option<String>,
 }
 
 impl Walk {
@@ -94,8 +98,11 @@ impl Walk {
             .get_or_insert_with(|| format!("it has a part that Holdpoint does not know: {what}"));
     }
 
-    /// One more effect; of the same action and relation there is one.
+    /// One more effect; of the same action and relation there is one. Beyond [`MOST_EFFECTS`] the text is refused as a whole.
     fn add(&mut self, effect: Effect) {
+        if self.effects.len() > MOST_EFFECTS {
+            return;
+        }
         let same = self
             .effects
             .iter_mut()

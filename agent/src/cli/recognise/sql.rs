@@ -1,8 +1,8 @@
 //! `holdpoint recognise --sql`: what Holdpoint makes of SQL, without a server.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use holdpoint_core::sql::{self, Control, Database, Effect, Parsed, Statement};
+use holdpoint_core::sql::{self, Database, Effect, Resolved, Statement};
 use serde::{Deserialize, Serialize};
 
 use super::{Judge, Verdict};
@@ -67,12 +67,16 @@ impl Judge {
         let row: Row = serde_json::from_slice(line)
             .map_err(|error| format!("it is not {{\"sql\": \"...\"}}: {error}"))?;
         let parsed = sql::parse(&row.sql);
-        let statements: Vec<Said> = prepared_in(&parsed)
+        let statements: Vec<Said> = sql::offline_text(&parsed)
             .iter()
-            .map(|statement| self.said(&row, statement))
+            .map(|(statement, resolved)| self.said(&row, statement, resolved))
             .collect();
         let all = statements.iter().map(|it| (it.decision, &it.reason));
-        let (decision, reason) = strictest(all);
+        let (mut decision, mut reason) = strictest(all);
+        if statements.is_empty() && self.policies.is_some() {
+            decision = Some("allow");
+            reason = Some("it says nothing: Holdpoint answers it itself".to_owned());
+        }
         Ok(Text {
             decision,
             reason,
@@ -80,7 +84,7 @@ impl Judge {
         })
     }
 
-    fn said(&self, row: &Row, statement: &Statement) -> Said {
+    fn said(&self, row: &Row, statement: &Statement, resolved: &Resolved) -> Said {
         let at = Database {
             entry: "sample".into(),
             instance: None,
@@ -89,8 +93,7 @@ impl Judge {
             database: row.database.clone(),
             user: row.user.clone(),
         };
-        let resolved = sql::offline(statement);
-        let operations = sql::operations(&at, &row.sql, statement, &resolved, &[], false);
+        let operations = sql::operations(&at, &row.sql, statement, resolved, &[], false);
         let effects: Vec<Did> = operations
             .iter()
             .zip(&resolved.effects)
@@ -106,6 +109,7 @@ impl Judge {
         let named = resolved
             .effects
             .iter()
+            .filter(|it| names_relation(it.action))
             .filter_map(|it| it.relation.as_ref());
         Said {
             action: effects.first().map_or(sql::UNPARSED, |it| it.action),
@@ -121,6 +125,17 @@ impl Judge {
     }
 }
 
+/// Rights and comments may be about anything; what is theirs is told as a relation, because it mostly is one.
+fn names_relation(action: &str) -> bool {
+    const MOSTLY: [&str; 4] = [
+        "postgres.comment",
+        "postgres.grant",
+        "postgres.revoke",
+        "postgres.security_label",
+    ];
+    sql::is_about_relation(action) || MOSTLY.contains(&action)
+}
+
 fn did(effect: &Effect, decision: Option<&'static str>, reason: Option<String>) -> Did {
     Did {
         action: effect.action,
@@ -132,26 +147,6 @@ fn did(effect: &Effect, decision: Option<&'static str>, reason: Option<String>) 
         decision,
         reason,
     }
-}
-
-/// The statements, each EXECUTE of one that the same text prepares replaced by what it does.
-fn prepared_in(parsed: &Parsed) -> Vec<Statement> {
-    let mut prepared = BTreeMap::new();
-    let mut statements = Vec::new();
-    for statement in &parsed.statements {
-        let known = match &statement.control {
-            Control::Execute { name } => prepared.get(name),
-            _ => None,
-        };
-        statements.push(match known {
-            Some(inner) => statement.executing(inner),
-            None => statement.clone(),
-        });
-        if let Control::Prepare { name, inner } = &statement.control {
-            prepared.insert(name.clone(), (**inner).clone());
-        }
-    }
-    statements
 }
 
 fn strictest<'a>(
@@ -167,3 +162,6 @@ fn strictest<'a>(
         None => (None, None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,18 +37,29 @@ impl Objection {
 /// Against calling what is named so.
 pub(super) fn function(name: &Name, objects: &Objects<Routine>) -> Option<Objection> {
     if objects.builtin
-        && let Some(objection) = own_function(&name.name)
+        && let Some(objection) = own_call(&name.name)
     {
         return Some(objection);
     }
-    objects.found.iter().find_map(routine)
+    let others = objects.found.iter();
+    others
+        .filter(|it| !(it.builtin && is_own(it)))
+        .find_map(routine)
 }
 
-/// Against calling PostgreSQL's own function of this name.
-pub(super) fn own_function(name: &str) -> Option<Objection> {
+/// Against calling PostgreSQL's own function of this name, where the statement says so.
+pub(super) fn own_call(name: &str) -> Option<Objection> {
+    match stock::function(name) {
+        Own::Told => None,
+        _ => own_function(name),
+    }
+}
+
+/// Against running PostgreSQL's own function of this name, whoever calls it.
+fn own_function(name: &str) -> Option<Objection> {
     match stock::function(name) {
         Own::Harmless => None,
-        Own::Acts => Some(Objection::known(format!("{name}() has effects"))),
+        Own::Acts | Own::Told => Some(Objection::known(format!("{name}() has effects"))),
         Own::Runs => Some(Objection::anything(format!(
             "{name}() runs SQL or types that are given to it as text"
         ))),
@@ -71,12 +82,13 @@ pub(super) fn operator(name: &Name, objects: &Objects<Routine>) -> Option<Object
 pub(super) fn routine(routine: &Routine) -> Option<Objection> {
     let Routine { schema, name, .. } = routine;
     if routine.builtin {
-        return match routine.language.as_str() {
-            "internal" | "c" | "sql" => own_function(name),
-            language => Some(Objection::anything(format!(
-                "{schema}.{name}() is now written in {language}"
-            ))),
-        };
+        if is_own(routine) {
+            return own_function(name);
+        }
+        return Some(Objection::anything(format!(
+            "{schema}.{name}() is now written in {}",
+            routine.language
+        )));
     }
     let Some(extension) = &routine.extension else {
         return Some(Objection::anything(format!(
@@ -99,6 +111,11 @@ pub(super) fn routine(routine: &Routine) -> Option<Objection> {
             "{schema}.{name}() of extension {extension} is not known to be harmless"
         ))
     })
+}
+
+/// Whether it is still written as PostgreSQL wrote it.
+fn is_own(routine: &Routine) -> bool {
+    matches!(routine.language.as_str(), "internal" | "c" | "sql")
 }
 
 /// Against values of this type, but for its domain's constraints, which are SQL to be followed.

@@ -141,6 +141,7 @@ const QUIET: &[&str] = &[
     "postgres.insert",
     "postgres.lock",
     "postgres.merge",
+    "postgres.nextval",
     "postgres.notify",
     "postgres.refresh_materialized_view",
     "postgres.revoke",

@@ -8,7 +8,7 @@ use super::{
     observed::{Relation, Type},
     stock,
 };
-use crate::sql::{Effect, Name, Names, Resolved, Statement};
+use crate::sql::{Effect, Name, Names, Resolved, Statement, actions};
 
 /// How many queries of views and expressions are followed for one statement.
 const MOST_FOLLOWED: usize = 256;
@@ -23,6 +23,9 @@ pub fn resolve(statement: &Statement, facts: &Facts) -> Resolved {
     let mut walk = Walk::new(facts);
     walk.follow(&statement.names, 0);
     walk.casts();
+    for effect in &statement.effects {
+        walk.about(effect);
+    }
     let effects = statement
         .effects
         .iter()
@@ -80,6 +83,34 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// What is dropped is looked up for its schema, and for nothing else: that is what policies know it by.
+    fn about(&mut self, effect: &Effect) {
+        let Some(name) = &effect.relation else {
+            return;
+        };
+        let is_system = match self.facts.relation(name) {
+            Standing::Missing if actions::is_known_by_relation(effect.action) => {
+                self.needs.relations.insert(name.clone());
+                return;
+            }
+            Standing::Stock => {
+                let schema = name.schema.as_deref().unwrap_or("pg_catalog");
+                stock::relation(schema, &name.name).is_some()
+            }
+            // People call tables of theirs `columns` or `triggers`: information_schema is on nobody's search path.
+            Standing::Told(objects) => objects
+                .found
+                .iter()
+                .any(|it| it.builtin && (name.schema.is_some() || it.schema == "pg_catalog")),
+            Standing::Missing | Standing::TooMany => false,
+        };
+        if is_system && CHANGES_ROWS.contains(&effect.action) {
+            self.object(Objection::anything(format!(
+                "{name} is PostgreSQL's own: a change of its rows can change anything"
+            )));
+        }
+    }
+
     fn function(&mut self, name: &Name, depth: usize) {
         match self.facts.function(name) {
             Standing::Missing => drop(self.needs.functions.insert(name.clone())),
@@ -88,9 +119,10 @@ impl<'a> Walk<'a> {
             ))),
             // `f(x)` is a cast where no function, but a type is called f.
             Standing::Stock if !known::is_stock_function(name) => self.type_named(name, depth),
-            Standing::Stock => self.objections.extend(judge::own_function(&name.name)),
+            Standing::Stock => self.objections.extend(judge::own_call(&name.name)),
             Standing::Told(objects) if !objects.builtin && objects.found.is_empty() => {
-                self.type_named(name, depth)
+                self.not_found(name);
+                self.type_named(name, depth);
             }
             Standing::Told(objects) => self.objections.extend(judge::function(name, objects)),
         }
@@ -137,10 +169,25 @@ impl<'a> Walk<'a> {
             Standing::Stock => self.object(Objection::anything(format!(
                 "{name} is not a function or type of PostgreSQL's own"
             ))),
-            Standing::Told(objects) => objects
-                .found
-                .iter()
-                .for_each(|found| self.type_(found, depth)),
+            Standing::Told(objects) => {
+                if objects.found.is_empty() {
+                    self.not_found(name);
+                }
+                objects
+                    .found
+                    .iter()
+                    .for_each(|found| self.type_(found, depth));
+            }
+        }
+    }
+
+    /// What is not there fails, whatever it is. But in a database that is not in UTF-8 the server folds and cuts letters beyond
+    /// ASCII in another way than the grammar here, so that it may be there under another name.
+    fn not_found(&mut self, name: &Name) {
+        if !name.to_string().is_ascii() {
+            self.object(Objection::anything(format!(
+                "there is no {name}, as far as its letters are read alike in every encoding"
+            )));
         }
     }
 
@@ -160,10 +207,15 @@ impl<'a> Walk<'a> {
                 )));
             }
             Standing::Stock => self.stock_relation(name),
-            Standing::Told(objects) => objects
-                .found
-                .iter()
-                .for_each(|found| self.found(found, depth)),
+            Standing::Told(objects) => {
+                if objects.found.is_empty() {
+                    self.not_found(name);
+                }
+                objects
+                    .found
+                    .iter()
+                    .for_each(|found| self.found(found, depth));
+            }
         }
     }
 
@@ -259,7 +311,7 @@ impl<'a> Walk<'a> {
         found
             .iter()
             .map(|relation| {
-                if write {
+                if write && CHANGES_ROWS.contains(&effect.action) {
                     self.rewritten(effect, relation);
                 }
                 Effect {
@@ -280,10 +332,6 @@ impl<'a> Walk<'a> {
         // The server writes to the one table of the view's FROM; which of all that the view reads is not worth telling apart.
         if let (false, 'v', Some(definition)) =
             (relation.builtin, relation.kind, &relation.definition)
-            && matches!(
-                effect.action,
-                "postgres.insert" | "postgres.update" | "postgres.delete" | "postgres.merge"
-            )
         {
             let behind: Vec<Effect> = self
                 .facts
@@ -343,6 +391,14 @@ impl<'a> Walk<'a> {
         }
     }
 }
+
+/// What rules and INSTEAD OF triggers stand in the way of.
+const CHANGES_ROWS: [&str; 4] = [
+    "postgres.insert",
+    "postgres.update",
+    "postgres.delete",
+    "postgres.merge",
+];
 
 /// FirstNormalObjectId (access/transam.h).
 const FIRST_OWN: u32 = 16384;

@@ -48,6 +48,8 @@ pub(super) enum Own {
     Harmless,
     /// Something that lasts, or that reaches beyond the database; but it defines nothing.
     Acts,
+    /// What a call of it does is told by the grammar, as an effect of its own.
+    Told,
     /// Runs SQL that the text of the statement does not show.
     Runs,
     /// There is none in the table.
@@ -60,9 +62,18 @@ pub(super) fn function(name: &str) -> Own {
         None => Own::Unknown,
         Some(_) if RUNS.contains(&name) => Own::Runs,
         Some(volatilities) if !volatilities.contains('v') => Own::Harmless,
+        Some(_) if name == "set_config" || called(name).is_some() => Own::Told,
         Some(_) if VOLATILE_YET_HARMLESS.contains(&name) => Own::Harmless,
         Some(_) => Own::Acts,
     }
+}
+
+/// The action of a call of PostgreSQL's own function of this name, where a command does the same.
+pub(in crate::sql) fn called(name: &str) -> Option<&'static str> {
+    let mut commands = COMMANDS.iter();
+    commands
+        .find(|(function, _)| *function == name)
+        .map(|(_, action)| *action)
 }
 
 /// PostgreSQL has an operator of this name.
@@ -200,12 +211,28 @@ const VOLATILE_YET_HARMLESS: &[&str] = &[
     "pg_xact_commit_timestamp_origin",
     "pg_xact_status",
     "random",
-    // What it sets is judged by the grammar: `Control::Set`, or opaque.
-    "set_config",
     "setseed",
     "system",
     "timeofday",
     "txid_status",
+];
+
+/// Functions that do what a command does, and the action of that.
+const COMMANDS: &[(&str, &str)] = &[
+    ("nextval", "postgres.nextval"),
+    ("pg_advisory_lock", "postgres.lock"),
+    ("pg_advisory_lock_shared", "postgres.lock"),
+    ("pg_advisory_unlock", "postgres.lock"),
+    ("pg_advisory_unlock_all", "postgres.lock"),
+    ("pg_advisory_unlock_shared", "postgres.lock"),
+    ("pg_advisory_xact_lock", "postgres.lock"),
+    ("pg_advisory_xact_lock_shared", "postgres.lock"),
+    ("pg_notify", "postgres.notify"),
+    ("pg_try_advisory_lock", "postgres.lock"),
+    ("pg_try_advisory_lock_shared", "postgres.lock"),
+    ("pg_try_advisory_xact_lock", "postgres.lock"),
+    ("pg_try_advisory_xact_lock_shared", "postgres.lock"),
+    ("setval", "postgres.alter_sequence"),
 ];
 
 /// Functions that 16, 17 and 18 added, harmless by their documentation; all others of theirs are unknown. Not here:
@@ -224,7 +251,16 @@ const LATER_FUNCTIONS: &[&str] = &[
     "random_normal",
     "system_user",
     // 17
+    "json_array",
+    "json_arrayagg",
+    "json_exists",
+    "json_objectagg",
+    "json_query",
+    "json_scalar",
     "json_serialize",
+    "json_table",
+    "json_value",
+    "merge_action",
     "pg_basetype",
     "pg_column_toast_chunk_id",
     "pg_get_wait_events",

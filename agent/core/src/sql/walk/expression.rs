@@ -34,7 +34,6 @@ impl Walk {
             | NodeEnum::SetToDefault(_)
             | NodeEnum::CurrentOfExpr(_)
             | NodeEnum::SqlvalueFunction(_)
-            | NodeEnum::MergeSupportFunc(_)
             | NodeEnum::AStar(_)
             | NodeEnum::String(_)
             | NodeEnum::Integer(_)
@@ -42,6 +41,7 @@ impl Walk {
             | NodeEnum::Boolean(_)
             | NodeEnum::BitString(_)
             | NodeEnum::Alias(_) => {}
+            NodeEnum::MergeSupportFunc(_) => self.called("merge_action"),
             NodeEnum::List(list) => self.nodes(&list.items),
             NodeEnum::ColumnRef(it) => self.column(it),
             NodeEnum::AExpr(it) => self.applied(it),
@@ -142,6 +142,10 @@ impl Walk {
             location: _,
         } = it;
         self.function(funcname);
+        // NORMALIZE(...) is syntax since PostgreSQL 13.
+        if funcname.last().and_then(text) == Some("normalize") {
+            self.called("normalize");
+        }
         self.nodes(args);
         self.nodes(agg_order);
         self.maybe(agg_filter.as_deref());
@@ -149,6 +153,7 @@ impl Walk {
             self.window(over);
         }
         self.setting_by_function(funcname, args);
+        self.acting_function(funcname, args);
     }
 
     pub(super) fn window(&mut self, it: &WindowDef) {

@@ -1,15 +1,15 @@
-//! Making, altering and dropping objects, and who may do what with them.
+//! Making, altering and dropping objects.
 
 use pg_query::{
     NodeEnum,
     protobuf::{
         AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, Constraint, CreateStmt, DropStmt,
-        GrantStmt, IndexStmt, Node, ObjectType, PartitionBoundSpec,
+        IndexStmt, Node, ObjectType, PartitionBoundSpec, TypeName,
     },
 };
 
 use super::{Walk, last_two, name_of};
-use crate::sql::{Effect, Name, actions};
+use crate::sql::{Name, actions};
 
 impl Walk {
     pub(super) fn on_object(&mut self, node: &NodeEnum) {
@@ -81,6 +81,10 @@ impl Walk {
             NodeEnum::AlterStatsStmt(it) => {
                 self.alters(O::ObjectStatisticExt as i32, last_two(&it.defnames));
             }
+            // Databases, schemas, roles and tablespaces have their name there.
+            NodeEnum::RenameStmt(it) if it.relation.is_none() && it.object.is_none() => {
+                self.alters(it.rename_type, Some(Name::plain(&it.subname)));
+            }
             NodeEnum::RenameStmt(it) => self.alter_part(
                 it.rename_type,
                 it.relation_type,
@@ -105,8 +109,9 @@ impl Walk {
             }
             NodeEnum::AlterOwnerStmt(it) => {
                 let relation = it.relation.as_ref().map(name_of);
-                let object = it.object.as_deref().and_then(object_name);
-                self.does("postgres.alter_owner", relation.or(object));
+                let name = relation.or_else(|| it.object.as_deref().and_then(object_name));
+                self.alters(it.object_type, name.clone());
+                self.does("postgres.alter_owner", name);
             }
             NodeEnum::AlterFunctionStmt(it) => {
                 let name = it.func.as_ref().and_then(|it| last_two(&it.objname));
@@ -128,95 +133,7 @@ impl Walk {
         }
     }
 
-    fn on_rights(&mut self, node: &NodeEnum) {
-        use ObjectType as O;
-        let alters = |walk: &mut Self, kind: O| walk.alters(kind as i32, None);
-        match node {
-            NodeEnum::GrantStmt(it) => self.grant(it),
-            NodeEnum::GrantRoleStmt(it) if it.is_grant => self.does("postgres.grant_role", None),
-            NodeEnum::GrantRoleStmt(_) => self.does("postgres.revoke_role", None),
-            NodeEnum::AlterDefaultPrivilegesStmt(_) => {
-                self.does("postgres.alter_default_privileges", None);
-            }
-            NodeEnum::CreateRoleStmt(it) => {
-                self.creates(O::ObjectRole, Some(Name::plain(&it.role)))
-            }
-            NodeEnum::AlterRoleStmt(it) => {
-                let role = it.role.as_ref().map(|it| Name::plain(&it.rolename));
-                self.alters(O::ObjectRole as i32, role);
-            }
-            NodeEnum::AlterRoleSetStmt(it) => {
-                let role = it.role.as_ref().map(|it| Name::plain(&it.rolename));
-                self.alters(O::ObjectRole as i32, role);
-            }
-            NodeEnum::DropRoleStmt(_) => self.does("postgres.drop_role", None),
-            NodeEnum::DropOwnedStmt(_) => self.does("postgres.drop_owned", None),
-            NodeEnum::ReassignOwnedStmt(_) => self.does("postgres.reassign_owned", None),
-            NodeEnum::CreateUserMappingStmt(_) => self.creates(O::ObjectUserMapping, None),
-            NodeEnum::AlterUserMappingStmt(_) => alters(self, O::ObjectUserMapping),
-            NodeEnum::DropUserMappingStmt(_) => self.does("postgres.drop_user_mapping", None),
-            NodeEnum::AlterSystemStmt(_) => self.does("postgres.alter_system", None),
-            NodeEnum::CreateExtensionStmt(it) => {
-                self.creates(O::ObjectExtension, Some(Name::plain(&it.extname)));
-            }
-            NodeEnum::AlterExtensionStmt(_) | NodeEnum::AlterExtensionContentsStmt(_) => {
-                alters(self, O::ObjectExtension);
-            }
-            NodeEnum::CreateFdwStmt(_) => self.creates(O::ObjectFdw, None),
-            NodeEnum::AlterFdwStmt(_) => alters(self, O::ObjectFdw),
-            NodeEnum::CreateForeignServerStmt(_) => self.creates(O::ObjectForeignServer, None),
-            NodeEnum::AlterForeignServerStmt(_) => alters(self, O::ObjectForeignServer),
-            NodeEnum::ImportForeignSchemaStmt(_) => {
-                self.does("postgres.import_foreign_schema", None)
-            }
-            NodeEnum::CreatePublicationStmt(_) => self.creates(O::ObjectPublication, None),
-            NodeEnum::AlterPublicationStmt(_) => alters(self, O::ObjectPublication),
-            NodeEnum::CreateSubscriptionStmt(_) => self.creates(O::ObjectSubscription, None),
-            NodeEnum::AlterSubscriptionStmt(_) => alters(self, O::ObjectSubscription),
-            NodeEnum::DropSubscriptionStmt(_) => self.does("postgres.drop_subscription", None),
-            other => self.on_the_rest(other),
-        }
-    }
-
-    fn on_the_rest(&mut self, node: &NodeEnum) {
-        use ObjectType as O;
-        let alters = |walk: &mut Self, kind: O| walk.alters(kind as i32, None);
-        match node {
-            NodeEnum::CreatedbStmt(it) => {
-                self.creates(O::ObjectDatabase, Some(Name::plain(&it.dbname)))
-            }
-            NodeEnum::AlterDatabaseStmt(_)
-            | NodeEnum::AlterDatabaseSetStmt(_)
-            | NodeEnum::AlterDatabaseRefreshCollStmt(_) => alters(self, O::ObjectDatabase),
-            NodeEnum::DropdbStmt(it) => {
-                self.does("postgres.drop_database", Some(Name::plain(&it.dbname)));
-            }
-            NodeEnum::CreateTableSpaceStmt(_) => self.creates(O::ObjectTablespace, None),
-            NodeEnum::AlterTableSpaceOptionsStmt(_) => alters(self, O::ObjectTablespace),
-            NodeEnum::DropTableSpaceStmt(_) => self.does("postgres.drop_tablespace", None),
-            NodeEnum::AlterTableMoveAllStmt(it) => self.alters(it.objtype, None),
-            NodeEnum::CreateEventTrigStmt(_) => self.creates(O::ObjectEventTrigger, None),
-            NodeEnum::AlterEventTrigStmt(_) => alters(self, O::ObjectEventTrigger),
-            NodeEnum::CreatePlangStmt(_) => self.creates(O::ObjectLanguage, None),
-            NodeEnum::CreateAmStmt(_) => self.creates(O::ObjectAccessMethod, None),
-            NodeEnum::CreateCastStmt(_) => self.creates(O::ObjectCast, None),
-            NodeEnum::CreateTransformStmt(_) => self.creates(O::ObjectTransform, None),
-            NodeEnum::CreateConversionStmt(_) => self.creates(O::ObjectConversion, None),
-            NodeEnum::CreateOpClassStmt(_) => self.creates(O::ObjectOpclass, None),
-            NodeEnum::CreateOpFamilyStmt(_) => self.creates(O::ObjectOpfamily, None),
-            NodeEnum::AlterOpFamilyStmt(_) => alters(self, O::ObjectOpfamily),
-            NodeEnum::AlterOperatorStmt(_) => alters(self, O::ObjectOperator),
-            NodeEnum::AlterCollationStmt(_) => alters(self, O::ObjectCollation),
-            NodeEnum::AlterTsdictionaryStmt(_) => alters(self, O::ObjectTsdictionary),
-            NodeEnum::AlterTsconfigurationStmt(_) => alters(self, O::ObjectTsconfiguration),
-            _ => self.add(Effect::opaque(
-                actions::UNPARSED,
-                "it is a statement that Holdpoint does not know",
-            )),
-        }
-    }
-
-    fn creates(&mut self, kind: ObjectType, name: Option<Name>) {
+    pub(super) fn creates(&mut self, kind: ObjectType, name: Option<Name>) {
         match actions::kind(kind as i32) {
             Some(kind) => self.does(kind.create, name),
             None => self.unknown("a kind of object"),
@@ -231,7 +148,7 @@ impl Walk {
         }
     }
 
-    fn alters(&mut self, kind: i32, name: Option<Name>) {
+    pub(super) fn alters(&mut self, kind: i32, name: Option<Name>) {
         match actions::kind(kind) {
             Some(kind) => self.does(kind.alter, name),
             None => self.unknown("a kind of object"),
@@ -338,7 +255,11 @@ impl Walk {
         if let Some(action) = more {
             self.does(action, relation.cloned());
         }
-        self.maybe(it.def.as_deref());
+        if AlterTableType::try_from(it.subtype) == Ok(T::AtColumnDefault) {
+            self.kept(it.def.as_deref());
+        } else {
+            self.maybe(it.def.as_deref());
+        }
     }
 
     fn drops(&mut self, it: &DropStmt) {
@@ -353,20 +274,19 @@ impl Walk {
             return self.unknown("a kind of object");
         };
         for object in objects {
-            self.does(kind.drop, object_name(object));
-        }
-    }
-
-    fn grant(&mut self, it: &GrantStmt) {
-        let action = match it.is_grant {
-            true => "postgres.grant",
-            false => "postgres.revoke",
-        };
-        for object in &it.objects {
-            self.does(action, object_name(object));
-        }
-        if it.objects.is_empty() {
-            self.does(action, None);
+            // A trigger is known by its table, before which its own name stands last.
+            let name = match (ObjectType::try_from(*remove_type), object.node.as_ref()) {
+                (
+                    Ok(
+                        ObjectType::ObjectTrigger
+                        | ObjectType::ObjectRule
+                        | ObjectType::ObjectPolicy,
+                    ),
+                    Some(NodeEnum::List(it)),
+                ) => it.items.split_last().and_then(|(_, of)| last_two(of)),
+                _ => object_name(object),
+            };
+            self.does(kind.drop, name);
         }
     }
 
@@ -397,13 +317,15 @@ impl Walk {
     }
 
     fn column_of_table(&mut self, it: &ColumnDef) {
-        self.types(it.type_name.as_ref());
-        self.maybe(it.raw_default.as_deref());
+        if !it.type_name.as_ref().is_some_and(is_serial) {
+            self.types(it.type_name.as_ref());
+        }
+        self.kept(it.raw_default.as_deref());
         self.nodes(&it.constraints);
     }
 
     fn constraint(&mut self, it: &Constraint) {
-        self.maybe(it.raw_expr.as_deref());
+        self.kept(it.raw_expr.as_deref());
         self.maybe(it.where_clause.as_deref());
         self.nodes(&it.exclusions);
         self.names
@@ -412,8 +334,22 @@ impl Walk {
     }
 }
 
+/// No type, but a way to write one with a sequence (`transformColumnDefinition` in parse_utilcmd.c).
+fn is_serial(it: &TypeName) -> bool {
+    const SERIAL: [&str; 6] = [
+        "bigserial",
+        "serial",
+        "serial2",
+        "serial4",
+        "serial8",
+        "smallserial",
+    ];
+    last_two(&it.names)
+        .is_some_and(|name| name.schema.is_none() && SERIAL.contains(&name.name.as_str()))
+}
+
 /// The name of an object of any kind, where it has one.
-fn object_name(node: &Node) -> Option<Name> {
+pub(super) fn object_name(node: &Node) -> Option<Name> {
     match node.node.as_ref()? {
         NodeEnum::RangeVar(it) => Some(name_of(it)),
         NodeEnum::String(it) => Some(Name::plain(&it.sval)),

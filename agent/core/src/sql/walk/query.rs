@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use pg_query::{
     NodeEnum,
     protobuf::{
-        CommonTableExpr, JoinExpr, JoinType, JsonAggConstructor, JsonBehavior, JsonFuncExpr,
-        JsonOutput, JsonTable, JsonTableColumn, JsonValueExpr, LockingClause, RangeVar, SelectStmt,
-        WithClause,
+        CommonTableExpr, JoinExpr, JoinType, JsonAggConstructor, JsonBehavior, JsonExprOp,
+        JsonFuncExpr, JsonOutput, JsonTable, JsonTableColumn, JsonValueExpr, LockingClause,
+        RangeVar, SelectStmt, WithClause,
     },
 };
 
-use super::{SELECT, Walk, name_of};
+use super::{SELECT, Walk, name_of, session::only_setting};
+use crate::sql::Name;
 
 impl Walk {
     /// What is no plain expression: a query within, what a query reads from, SQL/JSON, a definition.
@@ -172,6 +173,7 @@ impl Walk {
             self.does(SELECT, None);
         }
         self.enter_with(with_clause.as_ref());
+        let outer = std::mem::replace(&mut self.setting, only_setting(it));
         for lists in [
             distinct_clause,
             target_list,
@@ -190,7 +192,13 @@ impl Walk {
         for side in [larg, rarg].into_iter().flatten() {
             self.select(side);
         }
+        self.setting = outer;
         self.leave_with();
+    }
+
+    /// What an older server has no syntax for is a function to it, maybe a user's.
+    pub(super) fn called(&mut self, name: &str) {
+        self.names.functions.insert(Name::plain(name));
     }
 
     fn json(&mut self, node: &NodeEnum) {
@@ -209,30 +217,37 @@ impl Walk {
             NodeEnum::JsonBehavior(it) => self.json_behaviour(Some(it)),
             NodeEnum::JsonOutput(it) => self.json_output(Some(it)),
             NodeEnum::JsonParseExpr(it) => {
+                self.called("json");
                 self.json_value(it.expr.as_deref());
                 self.json_output(it.output.as_ref());
             }
             NodeEnum::JsonScalarExpr(it) => {
+                self.called("json_scalar");
                 self.maybe(it.expr.as_deref());
                 self.json_output(it.output.as_ref());
             }
             NodeEnum::JsonSerializeExpr(it) => {
+                self.called("json_serialize");
                 self.json_value(it.expr.as_deref());
                 self.json_output(it.output.as_ref());
             }
             NodeEnum::JsonObjectConstructor(it) => {
+                self.called("json_object");
                 self.nodes(&it.exprs);
                 self.json_output(it.output.as_ref());
             }
             NodeEnum::JsonArrayConstructor(it) => {
+                self.called("json_array");
                 self.nodes(&it.exprs);
                 self.json_output(it.output.as_ref());
             }
             NodeEnum::JsonArrayQueryConstructor(it) => {
+                self.called("json_array");
                 self.maybe(it.query.as_deref());
                 self.json_output(it.output.as_ref());
             }
             NodeEnum::JsonObjectAgg(it) => {
+                self.called("json_objectagg");
                 self.json_aggregate(it.constructor.as_deref());
                 if let Some(it) = it.arg.as_deref() {
                     self.maybe(it.key.as_deref());
@@ -240,6 +255,7 @@ impl Walk {
                 }
             }
             NodeEnum::JsonArrayAgg(it) => {
+                self.called("json_arrayagg");
                 self.json_aggregate(it.constructor.as_deref());
                 self.json_value(it.arg.as_deref());
             }
@@ -248,6 +264,13 @@ impl Walk {
     }
 
     fn json_function(&mut self, it: &JsonFuncExpr) {
+        match JsonExprOp::try_from(it.op) {
+            Ok(JsonExprOp::JsonExistsOp) => self.called("json_exists"),
+            Ok(JsonExprOp::JsonQueryOp) => self.called("json_query"),
+            Ok(JsonExprOp::JsonValueOp) => self.called("json_value"),
+            Ok(JsonExprOp::JsonTableOp) => self.called("json_table"),
+            Ok(JsonExprOp::Undefined) | Err(_) => self.unknown("a kind of SQL/JSON"),
+        }
         self.json_value(it.context_item.as_deref());
         self.maybe(it.pathspec.as_deref());
         self.nodes(&it.passing);
@@ -257,6 +280,7 @@ impl Walk {
     }
 
     fn json_table(&mut self, it: &JsonTable) {
+        self.called("json_table");
         self.json_value(it.context_item.as_deref());
         self.maybe(it.pathspec.as_deref().and_then(|it| it.string.as_deref()));
         self.nodes(&it.passing);

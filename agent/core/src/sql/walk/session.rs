@@ -3,8 +3,9 @@
 use pg_query::{
     NodeEnum,
     protobuf::{
-        DeclareCursorStmt, DiscardMode, DiscardStmt, ExecuteStmt, ExplainStmt, Node, PrepareStmt,
-        TransactionStmt, TransactionStmtKind, VariableSetKind, VariableSetStmt, a_const::Val,
+        AExprKind, DeclareCursorStmt, DiscardMode, DiscardStmt, ExecuteStmt, ExplainStmt, Node,
+        PrepareStmt, SelectStmt, TransactionStmt, TransactionStmtKind, VariableSetKind,
+        VariableSetStmt, a_const::Val,
     },
 };
 
@@ -31,6 +32,7 @@ const HARMLESS: &[&str] = &[
     "cpu_tuple_cost",
     "cursor_tuple_fraction",
     "datestyle",
+    "debug_parallel_query",
     "deadlock_timeout",
     "default_statistics_target",
     "default_table_access_method",
@@ -44,6 +46,7 @@ const HARMLESS: &[&str] = &[
     "effective_io_concurrency",
     "escape_string_warning",
     "extra_float_digits",
+    "force_parallel_mode",
     "from_collapse_limit",
     "geqo",
     "geqo_threshold",
@@ -78,11 +81,13 @@ const HARMLESS: &[&str] = &[
     "quote_all_identifiers",
     "random_page_cost",
     "recursive_worktable_factor",
+    "restrict_nonsystem_relation_kind",
     "row_security",
     "search_path",
     "seed",
     "seq_page_cost",
     "statement_timeout",
+    "stats_fetch_consistency",
     "synchronize_seqscans",
     "synchronous_commit",
     "tcp_keepalives_count",
@@ -171,7 +176,12 @@ impl Walk {
         if function.last().and_then(text) != Some("set_config") {
             return;
         }
-        let constants: Option<Vec<String>> = args.iter().map(constant).collect();
+        let value = |at: usize, arg: &Node| match (constant(arg), at) {
+            (None, 0) if is_column_name(arg) => self.setting.clone(),
+            (value, _) => value,
+        };
+        let constants = args.iter().enumerate();
+        let constants: Option<Vec<String>> = constants.map(|(at, it)| value(at, it)).collect();
         match constants.as_deref() {
             Some([name, value, local]) if self.control == Control::None => {
                 let local = local.starts_with(['t', 'T', '1']);
@@ -244,7 +254,10 @@ impl Walk {
             });
         }
         self.names.extend(&inner.names);
-        self.control = inner.control;
+        // It names what it explains, and sets what it runs; but it declares and copies nothing.
+        if matches!(inner.control, Control::Execute { .. } | Control::Set { .. }) {
+            self.control = inner.control;
+        }
     }
 
     pub(super) fn declare_cursor(&mut self, it: &DeclareCursorStmt) {
@@ -261,6 +274,34 @@ impl Walk {
             self.control = Control::Discard;
         }
     }
+}
+
+/// The setting that `SELECT ... FROM pg_settings WHERE name = 'this'` is about: so pg_dump asks, for servers that lack it.
+pub(super) fn only_setting(it: &SelectStmt) -> Option<String> {
+    let [from] = it.from_clause.as_slice() else {
+        return None;
+    };
+    let is_settings = matches!(
+        from.node.as_ref(),
+        Some(NodeEnum::RangeVar(it))
+            if it.relname == "pg_settings" && ["", "pg_catalog"].contains(&it.schemaname.as_str())
+    );
+    let Some(NodeEnum::AExpr(condition)) = it.where_clause.as_deref()?.node.as_ref() else {
+        return None;
+    };
+    let equals = condition.kind == AExprKind::AexprOp as i32
+        && matches!(condition.name.as_slice(), [name] if text(name) == Some("="));
+    let about = condition.lexpr.as_deref().is_some_and(is_column_name);
+    (is_settings && equals && about)
+        .then(|| constant(condition.rexpr.as_deref()?))
+        .flatten()
+}
+
+fn is_column_name(node: &Node) -> bool {
+    matches!(
+        node.node.as_ref(),
+        Some(NodeEnum::ColumnRef(it)) if matches!(it.fields.as_slice(), [field] if text(field) == Some("name"))
+    )
 }
 
 /// What cannot be read as off is on.
