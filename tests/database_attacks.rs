@@ -46,8 +46,19 @@ fn explore() {
         let arguments: Vec<&str> = one.split(' ').collect();
         let ran = attack(&world, &arguments);
         println!("=== {one}\n{ran}");
-        println!("rows left: {}", postgres.query(DATABASE, "SELECT count(*) FROM scratch"));
+        println!(
+            "rows left: {}",
+            postgres.query(DATABASE, "SELECT count(*) FROM scratch")
+        );
         println!("shows card: {}", ran.says(CARD));
     }
-    println!("{}", world.daemon_log().lines().filter(|l| l.contains("WARN") || l.contains("ERROR") || l.contains("panic")).collect::<Vec<_>>().join("\n"));
+    println!(
+        "{}",
+        world
+            .daemon_log()
+            .lines()
+            .filter(|l| l.contains("WARN") || l.contains("ERROR") || l.contains("panic"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    );
 }

@@ -11,7 +11,12 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::{End, Shared, judge::Judge, run::Run, state::Expected};
+use super::{
+    End, Shared,
+    judge::Judge,
+    run::Run,
+    state::{Expected, State},
+};
 use crate::{
     masking::Watch,
     postgres::{
@@ -22,6 +27,8 @@ use crate::{
     },
 };
 
+/// Answers that are waited for at most, before more is asked: of what Holdpoint says itself, nothing else holds a client back.
+const MOST_UNANSWERED: usize = 1 << 16;
 /// What no server can run.
 const POISON: &str = "HOLDPOINT: what follows was not admitted";
 
@@ -35,8 +42,12 @@ pub(super) struct Up<'a, R, W, J> {
     out: BytesMut,
     /// Statements that were named since the last Sync.
     fresh: HashMap<String, Definition>,
+    /// Bytes of their texts.
+    unsynced: usize,
     /// `Parse` messages that nothing needs yet: a server that analyses a statement locks what it is about.
     waiting: Vec<(String, Definition, Bytes)>,
+    /// Bytes of those.
+    unsent: usize,
     /// After a refusal: nothing counts up to the next Sync.
     skips: bool,
     /// Something was executed since the last Sync, so that there may be an implicit transaction.
@@ -72,6 +83,8 @@ where
             session,
             out: BytesMut::new(),
             fresh: HashMap::new(),
+            unsynced: 0,
+            unsent: 0,
             waiting: Vec::new(),
             skips: false,
             executed: false,
@@ -156,6 +169,16 @@ where
         if skips && tag != b'S' {
             return Ok(());
         }
+        if !is_copy(tag) {
+            // A COPY takes what follows it for its data: the server would not read it, and take what comes then for something else.
+            let is_behind = |state: &State| state.expected.len() > MOST_UNANSWERED;
+            self.settled(|state| (state.copies_in || !state.may_copy()) && !is_behind(state))
+                .await?;
+        }
+        let skips = self.skips || self.shared.lock().skips;
+        if skips && tag != b'S' {
+            return Ok(());
+        }
         if self.shared.lock().copies_in && !is_copy(tag) {
             return match tag {
                 // As the server does: clients send those without noticing that what they asked for is a COPY.
@@ -169,10 +192,7 @@ where
         let asked = client_messages::read(&message)?;
         match asked {
             Asked::Query(text) => self.query(text, &whole).await,
-            Asked::Parse { name, text, types } => {
-                self.parse(name, text, types, whole.clone());
-                Ok(())
-            }
+            Asked::Parse { name, text, types } => self.parse(name, text, types, whole.clone()),
             Asked::Bind {
                 portal,
                 statement,
@@ -204,6 +224,7 @@ where
                     "Holdpoint passes no function calls by number (the F message): what they do cannot be judged.",
                     "Call the function by SQL: SELECT name(...).",
                 );
+                self.settled(|state| state.expected.is_empty()).await?;
                 self.answer_query(told);
                 Ok(())
             }
@@ -229,7 +250,7 @@ where
     /// What may do anything may also have prepared other statements under names that are known.
     fn forgets(&mut self, run: &Run) {
         if run.admitted.is_opaque {
-            self.fresh.clear();
+            self.forget_fresh();
             self.shared.lock().names.forget();
         }
     }

@@ -244,7 +244,10 @@ impl Walk {
             });
         }
         self.names.extend(&inner.names);
-        self.control = inner.control;
+        // EXPLAIN DECLARE declares nothing.
+        if matches!(inner.control, Control::Execute { .. }) {
+            self.control = inner.control;
+        }
     }
 
     pub(super) fn declare_cursor(&mut self, it: &DeclareCursorStmt) {

@@ -20,8 +20,13 @@ use crate::postgres::{
         run::Run,
         state::{Expected, Portal},
     },
-    statements::Definition,
+    statements::{Definition, MOST},
 };
+
+/// Bytes of `Parse` messages that wait until they are needed.
+const MOST_UNSENT: usize = 4 << 20;
+/// Bytes of text of what is prepared between one Sync and the next.
+const MOST_UNSYNCED: usize = 16 << 20;
 
 impl<R, W, J> Up<'_, R, W, J>
 where
@@ -29,11 +34,30 @@ where
     W: AsyncWrite + Unpin + Send,
     J: Judge,
 {
-    pub(super) fn parse(&mut self, name: &str, text: &str, types: Vec<u32>, whole: Bytes) {
+    pub(super) fn parse(
+        &mut self,
+        name: &str,
+        text: &str,
+        types: Vec<u32>,
+        whole: Bytes,
+    ) -> Result<(), End> {
         let parsed = self.judge.parse(text);
         let definition = Definition::new(text.into(), parsed, 0, types.into());
-        self.fresh.insert(name.to_owned(), definition.clone());
+        self.unsynced += text.len();
+        let before = self.fresh.insert(name.to_owned(), definition.clone());
+        self.unsynced -= before.map_or(0, |it| it.text.len());
+        self.unsent += whole.len();
         self.waiting.push((name.to_owned(), definition, whole));
+        if self.unsent > MOST_UNSENT {
+            self.send_parses();
+        }
+        match self.unsynced > MOST_UNSYNCED || self.fresh.len() > MOST {
+            true => Err(End::Broken(
+                "more is prepared in one pipeline than Holdpoint keeps in mind; end it with a Sync"
+                    .into(),
+            )),
+            false => Ok(()),
+        }
     }
 
     pub(super) async fn bind(
@@ -81,7 +105,8 @@ where
                     })
                     .collect();
                 let meant = self.meant(&definition, &HashMap::new());
-                let asked = question(&definition, statement, &meant, &bound, is_open);
+                let before = self.shared.lock().asked;
+                let asked = question(&definition, statement, &meant, &bound, is_open, before);
                 match self.admit(std::slice::from_ref(&asked), is_open).await? {
                     Ok(admitted) => admitted,
                     Err(refusal) => {
@@ -96,16 +121,19 @@ where
         self.send_parses();
         let run = Run::new(vec![definition], admitted);
         self.forgets(&run);
+        self.send(whole, Expected::Bind(portal.to_owned()));
         let before = {
             let mut state = self.shared.lock();
+            state.bound += 1;
             let bound = Portal {
-                run: Some(run),
+                number: state.bound,
+                names_as_of: run.goes_by_name().then_some(state.renamed),
                 bound_after: state.asked,
+                run: Some(run),
             };
             state.portals.insert(portal.to_owned(), bound)
         };
         before.into_iter().for_each(Portal::given_up);
-        self.send(whole, Expected::Bind);
         Ok(())
     }
 
@@ -129,18 +157,22 @@ where
             if state.skips {
                 return Ok(());
             }
-            state.portals.get_mut(portal).and_then(|it| it.run.take())
+            let renamed = state.renamed;
+            let there = state.portals.get_mut(portal);
+            let there = there.filter(|it| it.names_as_of.is_none_or(|then| then == renamed));
+            there.and_then(|it| Some((it.number, it.run.take()?)))
         };
-        let Some(mut run) = run else {
+        let Some((number, mut run)) = run else {
             let told = self.complaint(
                 "34000",
-                &format!("portal \"{portal}\" does not exist, or has given all of its rows (Holdpoint passes on portals that were bound on this connection)"),
+                &format!("portal \"{portal}\" does not exist, has given all of its rows, or names what has changed since (Holdpoint passes on portals that were bound on this connection)"),
                 "Bind it anew. Cursors made by DECLARE are read by FETCH.",
             );
             self.refuse(told, false);
             return Ok(());
         };
         run.sending();
+        self.shared.lock().retake_portals(&run);
         self.executed = true;
         let moves = |it: &Definition| {
             let control = it.statement().map(|it| &it.control);
@@ -159,24 +191,30 @@ where
             self.send(&describe, Expected::Describe { hidden: true });
         }
         let portal = portal.to_owned();
-        self.send(whole, Expected::Execute { portal, run });
+        self.send(
+            whole,
+            Expected::Execute {
+                portal,
+                number,
+                run,
+            },
+        );
         Ok(())
     }
 
     pub(super) fn close(&mut self, target: Target, name: &str, whole: &Bytes) {
         self.send_parses();
-        let closed = match target {
+        match target {
             Target::Statement => {
-                self.fresh.remove(name);
-                Some(name.to_owned())
+                let closed = self.fresh.remove(name);
+                self.unsynced -= closed.map_or(0, |it| it.text.len());
             }
             Target::Portal => {
                 let closed = self.shared.lock().portals.remove(name);
                 closed.into_iter().for_each(Portal::given_up);
-                None
             }
-        };
-        self.send(whole, Expected::Close(closed));
+        }
+        self.send(whole, Expected::Close(target, name.to_owned()));
     }
 
     pub(super) fn sync(&mut self, whole: &Bytes) {
@@ -187,7 +225,7 @@ where
         self.skips = false;
         self.executed = false;
         self.moved = false;
-        self.fresh.clear();
+        self.forget_fresh();
         let mut state = self.shared.lock();
         state.skips = false;
         state.expect(Expected::Sync);
@@ -196,9 +234,15 @@ where
     }
 
     pub(super) fn send_parses(&mut self) {
+        self.unsent = 0;
         for (name, definition, whole) in std::mem::take(&mut self.waiting) {
             self.send(&whole, Expected::Parse(name, definition));
         }
+    }
+
+    pub(super) fn forget_fresh(&mut self) {
+        self.fresh.clear();
+        self.unsynced = 0;
     }
 
     /// Refuses one of a pipeline: nothing of it counts up to its end. `fails`: nor does what its transaction has done so far.

@@ -28,7 +28,7 @@ where
         // What is known of the transaction, and of names, is what the server said last.
         self.settled(|state| state.expected.is_empty()).await?;
         self.send_parses();
-        self.fresh.clear();
+        self.forget_fresh();
         let parsed = self.judge.parse(text);
         if parsed.statements.is_empty() {
             self.answer_query(nothing_asked());
@@ -39,7 +39,10 @@ where
             .map(|at| Definition::new(text.clone(), parsed.clone(), at, Arc::new([])))
             .collect();
         let none: Arc<[Parameter]> = Arc::new([]);
-        let was_open = self.shared.lock().status != b'I';
+        let (was_open, before) = {
+            let state = self.shared.lock();
+            (state.status != b'I', state.asked)
+        };
         let mut is_open = was_open;
         // What an earlier statement of the text prepares is what a later one executes.
         let mut made: HashMap<String, Definition> = HashMap::new();
@@ -62,13 +65,16 @@ where
                 Control::Commit { chain } | Control::Rollback { chain } => is_open = chain,
                 _ => {}
             }
-            questions.push(question(definition, statement, meant, &none, is_open));
+            questions.push(question(
+                definition, statement, meant, &none, is_open, before,
+            ));
         }
         match self.admit(&questions, was_open).await? {
             Ok(admitted) => {
                 drop(questions);
                 let mut run = Run::new(definitions, admitted);
                 self.forgets(&run);
+                self.shared.lock().retake_portals(&run);
                 run.sending();
                 self.send(whole, Expected::Query(run));
                 Ok(())
