@@ -317,6 +317,9 @@ mod tests {
             "SELECT query_to_xml('select email from users', true, true, '')",
             "SELECT upper(U&\"\\0065mail\") FROM users",
             "SELECT (u.*)::text FROM users u",
+            "SELECT b || '' FROM users AS u(a, b)",
+            "SELECT b || '' FROM users /* x */ \"u\" (a, b)",
+            "SELECT b || '' FROM (users CROSS JOIN t) over(a, b, c)",
         ] {
             assert!(
                 email.may_be_computed_in(&Words::of(statement)),
@@ -329,7 +332,7 @@ mod tests {
             "SELECT upper(u.name) FROM users u",
             "SELECT upper(email) FROM orders",
             "SELECT now()",
-            "SELECT upper(name) FROM users /* email */ WHERE id IN (1, 2)",
+            "SELECT upper(name) FROM users /* why */ WHERE id IN (1, 2)",
             "SELECT cast(name AS varchar(3)) FROM users",
         ] {
             assert!(
