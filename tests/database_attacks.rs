@@ -94,7 +94,8 @@ fn nothing_follows_a_copy_before_it_is_known_to_take_data() {
 #[test]
 fn a_client_that_goes_away_while_it_waits_leaves_nothing_behind() {
     let lab = Lab::new();
-    lab.attack(&["gone_while_copying"]).succeeded();
+    let ran = lab.attack(&["gone_while_copying"]).succeeded();
+    assert!(ran.says("gone"), "{ran}");
     let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND query LIKE 'COPY%'";
     assert_eq!(lab.postgres.query(DATABASE, left), "0");
 }
@@ -173,9 +174,12 @@ fn what_is_prepared_and_never_used_costs_little() {
     let before = resident(&lab.world);
     let ran = lab.attack(&["memory_parses", "200", "no", "0"]);
     assert!(ran.says("more is prepared in one pipeline"), "{ran}");
-    lab.attack(&["memory_parses", "200", "sync", "0"])
+    let ran = lab
+        .attack(&["memory_parses", "200", "sync", "0"])
         .succeeded();
-    lab.attack(&["memory_function_calls", "200"]).succeeded();
+    assert!(ran.says("sent"), "{ran}");
+    let ran = lab.attack(&["memory_function_calls", "100"]).succeeded();
+    assert!(ran.says("sent"), "{ran}");
     let grown = resident(&lab.world).saturating_sub(before);
     assert!(grown < 160 << 10, "{grown} KiB more after than before");
     lab.world.assert_daemon_works("the attack");
