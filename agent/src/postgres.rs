@@ -229,6 +229,9 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
             return Err(refuse(arrival, client, error.complaint(&entry.name)).await);
         }
     };
+    if let Err(complaint) = reads_alike(&parameters) {
+        return Err(refuse(arrival, client, complaint).await);
+    }
     let session = &arrival.room.session.id;
     let is_long = startup.protocol.minor > 0;
     let (own_key, cancelled) = (arrival.house.databases.cancels)
@@ -281,6 +284,25 @@ fn gone(how: &str) -> Refused {
         "the client left as soon as it was let in ({how}). If it says that channel binding or an authentication method is required: nobody is asked for a password here, \
          so take channel_binding=require and require_auth out of its connection string or environment (PGCHANNELBINDING, PGREQUIREAUTH)"
     ))
+}
+
+/// Whether the server reads names and texts as Holdpoint does: in an encoding of single bytes it folds and cuts names otherwise.
+fn reads_alike(parameters: &BTreeMap<String, String>) -> Result<(), Complaint> {
+    for (name, wanted) in [
+        ("server_encoding", "UTF8"),
+        ("client_encoding", "UTF8"),
+        ("standard_conforming_strings", "on"),
+    ] {
+        // Poolers do not tell all of them.
+        if let Some(value) = parameters.get(name).filter(|value| *value != wanted) {
+            return Err(Complaint::new(
+                "0A000",
+                format!("Holdpoint reads SQL with {name} = {wanted}, and the server has {value}"),
+            )
+            .hint("Names and texts could mean something else to the server than to Holdpoint. Use a database in UTF8 with standard_conforming_strings on."));
+        }
+    }
+    Ok(())
 }
 
 fn may_enter(entry: &Entry, startup: &Startup) -> Result<(), Complaint> {

@@ -11,6 +11,9 @@ pub const PARAMETERS: usize = 16 << 20;
 /// Bytes of any other message that is read as a whole.
 const SMALL: usize = 64 << 10;
 
+/// Bytes of a name that the server tells it by (`NAMEDATALEN` in pg_config_manual.h, less the zero byte): longer ones mean what others do.
+const NAME: usize = 63;
+
 /// How many bytes of body a message of this type may have; `None` where it is passed on as it comes.
 #[must_use]
 pub fn limit(tag: u8) -> Option<usize> {
@@ -83,18 +86,18 @@ pub fn read(message: &Message) -> Result<Asked<'_>, FrameError> {
     let asked = match message.tag {
         b'Q' => Asked::Query(fields.text()?),
         b'P' => Asked::Parse {
-            name: fields.text()?,
+            name: name(&mut fields)?,
             text: fields.text()?,
             types: types(&mut fields)?,
         },
         b'B' => bind(&mut fields)?,
-        b'D' => Asked::Describe(target(&mut fields)?, fields.text()?),
+        b'D' => Asked::Describe(target(&mut fields)?, name(&mut fields)?),
         b'E' => {
-            let portal = fields.text()?;
+            let portal = name(&mut fields)?;
             fields.int32()?;
             Asked::Execute(portal)
         }
-        b'C' => Asked::Close(target(&mut fields)?, fields.text()?),
+        b'C' => Asked::Close(target(&mut fields)?, name(&mut fields)?),
         b'H' => Asked::Flush,
         b'S' => Asked::Sync,
         b'c' => Asked::CopyDone,
@@ -108,6 +111,17 @@ pub fn read(message: &Message) -> Result<Asked<'_>, FrameError> {
     };
     fields.end()?;
     Ok(asked)
+}
+
+/// A statement's or portal's.
+fn name<'a>(fields: &mut Fields<'a>) -> Result<&'a str, FrameError> {
+    let name = fields.text()?;
+    match name.len() {
+        0..=NAME => Ok(name),
+        _ => Err(FrameError::Malformed(
+            "a statement's or portal's name is longer than 63 bytes, of which PostgreSQL reads no more",
+        )),
+    }
 }
 
 fn types(fields: &mut Fields<'_>) -> Result<Vec<u32>, FrameError> {
@@ -127,8 +141,8 @@ fn target(fields: &mut Fields<'_>) -> Result<Target, FrameError> {
 }
 
 fn bind<'a>(fields: &mut Fields<'a>) -> Result<Asked<'a>, FrameError> {
-    let portal = fields.text()?;
-    let statement = fields.text()?;
+    let portal = name(fields)?;
+    let statement = name(fields)?;
     let count = fields.count()?;
     let formats = (0..count)
         .map(|_| fields.int16())

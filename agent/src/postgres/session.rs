@@ -4,6 +4,7 @@
 //! with what was asked. What both know is `state`: it follows the server's answers, never hopes.
 
 mod down;
+mod errors;
 mod house;
 mod judge;
 mod rows;

@@ -1,5 +1,7 @@
 //! Columns of relations that are masked whatever is in them: `columns` of a `[[mask]]`.
 
+use pg_query::protobuf::{KeywordKind, ScanToken, Token};
+
 use super::names;
 
 /// A column that is masked: each part is `None` for any.
@@ -131,7 +133,7 @@ impl<'a> Words<'a> {
             .iter()
             .any(|(word, after)| matches!(*word, "U" | "u") && after.starts_with('&'));
         Self {
-            has_whole_rows: has_star(statement),
+            has_whole_rows: has_star(statement) || renames_columns(statement),
             hides_words,
             words,
         }
@@ -226,6 +228,32 @@ fn has_star(statement: &str) -> bool {
     })
 }
 
+/// Whether a relation's columns get other names: `users AS u(a, b)`, `(users CROSS JOIN x) y(a, b, c)`.
+fn renames_columns(statement: &str) -> bool {
+    let Ok(scanned) = pg_query::scan(statement) else {
+        return true;
+    };
+    let is_comment = |it: &&ScanToken| matches!(it.token(), Token::SqlComment | Token::CComment);
+    let tokens: Vec<_> = scanned.tokens.iter().filter(|it| !is_comment(it)).collect();
+    let is_name = |it: &ScanToken| {
+        matches!(it.token(), Token::Ident | Token::Uident)
+            || matches!(
+                it.keyword_kind(),
+                KeywordKind::UnreservedKeyword | KeywordKind::ColNameKeyword
+            )
+    };
+    tokens.windows(5).any(|window| {
+        let [before, name, open, first, after] = window else {
+            return false;
+        };
+        (is_name(before) || matches!(before.token(), Token::As | Token::Ascii41 | Token::Ascii42))
+            && is_name(name)
+            && open.token() == Token::Ascii40
+            && is_name(first)
+            && matches!(after.token(), Token::Ascii44 | Token::Ascii41)
+    })
+}
+
 /// A name as fields' rules compare it.
 pub(super) fn normalised(name: &str) -> Vec<u8> {
     let mut plain = Vec::with_capacity(name.len());
@@ -289,6 +317,9 @@ mod tests {
             "SELECT query_to_xml('select email from users', true, true, '')",
             "SELECT upper(U&\"\\0065mail\") FROM users",
             "SELECT (u.*)::text FROM users u",
+            "SELECT b || '' FROM users AS u(a, b)",
+            "SELECT b || '' FROM users /* x */ \"u\" (a, b)",
+            "SELECT b || '' FROM (users CROSS JOIN t) over(a, b, c)",
         ] {
             assert!(
                 email.may_be_computed_in(&Words::of(statement)),
@@ -301,6 +332,8 @@ mod tests {
             "SELECT upper(u.name) FROM users u",
             "SELECT upper(email) FROM orders",
             "SELECT now()",
+            "SELECT upper(name) FROM users /* why */ WHERE id IN (1, 2)",
+            "SELECT cast(name AS varchar(3)) FROM users",
         ] {
             assert!(
                 !email.may_be_computed_in(&Words::of(statement)),

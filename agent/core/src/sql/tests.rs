@@ -163,7 +163,7 @@ fn operations_are_told_apart_and_bound_to_everything() {
         database: "crm".into(),
         user: "agent".into(),
     };
-    let text = "WITH d AS (DELETE FROM s.t RETURNING *) SELECT * FROM u WHERE id = $1";
+    let text = "WITH d AS (DELETE FROM s.t WHERE true) SELECT * FROM u WHERE id = $1";
     let made = |at: &Database, value: &[u8], format| {
         let parsed = parse(text);
         let resolved = Resolved::as_parsed(&parsed.statements[0]);

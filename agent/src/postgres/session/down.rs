@@ -11,13 +11,14 @@ use tokio::{
 };
 
 use super::{
-    End, Shared,
+    End, Shared, errors,
     rows::{Columns, Rows},
     state::{Expected, State},
 };
 use crate::{
     allowance::Charge,
     postgres::{
+        client_messages::Target,
         frame::{Fields, FrameError, HEAD, Head, Inbox, READ, empty},
         server_messages::{self, EMPTY_QUERY, field, ready},
     },
@@ -242,7 +243,18 @@ where
     async fn message(&mut self, head: Head, whole: Bytes) -> Result<(), End> {
         let body = &whole[HEAD..];
         match head.tag {
-            b'N' | b'A' => {}
+            b'N' => {
+                let state = self.shared.lock();
+                let told = match state.expected.front() {
+                    Some(Expected::Query(run) | Expected::Execute { run, .. }) => {
+                        errors::told(run, &whole)?
+                    }
+                    _ => whole.clone(),
+                };
+                self.out.extend_from_slice(&told);
+                return Ok(());
+            }
+            b'A' => {}
             b'S' => check_parameter(body)?,
             b'E' => return self.error(&whole),
             b'T' => return self.described(&whole).await,
@@ -284,12 +296,16 @@ where
                     state.names.parsed(&name, definition);
                 }
             }
-            (b'2', Some(Expected::Bind)) => drop(state.next()),
-            (b'3', Some(Expected::Close(_))) => {
-                if let Some(Expected::Close(Some(name))) = state.next() {
-                    state.names.closed(&name);
+            (b'2', Some(Expected::Bind(_))) => {
+                if let Some(Expected::Bind(portal)) = state.next() {
+                    state.names.portal(&portal);
                 }
             }
+            (b'3', Some(Expected::Close(..))) => match state.next() {
+                Some(Expected::Close(Target::Statement, name)) => state.names.closed(&name),
+                Some(Expected::Close(Target::Portal, name)) => state.names.portal(&name),
+                _ => {}
+            },
             (b't', Some(Expected::Describe { .. })) => {}
             (b'n', Some(Expected::Describe { hidden: is })) => {
                 hidden = *is;
@@ -305,9 +321,16 @@ where
             }
             (b'C' | b'I' | b's', Some(Expected::Execute { .. })) => {
                 self.rows = Rows::Unknown;
-                if let Some(Expected::Execute { portal, mut run }) = state.next() {
+                if let Some(Expected::Execute {
+                    portal,
+                    number,
+                    mut run,
+                }) = state.next()
+                {
                     if tag == b's' {
-                        match state.portals.get_mut(&portal) {
+                        // Another one may have been bound under its name meanwhile.
+                        let there = state.portals.get_mut(&portal);
+                        match there.filter(|there| there.number == number) {
                             Some(there) => there.run = Some(run),
                             None => run.given_up(),
                         }
@@ -326,7 +349,7 @@ where
                     run.ended();
                 }
                 if state.status == b'I' {
-                    self.columns.transaction_ended();
+                    self.columns.transaction_ended(state.answered);
                     state.drop_portals();
                 }
             }
@@ -361,16 +384,18 @@ where
                 }
             }
             Some(Expected::Query(run)) => {
+                self.out.extend_from_slice(&errors::told(run, whole)?);
                 run.failed(field(body, b'C')?, &mut state.names);
-                self.out.extend_from_slice(whole);
             }
             Some(_) => {
                 if let Some(Expected::Execute { mut run, .. }) = state.next() {
+                    self.out.extend_from_slice(&errors::told(&run, whole)?);
                     run.failed(field(body, b'C')?, &mut state.names);
                     run.ended();
+                } else {
+                    self.out.extend_from_slice(whole);
                 }
                 state.skip();
-                self.out.extend_from_slice(whole);
             }
             // A server that shuts down says so unasked.
             None => self.out.extend_from_slice(whole),

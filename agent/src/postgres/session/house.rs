@@ -2,10 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use holdpoint_core::{
@@ -46,11 +43,19 @@ pub(super) struct Judging {
     entry: Arc<Entry>,
     at: Database,
     /// What this connection has changed and not committed.
-    local: Mutex<LocalNames>,
-    /// Its open transaction may have changed what names mean.
-    changes: AtomicBool,
+    local: Mutex<Uncommitted>,
     /// A grant is over that something runs by.
     grants_over: Arc<Notify>,
+}
+
+/// What an open transaction has made.
+#[derive(Default)]
+struct Uncommitted {
+    names: LocalNames,
+    /// It may have changed what names mean.
+    changes: bool,
+    /// [`Question::asked`] of the last statement that is in it.
+    asked: u64,
 }
 
 pub(super) struct Cancels {
@@ -104,7 +109,6 @@ impl Judging {
             entry,
             at,
             local: Mutex::default(),
-            changes: AtomicBool::new(false),
             grants_over: Arc::default(),
         };
         let cancels = Cancels {
@@ -155,7 +159,7 @@ impl Judging {
 
     /// What the statements do, one after the other, as if each had run before the next; and what is then known of names.
     async fn resolve(&self, questions: &[Question<'_>]) -> (Vec<Resolved>, LocalNames) {
-        let mut local = self.lock().clone();
+        let mut local = self.lock().names.clone();
         let mut all = Vec::with_capacity(questions.len());
         for question in questions {
             let lookups = &self.house.databases.lookups;
@@ -168,7 +172,7 @@ impl Judging {
         (all, local)
     }
 
-    fn lock(&self) -> MutexGuard<'_, LocalNames> {
+    fn lock(&self) -> MutexGuard<'_, Uncommitted> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -216,9 +220,14 @@ impl Columns for Judging {
         lookups.columns(&self.entry, &self.at.database, asked).await
     }
 
-    fn transaction_ended(&self) {
-        self.lock().ended();
-        if self.changes.swap(false, Ordering::AcqRel) {
+    fn transaction_ended(&self, answered: u64) {
+        let mut local = self.lock();
+        if local.asked >= answered {
+            return;
+        }
+        let changes = std::mem::take(&mut *local).changes;
+        drop(local);
+        if changes {
             self.names_change();
         }
     }
@@ -284,10 +293,14 @@ impl Judge for Judging {
         let permits = self.house.gate.admit(&mut asker, &asked).await?;
         let terms: Vec<_> = permits.terms().cloned().collect();
         let masks = self.masks(&asked, &terms)?;
-        *self.lock() = local;
+        {
+            let mut uncommitted = self.lock();
+            uncommitted.names = local;
+            uncommitted.changes |= changes;
+            uncommitted.asked = questions.iter().map(|it| it.asked).max().unwrap_or(0);
+        }
         if changes {
             self.names_change();
-            self.changes.store(true, Ordering::Release);
         }
         let mut outcome = permits.spend();
         let watched = outcome.lives_by_grants().then(|| {

@@ -22,6 +22,8 @@ pub(super) struct Question<'a> {
     pub(super) statement: Cow<'a, Statement>,
     pub(super) parameters: Arc<[Parameter]>,
     pub(super) in_transaction: bool,
+    /// How many ReadyForQuery were asked for when it is judged.
+    pub(super) asked: u64,
 }
 
 /// What may run.

@@ -22,8 +22,8 @@ pub(super) trait Columns: Sync {
         asked: &[(u32, i16)],
     ) -> impl Future<Output = Vec<Option<(Name, String)>>> + Send;
 
-    /// No transaction is open any more.
-    fn transaction_ended(&self);
+    /// No transaction is open any more, after so many answers of ReadyForQuery. What was admitted later may be in one.
+    fn transaction_ended(&self, answered: u64);
 }
 
 /// What is done with rows, or the data of a COPY.

@@ -2,7 +2,7 @@
 
 use holdpoint_core::{
     operation::Operation,
-    sql::{Control, Copy, Statement},
+    sql::{Control, Copy, Statement, UNPARSED},
 };
 
 use super::judge::Admitted;
@@ -45,6 +45,29 @@ impl Run {
     pub(super) fn changes_names(&self) -> bool {
         let changes = |it: &Definition| it.statement().is_some_and(changes_names);
         self.admitted.is_opaque || self.definitions.iter().any(changes)
+    }
+
+    /// Whether a COPY in it may come to ask for data. What does not parse may be one.
+    pub(super) fn may_copy(&self) -> bool {
+        let copies = |it: &Definition| {
+            it.statement().is_some_and(|it| {
+                matches!(it.control, Control::CopyIn(_))
+                    || it.effects.iter().any(|it| it.action == UNPARSED)
+            })
+        };
+        self.definitions.iter().any(copies)
+    }
+
+    /// What it runs goes by a name, which may come to mean something else.
+    pub(super) fn goes_by_name(&self) -> bool {
+        let by_name = |it: &Definition| {
+            let control = it.statement().map(|it| &it.control);
+            matches!(
+                control,
+                Some(Control::Execute { .. } | Control::Fetch { .. })
+            )
+        };
+        self.definitions.iter().any(by_name)
     }
 
     /// One command of it has completed.

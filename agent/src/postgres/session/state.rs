@@ -6,7 +6,10 @@ use bytes::{Bytes, BytesMut};
 use holdpoint_core::sql::Control;
 
 use super::run::Run;
-use crate::postgres::statements::{Definition, Names};
+use crate::postgres::{
+    client_messages::Target,
+    statements::{Definition, Names},
+};
 
 /// What the server will answer next, or what Holdpoint will in that place.
 pub(super) enum Expected {
@@ -15,17 +18,19 @@ pub(super) enum Expected {
     /// Not from the server: ReadyForQuery, as things are then.
     LocalReady,
     Parse(String, Definition),
-    Bind,
+    /// Of a portal of this name.
+    Bind(String),
     /// Of a statement or portal. Where Holdpoint asked, the client sees nothing of it.
     Describe {
         hidden: bool,
     },
     Execute {
         portal: String,
+        /// [`Portal::number`].
+        number: u64,
         run: Run,
     },
-    /// The name of a statement, or none for a portal.
-    Close(Option<String>),
+    Close(Target, String),
     Sync,
     Query(Run),
     /// An error that was provoked, and what the client is told in its place. `query`: ReadyForQuery follows, unasked.
@@ -47,9 +52,17 @@ impl Expected {
     /// Whether a name may mean something else once this is answered.
     fn changes_names(&self) -> bool {
         match self {
-            Self::Parse(name, _) => !name.is_empty(),
-            Self::Close(Some(_)) => true,
+            // Portals are cursors: FETCH reads what was bound under its name.
+            Self::Parse(name, _) | Self::Bind(name) | Self::Close(_, name) => !name.is_empty(),
             Self::Execute { run, .. } | Self::Query(run) => run.changes_names(),
+            _ => false,
+        }
+    }
+
+    /// Whether a COPY in it may come to ask for data.
+    fn may_copy(&self) -> bool {
+        match self {
+            Self::Query(run) | Self::Execute { run, .. } => run.may_copy(),
             _ => false,
         }
     }
@@ -59,6 +72,10 @@ impl Expected {
 pub(super) struct Portal {
     /// None while it runs.
     pub(super) run: Option<Run>,
+    /// Which one of all that had its name.
+    pub(super) number: u64,
+    /// Where what it runs goes by a name: [`State::renamed`] when it was bound.
+    pub(super) names_as_of: Option<u64>,
     /// [`State::asked`] when it was bound: it lives until that many and one more are answered outside of a transaction.
     pub(super) bound_after: u64,
 }
@@ -80,6 +97,12 @@ pub(super) struct State {
     pub(super) copies_in: bool,
     /// What may change the meaning of names, and is not answered.
     pub(super) unconfirmed: usize,
+    /// How often something was asked for that may change the meaning of names.
+    pub(super) renamed: u64,
+    /// Of what is not answered, how much may come to take data.
+    copying: usize,
+    /// How many portals were bound.
+    pub(super) bound: u64,
     /// What ReadyForQuery answers: how many were asked so far, and how many of them are answered.
     pub(super) asked: u64,
     pub(super) answered: u64,
@@ -99,6 +122,9 @@ impl State {
             skips: false,
             copies_in: false,
             unconfirmed: 0,
+            renamed: 0,
+            copying: 0,
+            bound: 0,
             asked: 0,
             answered: 0,
             names: Names::default(),
@@ -110,6 +136,8 @@ impl State {
 
     pub(super) fn expect(&mut self, expected: Expected) {
         self.unconfirmed += usize::from(expected.changes_names());
+        self.renamed += u64::from(expected.changes_names());
+        self.copying += usize::from(expected.may_copy());
         self.asked += u64::from(expected.ends_in_ready());
         self.expected.push_back(expected);
     }
@@ -117,6 +145,7 @@ impl State {
     pub(super) fn next(&mut self) -> Option<Expected> {
         let next = self.expected.pop_front()?;
         self.unconfirmed -= usize::from(next.changes_names());
+        self.copying -= usize::from(next.may_copy());
         self.answered += u64::from(next.ends_in_ready());
         Some(next)
     }
@@ -152,15 +181,25 @@ impl State {
 
     /// Whether a COPY was begun whose data the server has not asked for yet.
     pub(super) fn may_copy(&self) -> bool {
-        let copies = |definition: &Definition| {
-            let statement = definition.statement();
-            statement.is_some_and(|it| matches!(it.control, Control::CopyIn(_)))
-        };
-        self.expected.iter().any(|it| match it {
-            Expected::Query(run) | Expected::Execute { run, .. } => {
-                run.definitions.iter().any(copies)
+        self.copying > 0
+    }
+
+    /// `DECLARE` and `CLOSE` name what portals are: what was bound under such a name may be gone, or something else.
+    pub(super) fn retake_portals(&mut self, run: &Run) {
+        for definition in &run.definitions {
+            match definition.statement().map(|it| &it.control) {
+                Some(
+                    Control::DeclareCursor { name } | Control::CloseCursor { name: Some(name) },
+                ) => {
+                    let gone = self.portals.remove(name);
+                    gone.into_iter().for_each(Portal::given_up);
+                }
+                Some(Control::CloseCursor { name: None } | Control::Discard) => {
+                    let gone = self.portals.drain();
+                    gone.for_each(|(_, portal)| portal.given_up());
+                }
+                _ => {}
             }
-            _ => false,
-        })
+        }
     }
 }

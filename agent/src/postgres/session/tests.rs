@@ -71,7 +71,7 @@ impl Columns for Scripted {
         vec![None; asked.len()]
     }
 
-    fn transaction_ended(&self) {}
+    fn transaction_ended(&self, _: u64) {}
 }
 
 struct Cancels(tokio::sync::mpsc::Receiver<()>);

@@ -12,7 +12,12 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::{End, Shared, judge::Judge, run::Run, state::Expected};
+use super::{
+    End, Shared,
+    judge::Judge,
+    run::Run,
+    state::Expected,
+};
 use crate::{
     allowance::Charge,
     masking::Watch,
@@ -41,6 +46,8 @@ pub(super) struct Up<'a, R, W, J> {
     fresh: HashMap<String, Definition>,
     /// `Parse` messages that nothing needs yet: a server that analyses a statement locks what it is about.
     waiting: Vec<(String, Definition, Bytes)>,
+    /// Bytes of those.
+    unsent: usize,
     /// After a refusal: nothing counts up to the next Sync.
     skips: bool,
     /// Something was executed since the last Sync, so that there may be an implicit transaction.
@@ -78,6 +85,7 @@ where
             session,
             out: BytesMut::new(),
             fresh: HashMap::new(),
+            unsent: 0,
             waiting: Vec::new(),
             skips: false,
             executed: false,
@@ -170,6 +178,15 @@ where
         if skips && tag != b'S' {
             return Ok(());
         }
+        if !is_copy(tag) {
+            // A COPY takes what follows it for its data: the server would not read it, and take what comes then for something else.
+            self.settled(|state| state.copies_in || !state.may_copy())
+                .await?;
+        }
+        let skips = self.skips || self.shared.lock().skips;
+        if skips && tag != b'S' {
+            return Ok(());
+        }
         if self.shared.lock().copies_in && !is_copy(tag) {
             return match tag {
                 // As the server does: clients send those without noticing that what they asked for is a COPY.
@@ -183,10 +200,7 @@ where
         let asked = client_messages::read(&message)?;
         match asked {
             Asked::Query(text) => self.query(text, &whole).await,
-            Asked::Parse { name, text, types } => {
-                self.parse(name, text, types, whole.clone());
-                Ok(())
-            }
+            Asked::Parse { name, text, types } => self.parse(name, text, types, whole.clone()),
             Asked::Bind {
                 portal,
                 statement,
@@ -218,6 +232,7 @@ where
                     "Holdpoint passes no function calls by number (the F message): what they do cannot be judged.",
                     "Call the function by SQL: SELECT name(...).",
                 );
+                self.settled(|state| state.expected.is_empty()).await?;
                 self.answer_query(told);
                 Ok(())
             }

@@ -44,9 +44,17 @@ const ALLOWED: [&str; 30] = [
 pub struct Settings(BTreeMap<String, String>);
 
 impl Default for Settings {
-    /// None but the encoding, in which SQL is read here: a database may have another as its default.
+    /// None but how SQL is read here: a role or a database may have other defaults.
     fn default() -> Self {
-        Self([("client_encoding".to_owned(), "UTF8".to_owned())].into())
+        let read_as = [
+            ("client_encoding", "UTF8"),
+            ("standard_conforming_strings", "on"),
+        ];
+        Self(
+            read_as
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+        )
     }
 }
 

@@ -56,6 +56,7 @@ fn what_clients_send_is_taken() {
             ("client_encoding", "UTF8"),
             ("datestyle", "ISO"),
             ("search_path", "a,b"),
+            ("standard_conforming_strings", "on"),
             ("statement_timeout", "5s"),
             ("work_mem", "4 MB"),
         ]

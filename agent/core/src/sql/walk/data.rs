@@ -4,7 +4,7 @@ use pg_query::{
     NodeEnum,
     protobuf::{
         CmdType, DeleteStmt, InsertStmt, MergeMatchKind, MergeStmt, MergeWhenClause,
-        OnConflictAction, OnConflictClause, ReturningClause, UpdateStmt,
+        OnConflictAction, OnConflictClause, RangeVar, ReturningClause, UpdateStmt,
     },
 };
 
@@ -43,7 +43,7 @@ impl Walk {
         if let Some(conflict) = on_conflict_clause {
             self.on_conflict(it, conflict);
         }
-        self.returning(returning_clause.as_ref());
+        self.returning(relation.as_ref(), returning_clause.as_ref());
         self.leave_with();
     }
 
@@ -81,8 +81,10 @@ impl Walk {
         self.maybe(it.where_clause.as_deref());
     }
 
-    fn returning(&mut self, clause: Option<&ReturningClause>) {
+    /// Gives rows of what is written, as SELECT would: PostgreSQL asks for the same right.
+    fn returning(&mut self, relation: Option<&RangeVar>, clause: Option<&ReturningClause>) {
         if let Some(ReturningClause { options: _, exprs }) = clause {
+            self.does(super::SELECT, relation.map(name_of));
             self.nodes(exprs);
         }
     }
@@ -106,7 +108,7 @@ impl Walk {
         self.nodes(target_list);
         self.nodes(from_clause);
         self.maybe(where_clause.as_deref());
-        self.returning(returning_clause.as_ref());
+        self.returning(relation.as_ref(), returning_clause.as_ref());
         self.leave_with();
     }
 
@@ -127,16 +129,11 @@ impl Walk {
         self.enter_with(with_clause.as_ref());
         self.nodes(using_clause);
         self.maybe(where_clause.as_deref());
-        self.returning(returning_clause.as_ref());
+        self.returning(relation.as_ref(), returning_clause.as_ref());
         self.leave_with();
     }
 
-    fn on_rows(
-        &mut self,
-        every: bool,
-        action: &'static str,
-        relation: Option<&pg_query::protobuf::RangeVar>,
-    ) {
+    fn on_rows(&mut self, every: bool, action: &'static str, relation: Option<&RangeVar>) {
         self.add(Effect {
             without_where: every,
             ..Effect::on(action, relation.map(name_of))
@@ -162,7 +159,7 @@ impl Walk {
                 _ => self.unknown("a part of MERGE"),
             }
         }
-        self.returning(returning_clause.as_ref());
+        self.returning(relation.as_ref(), returning_clause.as_ref());
         self.leave_with();
     }
 

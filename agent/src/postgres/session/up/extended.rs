@@ -20,8 +20,11 @@ use crate::postgres::{
         run::Run,
         state::{Expected, Portal},
     },
-    statements::Definition,
+    statements::{Definition, MOST},
 };
+
+/// Bytes of `Parse` messages that wait until they are needed.
+const MOST_UNSENT: usize = 4 << 20;
 
 impl<R, W, J> Up<'_, R, W, J>
 where
@@ -29,15 +32,35 @@ where
     W: AsyncWrite + Unpin + Send,
     J: Judge,
 {
-    pub(super) fn parse(&mut self, name: &str, text: &str, types: Vec<u32>, whole: Bytes) {
+    pub(super) fn parse(
+        &mut self,
+        name: &str,
+        text: &str,
+        types: Vec<u32>,
+        whole: Bytes,
+    ) -> Result<(), End> {
         let charge = match self.account_for(text) {
             Ok(charge) => charge,
-            Err(told) => return self.refuse(told, false),
+            Err(told) => {
+                self.refuse(told, false);
+                return Ok(());
+            }
         };
         let parsed = self.judge.parse(text);
         let definition = Definition::new(text.into(), parsed, 0, types.into()).charged(charge);
         self.fresh.insert(name.to_owned(), definition.clone());
+        self.unsent += whole.len();
         self.waiting.push((name.to_owned(), definition, whole));
+        if self.unsent > MOST_UNSENT {
+            self.send_parses();
+        }
+        match self.fresh.len() > MOST {
+            true => Err(End::Broken(
+                "more is prepared in one pipeline than Holdpoint keeps in mind; end it with a Sync"
+                    .into(),
+            )),
+            false => Ok(()),
+        }
     }
 
     pub(super) async fn bind(
@@ -85,7 +108,8 @@ where
                     })
                     .collect();
                 let meant = self.meant(&definition, &HashMap::new());
-                let asked = question(&definition, statement, &meant, &bound, is_open);
+                let before = self.shared.lock().asked;
+                let asked = question(&definition, statement, &meant, &bound, is_open, before);
                 match self.admit(std::slice::from_ref(&asked), is_open).await? {
                     Ok(admitted) => admitted,
                     Err(refusal) => {
@@ -100,16 +124,19 @@ where
         self.send_parses();
         let run = Run::new(vec![definition], admitted);
         self.forgets(&run);
+        self.send(whole, Expected::Bind(portal.to_owned()));
         let before = {
             let mut state = self.shared.lock();
+            state.bound += 1;
             let bound = Portal {
-                run: Some(run),
+                number: state.bound,
+                names_as_of: run.goes_by_name().then_some(state.renamed),
                 bound_after: state.asked,
+                run: Some(run),
             };
             state.portals.insert(portal.to_owned(), bound)
         };
         before.into_iter().for_each(Portal::given_up);
-        self.send(whole, Expected::Bind);
         Ok(())
     }
 
@@ -133,18 +160,22 @@ where
             if state.skips {
                 return Ok(());
             }
-            state.portals.get_mut(portal).and_then(|it| it.run.take())
+            let renamed = state.renamed;
+            let there = state.portals.get_mut(portal);
+            let there = there.filter(|it| it.names_as_of.is_none_or(|then| then == renamed));
+            there.and_then(|it| Some((it.number, it.run.take()?)))
         };
-        let Some(mut run) = run else {
+        let Some((number, mut run)) = run else {
             let told = self.complaint(
                 "34000",
-                &format!("portal \"{portal}\" does not exist, or has given all of its rows (Holdpoint passes on portals that were bound on this connection)"),
+                &format!("portal \"{portal}\" does not exist, has given all of its rows, or names what has changed since (Holdpoint passes on portals that were bound on this connection)"),
                 "Bind it anew. Cursors made by DECLARE are read by FETCH.",
             );
             self.refuse(told, false);
             return Ok(());
         };
         run.sending();
+        self.shared.lock().retake_portals(&run);
         self.executed = true;
         let moves = |it: &Definition| {
             let control = it.statement().map(|it| &it.control);
@@ -163,24 +194,29 @@ where
             self.send(&describe, Expected::Describe { hidden: true });
         }
         let portal = portal.to_owned();
-        self.send(whole, Expected::Execute { portal, run });
+        self.send(
+            whole,
+            Expected::Execute {
+                portal,
+                number,
+                run,
+            },
+        );
         Ok(())
     }
 
     pub(super) fn close(&mut self, target: Target, name: &str, whole: &Bytes) {
         self.send_parses();
-        let closed = match target {
+        match target {
             Target::Statement => {
                 self.fresh.remove(name);
-                Some(name.to_owned())
             }
             Target::Portal => {
                 let closed = self.shared.lock().portals.remove(name);
                 closed.into_iter().for_each(Portal::given_up);
-                None
             }
-        };
-        self.send(whole, Expected::Close(closed));
+        }
+        self.send(whole, Expected::Close(target, name.to_owned()));
     }
 
     pub(super) fn sync(&mut self, whole: &Bytes) {
@@ -200,6 +236,7 @@ where
     }
 
     pub(super) fn send_parses(&mut self) {
+        self.unsent = 0;
         for (name, definition, whole) in std::mem::take(&mut self.waiting) {
             self.send(&whole, Expected::Parse(name, definition));
         }

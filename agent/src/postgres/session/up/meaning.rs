@@ -44,6 +44,7 @@ pub(super) fn question<'a>(
     meant: &Meant,
     parameters: &Arc<[Parameter]>,
     in_transaction: bool,
+    asked: u64,
 ) -> Question<'a> {
     let own = definition.own_text();
     let (text, mut statement) = match meant {
@@ -75,5 +76,6 @@ pub(super) fn question<'a>(
         statement,
         parameters: parameters.clone(),
         in_transaction,
+        asked,
     }
 }

@@ -47,7 +47,10 @@ where
             .map(|it| it.charged(charge.clone()))
             .collect();
         let none: Arc<[Parameter]> = Arc::new([]);
-        let was_open = self.shared.lock().status != b'I';
+        let (was_open, before) = {
+            let state = self.shared.lock();
+            (state.status != b'I', state.asked)
+        };
         let mut is_open = was_open;
         // What an earlier statement of the text prepares is what a later one executes.
         let mut made: HashMap<String, Definition> = HashMap::new();
@@ -70,13 +73,16 @@ where
                 Control::Commit { chain } | Control::Rollback { chain } => is_open = chain,
                 _ => {}
             }
-            questions.push(question(definition, statement, meant, &none, is_open));
+            questions.push(question(
+                definition, statement, meant, &none, is_open, before,
+            ));
         }
         match self.admit(&questions, was_open).await? {
             Ok(admitted) => {
                 drop(questions);
                 let mut run = Run::new(definitions, admitted);
                 self.forgets(&run);
+                self.shared.lock().retake_portals(&run);
                 run.sending();
                 self.send(whole, Expected::Query(run));
                 Ok(())

@@ -1,0 +1,220 @@
+//! Attacks on the way to a database, byte by byte, from inside of sessions: what is promised of databases holds against them.
+
+use holdpoint_tests::{
+    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    reviewer::sessions,
+    sandbox::{Ran, Sandbox},
+    world::{Settings, World},
+};
+
+/// Beside the shipped policies: of one table, one column is masked.
+const POLICIES: &str = r#"
+@id("cards-are-masked") @mask("cards")
+permit(principal, action == Action::"postgres.select", resource)
+when { resource.name like "*/relations/customers" };
+"#;
+const SET: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\"]\n";
+const CARDS: [&str; 2] = ["4111111111111111", "5500005555555559"];
+
+struct Lab {
+    // Dropped first.
+    world: World,
+    postgres: Postgres,
+}
+
+impl Lab {
+    fn new() -> Self {
+        Self::with(Postgres::start())
+    }
+
+    fn with(postgres: Postgres) -> Self {
+        let settings = Settings {
+            extra_policies: POLICIES.to_owned(),
+            extra_configuration: SET.to_owned(),
+            connections: vec![postgres.connection(Role::App)],
+            ..Settings::default()
+        };
+        let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+        Self { world, postgres }
+    }
+
+    fn agent(&self) -> Sandbox<'_> {
+        self.world
+            .sandbox()
+            .env("PGHOST", HOST)
+            .env("PGPORT", AGENT_PORT.to_string())
+            .env("PGDATABASE", DATABASE)
+            .limit(std::time::Duration::from_secs(100))
+    }
+
+    /// One of `tests/clients/database_attacks.py`.
+    fn attack(&self, arguments: &[&str]) -> Ran {
+        self.agent().python("database_attacks.py", arguments)
+    }
+
+    /// Nothing of the table `scratch` was deleted.
+    fn assert_intact(&self, ran: &Ran) {
+        let rows = "SELECT count(*) FROM scratch";
+        assert_eq!(self.postgres.query(DATABASE, rows), "10", "{ran}");
+        assert!(!ran.says("C DELETE"), "{ran}");
+    }
+}
+
+fn assert_masked(ran: &Ran) {
+    for card in CARDS {
+        assert!(!ran.says(card), "{ran}");
+    }
+}
+
+#[test]
+fn a_name_means_to_holdpoint_what_it_means_to_the_server() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["a_long_name_is_two"]);
+    assert!(ran.says("63 bytes"), "{ran}");
+    lab.assert_intact(&ran);
+    let ran = lab.attack(&["execute_is_bound_before_its_name_changes"]);
+    assert!(ran.says("names what has changed since"), "{ran}");
+    lab.assert_intact(&ran);
+}
+
+#[test]
+fn nothing_follows_a_copy_before_it_is_known_to_take_data() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["copy_eats_a_parse"]);
+    assert!(ran.says("a COPY is under way"), "{ran}");
+    lab.assert_intact(&ran);
+    let log = lab.postgres.log();
+    let lost = log.entries().iter();
+    let lost: Vec<_> = lost
+        .filter(|it| it.message.contains("unexpected message type"))
+        .collect();
+    assert!(lost.is_empty(), "{lost:?}");
+}
+
+#[test]
+fn a_client_that_goes_away_while_it_waits_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["gone_while_copying"]).succeeded();
+    assert!(ran.says("gone"), "{ran}");
+    let left = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND query LIKE 'COPY%'";
+    assert_eq!(lab.postgres.query(DATABASE, left), "0");
+}
+
+#[test]
+fn portals_and_cursors_are_masked_for_what_they_are() {
+    let lab = Lab::new();
+    for attack in [
+        "a_portal_takes_a_cursors_name",
+        "a_cursor_takes_a_portals_name",
+        "a_cursor_is_only_explained",
+        "a_paused_portal_comes_back_as_another",
+    ] {
+        // What is not known any more is held: nobody is there to approve it.
+        assert_masked(&lab.attack(&[attack]));
+    }
+}
+
+#[test]
+fn errors_quote_no_masked_value() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["an_error_shows_a_value"]);
+    assert_masked(&ran);
+    assert!(ran.says("C22008 M[masked:cards]"), "{ran}");
+    assert!(ran.says("column \"nme\" does not exist"), "{ran}");
+}
+
+#[test]
+fn what_a_transaction_made_is_not_forgotten_for_an_older_answer() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["an_older_answer_ends_no_younger_transaction"]);
+    assert!(!ran.says("D     seen"), "{ran}");
+    assert_masked(&ran);
+}
+
+#[test]
+fn a_masked_column_is_masked_in_whatever_text_it_comes() {
+    let lab = Lab::new();
+    assert_masked(&lab.attack(&["masked_values"]));
+}
+
+#[test]
+fn a_databases_own_defaults_do_not_change_how_sql_is_read() {
+    let lab = Lab::new();
+    let backslashes = "ALTER DATABASE shop SET standard_conforming_strings = off;
+        ALTER ROLE app SET client_encoding = 'SJIS'";
+    for statement in backslashes.split(';') {
+        let _ = lab.postgres.query(DATABASE, statement);
+    }
+    let ran = lab.attack(&["a_backslash_ends_no_text"]);
+    assert!(ran.says(r"two \'"), "{ran}");
+    lab.assert_intact(&ran);
+}
+
+#[test]
+fn a_database_that_folds_names_otherwise_is_refused() {
+    let postgres = Postgres::start();
+    let made = "CREATE DATABASE old OWNER app TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'";
+    let _ = postgres.query("postgres", made);
+    let mut connection = postgres.connection(Role::App);
+    connection.databases = vec!["old".to_owned()];
+    let settings = Settings {
+        connections: vec![connection],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let lab = Lab { world, postgres };
+    let psql = ["psql", "-XAt", "-c", "SELECT 1"];
+    let ran = lab.agent().env("PGDATABASE", "old").run(&psql).failed();
+    assert!(ran.says("server_encoding = UTF8"), "{ran}");
+}
+
+#[test]
+fn what_is_prepared_and_never_used_costs_little() {
+    let lab = Lab::new();
+    let before = resident(&lab.world);
+    let ran = lab.attack(&["memory_parses", "200", "no", "0"]);
+    assert!(ran.says("as much as it may take up"), "{ran}");
+    let ran = lab
+        .attack(&["memory_parses", "200", "sync", "0"])
+        .succeeded();
+    assert!(ran.says("sent"), "{ran}");
+    let ran = lab.attack(&["memory_function_calls", "100"]).succeeded();
+    assert!(ran.says("sent"), "{ran}");
+    let grown = resident(&lab.world).saturating_sub(before);
+    assert!(grown < 160 << 10, "{grown} KiB more after than before");
+    lab.world.assert_daemon_works("the attack");
+}
+
+#[test]
+fn nothing_but_a_startup_gets_in() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["odd_beginnings"]).succeeded();
+    assert!(!ran.says("let in"), "{ran}");
+    lab.world.assert_daemon_works("the attack");
+    assert!(!lab.postgres.log().has("SELECT 'slipped in'"), "{ran}");
+}
+
+#[test]
+fn secrets_of_the_server_are_in_no_file_and_no_answer() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["errors_and_settings"]);
+    let password = lab.postgres.password();
+    assert!(!ran.says(password), "{ran}");
+    assert!(!lab.world.daemon_log().contains(password));
+    let found = std::process::Command::new("grep")
+        .args(["-rlaF", password])
+        .arg(lab.world.dir())
+        .output()
+        .expect("grep is everywhere");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    assert!(!sessions(&lab.world).expect("it answers").is_empty());
+}
+
+/// KiB of memory that the daemon takes.
+fn resident(world: &World) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", world.daemon_pid()));
+    let status = status.expect("it runs");
+    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+    let number = line.and_then(|it| it.split_whitespace().next());
+    number.and_then(|it| it.parse().ok()).expect("a number")
+}
