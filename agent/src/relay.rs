@@ -154,6 +154,7 @@ async fn relay(
         patience: visit.patience(head),
         headers: &head.headers,
         body: asked.bytes(),
+        rows: &[],
     };
     let permits = visit.house.gate.admit(&mut asker, &all).await?;
     drop(all);

@@ -16,6 +16,7 @@ use holdpoint_core::{
     sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
+use tokio::time::Instant;
 
 use super::{
     Cancelling, Shared,
@@ -24,11 +25,17 @@ use super::{
     state::Expected,
 };
 use crate::{
+    approvals::RowsView,
     binding::Room,
     daemon::House,
     gate::{Asker, Attended, Patience},
     masking,
-    postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
+    postgres::{
+        Conversation, Entry,
+        cancel::Cancelled,
+        lookup::{DEADLINE, Planned},
+        server::ServerCancel,
+    },
 };
 
 /// Characters of one parameter that reviewers see.
@@ -237,12 +244,17 @@ impl Judge for Judging {
             false => String::new(),
         };
         self.look_into(&headers, &shown, &mut asked);
+        let rows = match self.house.gate.asks_for_people(session, &asked) {
+            true => self.estimates(questions, &resolved).await,
+            false => Vec::new(),
+        };
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.connection,
             patience: Patience::Attended(attended),
             headers: &headers,
             body: shown.as_bytes(),
+            rows: &rows,
         };
         let permits = self.house.gate.admit(&mut asker, &asked).await?;
         let terms: Vec<_> = permits.terms().cloned().collect();
@@ -278,6 +290,36 @@ fn defines(resolved: &Resolved) -> bool {
 }
 
 impl Judging {
+    /// What each operation's statement would touch, as its server plans it: for people, who wait for it no longer than for other look-ups.
+    async fn estimates(
+        &self,
+        questions: &[Question<'_>],
+        resolved: &[Resolved],
+    ) -> Vec<Option<RowsView>> {
+        let lookups = &self.house.databases.lookups;
+        let database = &self.at.database;
+        let is_changed = self.changes.load(Ordering::Acquire);
+        let until = Instant::now() + DEADLINE;
+        let mut rows = Vec::new();
+        for (question, resolved) in questions.iter().zip(resolved) {
+            let (text, statement) = (&question.text, &question.statement);
+            let told = match Planned::of(text, statement, resolved, &question.parameters) {
+                None => None,
+                Some(Err(why)) => Some(RowsView::Unknown { why }),
+                Some(Ok(_)) if is_changed => Some(RowsView::Unknown {
+                    why: "its transaction has changed names, which only it sees yet".to_owned(),
+                }),
+                Some(Ok(planned)) => Some(
+                    lookups
+                        .estimate(&self.entry, database, &planned, until)
+                        .await,
+                ),
+            };
+            rows.extend(std::iter::repeat_n(told, resolved.effects.len()));
+        }
+        rows
+    }
+
     /// What reviewers see: the statements, and what was bound, without what is secret.
     fn shown(&self, questions: &[Question<'_>], resolved: &[Resolved]) -> String {
         let mut shown = String::new();
