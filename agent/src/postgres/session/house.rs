@@ -11,9 +11,10 @@ use std::{
 use holdpoint_core::{
     mask::{Bound, MaskSet},
     operation::Operation,
+    policy::Terms,
     recognise::{Head, Payload},
     refusal::Refusal,
-    sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
+    sql::{Control, Copy, Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use tokio::time::Instant;
@@ -34,12 +35,16 @@ use crate::{
         Conversation, Entry,
         cancel::Cancelled,
         lookup::{DEADLINE, Planned},
+        masking::Keeping,
         server::ServerCancel,
     },
+    record::OperationId,
 };
 
 /// Characters of one parameter that reviewers see.
 const SHOWN: usize = 4096;
+/// Bytes of a text that the record's intent tells of.
+const TOLD_BY_INTENT: usize = 256;
 
 pub(super) struct Judging {
     house: Arc<House>,
@@ -180,7 +185,7 @@ impl Judging {
     fn masks(
         &self,
         operations: &[Operation],
-        terms: &[holdpoint_core::policy::Terms],
+        terms: &[Terms],
     ) -> Result<Option<Arc<MaskSet>>, Refusal> {
         self.house.masking.rows(operations, terms)
     }
@@ -259,17 +264,27 @@ impl Judge for Judging {
         let permits = self.house.gate.admit(&mut asker, &asked).await?;
         let terms: Vec<_> = permits.terms().cloned().collect();
         let masks = self.masks(&asked, &terms)?;
+        let is_changed = changes || self.changes.load(Ordering::Acquire);
         *self.lock() = local;
         if changes {
             self.names_change();
             self.changes.store(true, Ordering::Release);
         }
         let (outcome, _lease) = permits.spend_lasting();
+        let all = (&*asked, &*terms, outcome.operations());
+        let keeping = self.keeping(questions, &resolved, all);
+        let reads = masks.is_some() || !keeping.is_empty();
+        let copying = match reads && !is_changed {
+            true => self.copying(questions).await,
+            false => Vec::new(),
+        };
         Ok(Admitted {
             outcome: Some(outcome),
             _place: Some(place),
             operations: asked,
             masks,
+            keeping,
+            copying,
             is_opaque,
         })
     }
@@ -318,6 +333,70 @@ impl Judging {
             rows.extend(std::iter::repeat_n(told, resolved.effects.len()));
         }
         rows
+    }
+
+    /// Where what each statement brings is kept; nothing where none is. What is bound to them is kept at once. `all` are the operations of
+    /// all statements, the terms on which they may happen, and their names.
+    fn keeping(
+        &self,
+        questions: &[Question<'_>],
+        resolved: &[Resolved],
+        all: (&[Operation], &[Terms], &[OperationId]),
+    ) -> Vec<Option<Keeping>> {
+        let masking = &self.house.masking;
+        let (operations, terms, ids) = all;
+        let mut at = 0;
+        let mut keeping = Vec::new();
+        for (place, (question, it)) in questions.iter().zip(resolved).enumerate() {
+            let own = at..at + it.effects.len();
+            at = own.end;
+            let kept = match (operations.get(own.clone()), terms.get(own.clone())) {
+                (Some(operations), Some(terms)) => masking.kept(operations, terms),
+                _ => None,
+            };
+            let (Some(set), Some(id)) = (kept, ids.get(own.start)) else {
+                continue;
+            };
+            let kept = Keeping {
+                record: self.house.record.clone(),
+                session: self.room.session.id.clone(),
+                operation: id.clone(),
+                set,
+            };
+            // A COPY has nothing bound to it, and its data is what it brings.
+            let is_copy = matches!(question.statement.control, Control::CopyIn(_));
+            let is_long = question.text.len() > TOLD_BY_INTENT;
+            if !is_copy && (is_long || !question.parameters.is_empty()) {
+                let own = (std::slice::from_ref(question), std::slice::from_ref(it));
+                kept.statement(&self.shown(own.0, own.1));
+            }
+            keeping.resize(questions.len(), None);
+            keeping[place] = Some(kept);
+        }
+        keeping
+    }
+
+    /// The COPYs that name no columns, with those that the server knows.
+    async fn copying(&self, questions: &[Question<'_>]) -> Vec<Option<Box<Copy>>> {
+        let lookups = &self.house.databases.lookups;
+        let mut copying = Vec::new();
+        for (place, question) in questions.iter().enumerate() {
+            let (Control::CopyIn(copy) | Control::CopyOut(copy)) = &question.statement.control
+            else {
+                continue;
+            };
+            let Some(relation) = copy.relation.as_ref().filter(|_| copy.columns.is_empty()) else {
+                continue;
+            };
+            let database = &self.at.database;
+            let columns = lookups.table(&self.entry, database, relation).await;
+            copying.resize_with(questions.len(), || None);
+            copying[place] = columns.map(|columns| {
+                let named = copy.as_ref().clone();
+                Box::new(Copy { columns, ..named })
+            });
+        }
+        copying
     }
 
     /// What reviewers see: the statements, and what was bound, without what is secret.

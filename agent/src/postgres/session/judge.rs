@@ -6,12 +6,13 @@ use holdpoint_core::{
     mask::MaskSet,
     operation::Operation,
     refusal::Refusal,
-    sql::{Parameter, Parsed, Statement},
+    sql::{Copy, Parameter, Parsed, Statement},
 };
 
 use crate::{
     allowance::Place,
     gate::{Attended, Outcome},
+    postgres::masking::Keeping,
 };
 
 /// A statement that shall run.
@@ -32,6 +33,10 @@ pub(super) struct Admitted {
     pub(super) operations: Vec<Operation>,
     /// What its rows are masked by.
     pub(super) masks: Option<Arc<MaskSet>>,
+    /// Where what its statements bring is kept, for each of them; none at all where nothing is.
+    pub(super) keeping: Vec<Option<Keeping>>,
+    /// The COPY that each of its statements is, with all of its columns where they were looked up.
+    pub(super) copying: Vec<Option<Box<Copy>>>,
     /// Whether it may do what nobody can tell.
     pub(super) is_opaque: bool,
 }

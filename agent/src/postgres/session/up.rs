@@ -25,6 +25,7 @@ use crate::{
     postgres::{
         client_messages::{self, Asked, Target, is_copy, limit, split},
         frame::{HEAD, Inbox, put, put_text},
+        masking::{Kept, keep},
         server_messages::{self, Complaint, TOO_LARGE, UNSUPPORTED},
         statements::Definition,
     },
@@ -61,6 +62,8 @@ pub(super) struct Up<'a, R, W, J> {
     passing: usize,
     /// Looks for masked values in that data.
     watch: Watch,
+    /// What the record keeps of it.
+    kept: Option<Kept>,
 }
 
 impl<'a, R, W, J> Up<'a, R, W, J>
@@ -91,6 +94,7 @@ where
             dropping: 0,
             passing: 0,
             watch: Watch::default(),
+            kept: None,
         }
     }
 
@@ -226,6 +230,10 @@ where
             }
             Asked::CopyDone | Asked::CopyFail => {
                 if self.takes_data().await? {
+                    let kept = self.kept.take();
+                    kept.filter(|_| tag == b'c')
+                        .into_iter()
+                        .for_each(Kept::finish);
                     self.shared.lock().copies_in = false;
                     self.watch = Watch::default();
                     self.out.extend_from_slice(&whole);
@@ -473,7 +481,7 @@ where
             )
         };
         self.moved |= run.definitions.iter().any(moves);
-        if run.admitted.masks.is_some() {
+        if run.reads_rows() {
             let mut describe = BytesMut::new();
             put(&mut describe, b'D', |body| {
                 body.extend_from_slice(b"P");
@@ -570,6 +578,9 @@ where
                 state.expected.front_mut()
             {
                 run.taken_in(length as u64);
+                if let Some(kept) = run.keeps_copy() {
+                    self.kept = Some(kept);
+                }
             }
         } else {
             self.dropping = length;
@@ -580,6 +591,7 @@ where
     /// One piece of data, in a message of its own: where they end means nothing (`CopyData`).
     fn piece(&mut self, piece: &[u8]) {
         if !self.watch.finds_token(piece) {
+            keep(&mut self.kept, |kept| kept.push(piece));
             put(&mut self.out, b'd', |body| body.extend_from_slice(piece));
             return;
         }
@@ -588,6 +600,7 @@ where
         put(&mut self.out, b'f', |body| put_text(body, &refusal.message));
         self.shared.lock().copies_in = false;
         self.watch = Watch::default();
+        self.kept = None;
         self.dropping = std::mem::take(&mut self.passing);
     }
 
