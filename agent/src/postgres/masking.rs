@@ -12,7 +12,7 @@ use holdpoint_core::{
     sql::Copy,
 };
 
-pub use kept::{Keeping, Kept, LONGEST_ROW, keep};
+pub use kept::{Keeping, Kept, LONGEST_ROW, ROWS, SQL, keep};
 
 /// The data of a COPY has to be masked, and cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     event::OperationId,
-    seen::Seen,
+    seen::{ContentRecord, Seen},
     text::{Pairs, Text, Texts},
 };
 
@@ -323,6 +323,35 @@ pub struct StatementAnswer {
     pub sqlstate: Option<Text>,
     /// Rows that were passed on, those of a COPY included where it was one to the client.
     pub rows: u64,
+}
+
+impl StatementAnswer {
+    /// For a person: the command tag, or why it failed, and how many rows came.
+    #[must_use]
+    pub fn described(&self) -> String {
+        let rows = match self.rows {
+            0 => None,
+            1 => Some("1 row returned".to_owned()),
+            rows => Some(format!("{rows} rows returned")),
+        };
+        let failed = (self.sqlstate.as_ref()).map(|it| format!("failed with SQLSTATE {it}"));
+        let tag = self.tag.as_ref().map(|it| it.as_str().to_owned());
+        let all: Vec<_> = [tag, failed, rows].into_iter().flatten().collect();
+        all.join(", ")
+    }
+}
+
+impl OperationRecord {
+    /// The SQL that it is, or is a part of, masked; nothing where it is none, or too long for an intent.
+    #[must_use]
+    pub fn statement(&self) -> Option<&str> {
+        let ContentRecord::Fields(fields) = &self.seen.as_ref()?.content else {
+            return None;
+        };
+        let is_sql = self.action.as_str().starts_with("postgres.");
+        let said = fields.values.get("statement").filter(|_| is_sql)?;
+        said.as_slice().first().map(Text::as_str)
+    }
 }
 
 /// What became of an operation.

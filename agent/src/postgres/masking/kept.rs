@@ -21,9 +21,9 @@ const KEPT: usize = 4096;
 /// Bytes of a row that is read for the record; longer ones pass as they come, and it says how long they were.
 pub const LONGEST_ROW: usize = 1 << 20;
 /// Rows: newline-delimited JSON, an array of texts a row, after one of the columns' names. A text in a row's place says why it is not there.
-const ROWS: &str = "application/x-ndjson";
+pub const ROWS: &str = "application/x-ndjson; header=present";
 /// A statement and its parameters, as reviewers see them (RFC 6922).
-const SQL: &str = "application/sql";
+pub const SQL: &str = "application/sql";
 
 /// Whose statement it is, for what is kept of it.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Keeping {
         let mut rows = KeptRows {
             capture: self.capture(Way::Response, ROWS),
             masker: RowMasker::new(self.set.clone(), columns, statement),
-            is_binary: columns.iter().map(|column| column.format == 1).collect(),
+            types: columns.iter().map(binary_type).collect(),
             masked: Vec::new(),
             line: Vec::new(),
         };
@@ -93,7 +93,8 @@ pub enum Kept {
 pub struct KeptRows {
     capture: Capture,
     masker: RowMasker,
-    is_binary: Vec<bool>,
+    /// Of each column that comes in binary format.
+    types: Vec<Option<u32>>,
     masked: Vec<u8>,
     line: Vec<u8>,
 }
@@ -152,7 +153,7 @@ impl KeptRows {
         self.masked.clear();
         match self.masker.row(row, &mut self.masked) {
             Ok(()) => {
-                let values = told(&self.masked, &self.is_binary);
+                let values = told(&self.masked, &self.types);
                 self.line(&values);
             }
             Err(why) => self.line(&format!("a row that cannot be masked: {why}")),
@@ -187,12 +188,16 @@ impl KeptCopy {
     }
 }
 
+fn binary_type(column: &Column) -> Option<u32> {
+    (column.format == 1).then_some(column.type_oid)
+}
+
 /// The values of a row as text; bytes that are none in hexadecimal digits. What is broken off is left out: the row went through the masker
 /// before, or nobody has to read it.
-fn told(row: &[u8], is_binary: &[bool]) -> Vec<Option<String>> {
-    let mut values = Vec::with_capacity(is_binary.len());
+fn told(row: &[u8], types: &[Option<u32>]) -> Vec<Option<String>> {
+    let mut values = Vec::with_capacity(types.len());
     let mut rest = row.get(2..).unwrap_or_default();
-    for is_binary in is_binary {
+    for binary in types {
         let Some((length, after)) = rest.split_first_chunk() else {
             break;
         };
@@ -205,18 +210,22 @@ fn told(row: &[u8], is_binary: &[bool]) -> Vec<Option<String>> {
         let Some((value, after)) = after.split_at_checked(length) else {
             break;
         };
-        values.push(Some(told_value(value, *is_binary)));
+        values.push(Some(told_value(value, *binary)));
         rest = after;
     }
     values
 }
 
-fn told_value(value: &[u8], is_binary: bool) -> String {
+/// `binary` is the type of a value in binary format.
+fn told_value(value: &[u8], binary: Option<u32>) -> String {
+    if let Some(number) = binary.and_then(|oid| told_number(value, oid)) {
+        return number;
+    }
     let kept = &value[..value.len().min(KEPT)];
-    let is_text = |text: &str| !is_binary || !text.contains(|c: char| c.is_control());
+    let is_text = |text: &str| binary.is_none() || !text.contains(|c: char| c.is_control());
     let mut text = match std::str::from_utf8(kept) {
         Ok(text) if is_text(text) => text.to_owned(),
-        Err(error) if !is_binary && error.error_len().is_none() => {
+        Err(error) if binary.is_none() && error.error_len().is_none() => {
             String::from_utf8_lossy(&kept[..error.valid_up_to()]).into_owned()
         }
         _ => format!("\\x{}", hex::encode(kept)),
@@ -225,6 +234,20 @@ fn told_value(value: &[u8], is_binary: bool) -> String {
         text.push_str(&format!("... ({} bytes)", value.len()));
     }
     text
+}
+
+/// Of the types that are sent as they lie in memory (`pg_type.dat`).
+fn told_number(value: &[u8], oid: u32) -> Option<String> {
+    Some(match (oid, value) {
+        (16, [value]) => (if *value == 0 { "f" } else { "t" }).to_owned(),
+        (21, _) => i16::from_be_bytes(value.try_into().ok()?).to_string(),
+        (23, _) => i32::from_be_bytes(value.try_into().ok()?).to_string(),
+        (20, _) => i64::from_be_bytes(value.try_into().ok()?).to_string(),
+        (26, _) => u32::from_be_bytes(value.try_into().ok()?).to_string(),
+        (700, _) => f32::from_be_bytes(value.try_into().ok()?).to_string(),
+        (701, _) => f64::from_be_bytes(value.try_into().ok()?).to_string(),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -243,7 +266,7 @@ mod tests {
         ]
         .concat();
         assert_eq!(
-            told(&row, &[false, false, true, true]),
+            told(&row, &[None, None, Some(17), Some(25)]),
             [
                 Some("ab".into()),
                 None,
@@ -251,8 +274,10 @@ mod tests {
                 Some("c".into())
             ]
         );
-        assert!(told(&row[..5], &[false]).is_empty());
-        let long = told_value(&vec![b'x'; KEPT + 1], false);
+        assert!(told(&row[..5], &[None]).is_empty());
+        let long = told_value(&vec![b'x'; KEPT + 1], None);
         assert!(long.ends_with("... (4097 bytes)"), "{long}");
+        assert_eq!(told_value(&7_i32.to_be_bytes(), Some(23)), "7");
+        assert_eq!(told_value(&[1], Some(16)), "t");
     }
 }
