@@ -101,29 +101,38 @@ fn a_reviewer_sees_how_many_rows_a_held_statement_touches() {
     let postgres = Postgres::start();
     let _ = postgres.query(DATABASE, "ANALYZE");
     let world = world(&postgres, WRITES_ARE_HELD, "");
-    for (sql, told) in [
+    for (sql, told, about) in [
         (
             "UPDATE orders SET quantity = 1 WHERE id <= 50",
-            "rows: update: about 50 rows of public.orders (of about 100)",
+            ["update: about ", " rows of public.orders (of about 100)"],
+            45..=55,
         ),
         (
             "WITH gone AS (DELETE FROM orders RETURNING id) SELECT count(*) FROM gone",
-            "rows: delete: about 100 rows of public.orders (of about 100)",
+            ["delete: about ", " rows of public.orders (of about 100)"],
+            100..=100,
         ),
         (
             "INSERT INTO scratch SELECT id + 100, item FROM orders WHERE id > 90",
-            "rows: insert: about 10 rows into public.scratch (which has about 10)",
+            [
+                "insert: about ",
+                " rows into public.scratch (which has about 10)",
+            ],
+            5..=15,
         ),
         (
             "DROP TABLE scratch",
-            "rows: drop table: all of about 10 rows of public.scratch",
+            ["drop table: all of about ", " rows of public.scratch"],
+            10..=10,
         ),
     ] {
         let (text, json) = shown(&world, &postgres, sql);
-        assert!(text.contains(told), "{sql}: {text}");
         let rows = &json["looked_up"]["rows"];
         assert_eq!(rows["state"], "estimated", "{sql}: {json}");
-        assert!(rows["changes"][0]["rows"].is_u64(), "{json}");
+        let rows = rows["changes"][0]["rows"].as_u64().expect("a number");
+        assert!(about.contains(&rows), "{sql}: {json}");
+        let told = format!("rows: {}{rows}{}", told[0], told[1]);
+        assert!(text.contains(&told), "{sql}: {text}");
     }
     let rows = postgres.query(DATABASE, "SELECT count(*), sum(quantity) FROM orders");
     assert_eq!(rows, "100|397", "planning has changed nothing");
@@ -144,8 +153,12 @@ fn values_are_bound_as_the_agent_binds_them() {
         let running = agent.start(&["pgbench", "-n", "-t", "1", "-M", protocol, "-f", script]);
         let held = pending(&world);
         let text = output(&world, &["approvals", "show", held.id()]);
-        let told = "rows: update: about 30 rows of public.orders (of about 100)";
-        assert!(text.contains(told), "{protocol}: {text}");
+        let told = [29, 30, 31]
+            .map(|it| format!("update: about {it} rows of public.orders (of about 100)"));
+        assert!(
+            told.iter().any(|it| text.contains(it)),
+            "{protocol}: {text}"
+        );
         world.deny(held.id()).expect("root may answer");
         let _ = running.finish();
     }
@@ -324,12 +337,11 @@ fn the_data_of_a_copy_is_kept_both_ways_and_masked_by_its_columns() {
         "ALTER TABLE scratch ADD password text; UPDATE scratch SET password = 'hunter-' || id",
     );
     let world = world(&postgres, ALLOWED, ALL_BODIES);
-    let ran = agent(&world).run(&[
-        "sh",
-        "-c",
-        "printf '50\\tcame in\\thunter-50\\n' | psql -XAt -c 'COPY scratch FROM STDIN' -c 'COPY scratch TO STDOUT'",
-    ]);
-    let ran = ran.succeeded();
+    let agent = agent(&world);
+    let copies = "COPY scratch FROM STDIN;\n50\tcame in\thunter-50\n\\.\nCOPY scratch TO STDOUT;\n";
+    let script = agent.file("copies.sql", copies);
+    let script = script.to_str().expect("a path");
+    let ran = agent.run(&["psql", "-XAt", "-f", script]).succeeded();
     assert!(ran.says("hunter-50"), "{ran}");
     let id = only_session(&world);
     wait_for_body(&world, &id, "note 9");
@@ -379,11 +391,11 @@ permit(principal, action in Action::"postgres.*", resource);
 fn reads_leave_no_rows_unless_the_configuration_says_so() {
     let postgres = Postgres::start();
     let world = world(&postgres, ALLOWED, "");
-    psql(
+    let ran = psql(
         &world,
         "SELECT note FROM scratch WHERE id = 3; UPDATE scratch SET note = 'changed' WHERE id = 4 RETURNING note",
-    )
-    .succeeded();
+    );
+    let _ = ran.succeeded();
     let id = only_session(&world);
     wait_for_body(&world, &id, "changed");
     let shown = output(&world, &["sessions", "show", &id, "--bodies"]);

@@ -142,10 +142,10 @@ impl Story {
         self.operation.action.as_str().starts_with("postgres.")
     }
 
-    /// The statement, masked, where it is short enough for the record's intent; else it is the request's body.
+    /// The statement, masked; where it is long its beginning, and all of it is the request's body.
     #[must_use]
     pub fn statement(&self) -> Option<&str> {
-        self.operation.statement()
+        self.operation.statement.as_ref().map(Text::as_str)
     }
 
     /// What the database said of it.

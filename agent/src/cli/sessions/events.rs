@@ -240,7 +240,10 @@ pub(super) fn asked(event: &Event) -> Option<String> {
         return None;
     };
     match operation.method.as_str() {
-        "" => operation.statement().map(str::to_owned),
+        "" => operation
+            .statement
+            .as_ref()
+            .map(|it| it.as_str().to_owned()),
         method => Some(format!("{method} {}{}", operation.host, operation.path)),
     }
 }

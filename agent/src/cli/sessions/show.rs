@@ -122,9 +122,9 @@ pub(super) fn line(stored: &StoredEvent) -> String {
     let time = stored.time.strftime("%H:%M:%S%.3fZ");
     let mut line = format!("{time}  {}\n", safe(&events::described(&stored.event)));
     if let Event::Intent { operation, .. } = &stored.event
-        && let Some(statement) = operation.statement()
+        && let Some(statement) = &operation.statement
     {
-        line.push_str(&quoted(statement));
+        line.push_str(&quoted(statement.as_str()));
     }
     line
 }

@@ -43,8 +43,8 @@ use crate::{
 
 /// Characters of one parameter that reviewers see.
 const SHOWN: usize = 4096;
-/// Bytes of a text that the record's intent tells of.
-const TOLD_BY_INTENT: usize = 256;
+/// Bytes of a statement that the record's intent tells in any case.
+const TOLD_BY_INTENT: usize = 1024;
 
 pub(super) struct Judging {
     house: Arc<House>,
