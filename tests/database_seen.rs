@@ -127,7 +127,7 @@ fn a_reviewer_sees_how_many_rows_a_held_statement_touches() {
         ),
     ] {
         let (text, json) = shown(&world, &postgres, sql);
-        let rows = &json["looked_up"]["rows"];
+        let rows = &json["rows"];
         assert_eq!(rows["state"], "estimated", "{sql}: {json}");
         let rows = rows["changes"][0]["rows"].as_u64().expect("a number");
         assert!(about.contains(&rows), "{sql}: {json}");
@@ -367,16 +367,16 @@ permit(principal, action in Action::"postgres.*", resource);
          CREATE SCHEMA other; CREATE TABLE other.scratch (note text); GRANT ALL ON SCHEMA other TO app; GRANT ALL ON other.scratch TO app",
     );
     let world = world(&postgres, CARDS, SET);
-    for copy in [
-        "COPY customers TO STDOUT",
-        "COPY public.customers TO STDOUT (FORMAT csv, HEADER)",
+    // Of the type of a column nobody tells: what looks like a number stays one.
+    for (copy, masked) in [
+        ("COPY customers TO STDOUT", "1\tAda Lovelace\t0\t10.50"),
+        (
+            "COPY public.customers TO STDOUT (FORMAT csv, HEADER)",
+            "id,name,card,balance\n1,Ada Lovelace,0,10.50",
+        ),
     ] {
         let ran = psql(&world, copy).succeeded();
-        assert!(
-            !ran.says("4111111111111111") && ran.says("Ada Lovelace"),
-            "{ran}"
-        );
-        assert!(ran.says("[masked:") && ran.says("10.50"), "{ran}");
+        assert!(!ran.says("4111111111111111") && ran.says(masked), "{ran}");
     }
     // It cannot be told which of the two is meant.
     let ran = psql(&world, "COPY scratch TO STDOUT").failed();

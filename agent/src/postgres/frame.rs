@@ -111,24 +111,6 @@ pub async fn read_message(
     Ok(Some(Message { tag: head[0], body }))
 }
 
-/// Reads what a connection begins with, which has a length and no type (`StartupMessage`, `SSLRequest`, `CancelRequest`): its body of at
-/// most `limit` bytes. `None` where the stream has ended in good order.
-///
-/// # Errors
-/// When that is no message, is too large, or the stream fails.
-pub async fn read_untyped(
-    stream: &mut (impl AsyncRead + Unpin),
-    limit: usize,
-) -> Result<Option<Bytes>, FrameError> {
-    let mut length = [0; LENGTH];
-    if stream.read(&mut length[..1]).await? == 0 {
-        return Ok(None);
-    }
-    stream.read_exact(&mut length[1..]).await?;
-    let body = read_body(stream, body_length(&length)?, limit).await?;
-    Ok(Some(body))
-}
-
 async fn read_body(
     stream: &mut (impl AsyncRead + Unpin),
     length: usize,
@@ -343,9 +325,9 @@ mod tests {
         let mut stream: &[u8] = &[b'p', 0x3f, 0xff, 0xff, 0xff];
         let refused = read_message(&mut stream, 10_000).await;
         assert!(matches!(refused, Err(FrameError::TooLarge { .. })));
-        for length in [[0, 0, 0, 3], [0xff; 4], [0x7f, 0xff, 0xff, 0xff]] {
-            let mut stream: &[u8] = &length;
-            let refused = read_untyped(&mut stream, usize::MAX).await;
+        for [a, b, c, d] in [[0, 0, 0, 3], [0xff; 4], [0x7f, 0xff, 0xff, 0xff]] {
+            let mut stream: &[u8] = &[b'p', a, b, c, d];
+            let refused = read_message(&mut stream, usize::MAX).await;
             assert!(matches!(refused, Err(FrameError::Malformed(_))));
         }
     }

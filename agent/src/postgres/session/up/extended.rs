@@ -1,0 +1,223 @@
+//! The extended protocol: statements are parsed, bound and executed, in pipelines that end in a Sync.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use holdpoint_core::{
+    refusal::Kind,
+    sql::{Control, Parameter},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{POISON, Up, meaning::question};
+use crate::postgres::{
+    client_messages::Target,
+    frame::{put, put_text},
+    server_messages,
+    session::{
+        End,
+        judge::{Admitted, Judge},
+        run::Run,
+        state::{Expected, Portal},
+    },
+    statements::Definition,
+};
+
+impl<R, W, J> Up<'_, R, W, J>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+    J: Judge,
+{
+    pub(super) fn parse(&mut self, name: &str, text: &str, types: Vec<u32>, whole: Bytes) {
+        let parsed = self.judge.parse(text);
+        let definition = Definition::new(text.into(), parsed, 0, types.into());
+        self.fresh.insert(name.to_owned(), definition.clone());
+        self.waiting.push((name.to_owned(), definition, whole));
+    }
+
+    pub(super) async fn bind(
+        &mut self,
+        portal: &str,
+        name: &str,
+        parameters: &[(i16, Option<&[u8]>)],
+        whole: &Bytes,
+    ) -> Result<(), End> {
+        if !self.fresh.contains_key(name) {
+            self.settled(|state| state.unconfirmed == 0).await?;
+        }
+        let known = self.fresh.get(name).cloned();
+        let known = known.or_else(|| self.shared.lock().names.prepared(name).cloned());
+        let definition = match known {
+            Some(definition) => definition,
+            // Whatever it is: the text that stands for it is read as what nobody understands.
+            None => {
+                let text =
+                    format!("(the prepared statement \"{name}\", which Holdpoint does not know)");
+                let parsed = self.judge.parse(&text);
+                Definition::new(text.into(), parsed, 0, Arc::new([]))
+            }
+        };
+        // Prepared by SQL, it is what that prepared.
+        let by_sql = !self.fresh.contains_key(name) && definition.by_prepare;
+        let statement = definition.statement().map(|it| match &it.control {
+            Control::Prepare { inner, .. } if by_sql => &**inner,
+            _ => it,
+        });
+        let is_open = self.is_open();
+        let admitted = match statement {
+            None => Admitted::default(),
+            Some(statement) => {
+                if !matches!(statement.control, Control::None) {
+                    self.settled(|state| state.unconfirmed == 0).await?;
+                }
+                let bound: Arc<[Parameter]> = parameters
+                    .iter()
+                    .enumerate()
+                    .map(|(at, (format, value))| Parameter {
+                        type_oid: definition.types.get(at).copied().unwrap_or(0),
+                        format: *format,
+                        value: value.map(<[u8]>::to_vec),
+                    })
+                    .collect();
+                let meant = self.meant(&definition, &HashMap::new());
+                let asked = question(&definition, statement, &meant, &bound, is_open);
+                match self.admit(std::slice::from_ref(&asked), is_open).await? {
+                    Ok(admitted) => admitted,
+                    Err(refusal) => {
+                        let too_long = is_open && refusal.kind == Kind::Pending;
+                        let told = server_messages::refused(&refusal, &self.session, too_long);
+                        self.refuse(told, too_long);
+                        return Ok(());
+                    }
+                }
+            }
+        };
+        self.send_parses();
+        let run = Run::new(vec![definition], admitted);
+        self.forgets(&run);
+        let before = {
+            let mut state = self.shared.lock();
+            let bound = Portal {
+                run: Some(run),
+                bound_after: state.asked,
+            };
+            state.portals.insert(portal.to_owned(), bound)
+        };
+        before.into_iter().for_each(Portal::given_up);
+        self.send(whole, Expected::Bind);
+        Ok(())
+    }
+
+    pub(super) async fn execute(&mut self, portal: &str, whole: &Bytes) -> Result<(), End> {
+        self.send_parses();
+        let known = self.shared.lock().portals.contains_key(portal);
+        if known {
+            // One that is still giving rows has to come to its pause first.
+            let named = portal.to_owned();
+            self.settled(move |state| {
+                let is_there = |it: &Portal| it.run.is_some();
+                state.portals.get(&named).is_none_or(is_there)
+                    || !state.expected.iter().any(
+                        |it| matches!(it, Expected::Execute { portal, .. } if *portal == named),
+                    )
+            })
+            .await?;
+        }
+        let run = {
+            let mut state = self.shared.lock();
+            if state.skips {
+                return Ok(());
+            }
+            state.portals.get_mut(portal).and_then(|it| it.run.take())
+        };
+        let Some(mut run) = run else {
+            let told = self.complaint(
+                "34000",
+                &format!("portal \"{portal}\" does not exist, or has given all of its rows (Holdpoint passes on portals that were bound on this connection)"),
+                "Bind it anew. Cursors made by DECLARE are read by FETCH.",
+            );
+            self.refuse(told, false);
+            return Ok(());
+        };
+        run.sending();
+        self.executed = true;
+        let moves = |it: &Definition| {
+            let control = it.statement().map(|it| &it.control);
+            matches!(
+                control,
+                Some(Control::Begin | Control::Commit { .. } | Control::Rollback { .. })
+            )
+        };
+        self.moved |= run.definitions.iter().any(moves);
+        if run.reads_rows() {
+            let mut describe = BytesMut::new();
+            put(&mut describe, b'D', |body| {
+                body.extend_from_slice(b"P");
+                put_text(body, portal);
+            });
+            self.send(&describe, Expected::Describe { hidden: true });
+        }
+        let portal = portal.to_owned();
+        self.send(whole, Expected::Execute { portal, run });
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, target: Target, name: &str, whole: &Bytes) {
+        self.send_parses();
+        let closed = match target {
+            Target::Statement => {
+                self.fresh.remove(name);
+                Some(name.to_owned())
+            }
+            Target::Portal => {
+                let closed = self.shared.lock().portals.remove(name);
+                closed.into_iter().for_each(Portal::given_up);
+                None
+            }
+        };
+        self.send(whole, Expected::Close(closed));
+    }
+
+    pub(super) fn sync(&mut self, whole: &Bytes) {
+        if self.skips {
+            self.waiting.clear();
+        }
+        self.send_parses();
+        self.skips = false;
+        self.executed = false;
+        self.moved = false;
+        self.fresh.clear();
+        let mut state = self.shared.lock();
+        state.skips = false;
+        state.expect(Expected::Sync);
+        drop(state);
+        self.out.extend_from_slice(whole);
+    }
+
+    pub(super) fn send_parses(&mut self) {
+        for (name, definition, whole) in std::mem::take(&mut self.waiting) {
+            self.send(&whole, Expected::Parse(name, definition));
+        }
+    }
+
+    /// Refuses one of a pipeline: nothing of it counts up to its end. `fails`: nor does what its transaction has done so far.
+    pub(super) fn refuse(&mut self, told: Bytes, fails: bool) {
+        self.waiting.clear();
+        self.skips = true;
+        // Without a transaction block, what was executed since the last Sync is undone when one of it fails.
+        let implicit = self.executed && (self.moved || self.shared.lock().status == b'I');
+        if fails || implicit {
+            let mut poison = BytesMut::new();
+            put(&mut poison, b'P', |body| {
+                put_text(body, "");
+                put_text(body, POISON);
+                body.extend_from_slice(&[0, 0]);
+            });
+            self.send(&poison, Expected::Poison { told, query: false });
+        } else {
+            self.shared.lock().expect(Expected::Local(told));
+        }
+        self.shared.for_client.notify_one();
+    }
+}

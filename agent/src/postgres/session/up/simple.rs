@@ -1,0 +1,90 @@
+//! Simple queries: one text, however many statements it has, and one ReadyForQuery.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use holdpoint_core::{
+    refusal::Kind,
+    sql::{Control, Parameter},
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{POISON, Up, meaning::question};
+use crate::postgres::{
+    frame::{put, put_text},
+    server_messages,
+    session::{End, down::nothing_asked, judge::Judge, run::Run, state::Expected},
+    statements::Definition,
+};
+
+impl<R, W, J> Up<'_, R, W, J>
+where
+    R: AsyncRead + Unpin + Send,
+    W: AsyncWrite + Unpin + Send,
+    J: Judge,
+{
+    /// One text, admitted as a whole, and then sent as it came.
+    pub(super) async fn query(&mut self, text: &str, whole: &Bytes) -> Result<(), End> {
+        // What is known of the transaction, and of names, is what the server said last.
+        self.settled(|state| state.expected.is_empty()).await?;
+        self.send_parses();
+        self.fresh.clear();
+        let parsed = self.judge.parse(text);
+        if parsed.statements.is_empty() {
+            self.answer_query(nothing_asked());
+            return Ok(());
+        }
+        let text: Arc<str> = text.into();
+        let definitions: Vec<_> = (0..parsed.statements.len())
+            .map(|at| Definition::new(text.clone(), parsed.clone(), at, Arc::new([])))
+            .collect();
+        let none: Arc<[Parameter]> = Arc::new([]);
+        let was_open = self.shared.lock().status != b'I';
+        let mut is_open = was_open;
+        // What an earlier statement of the text prepares is what a later one executes.
+        let mut made: HashMap<String, Definition> = HashMap::new();
+        let mut questions = Vec::new();
+        let mut meant = Vec::new();
+        for definition in &definitions {
+            meant.push(self.meant(definition, &made));
+            if let Some(Control::Prepare { name, .. } | Control::DeclareCursor { name, .. }) =
+                definition.statement().map(|it| &it.control)
+            {
+                made.insert(name.clone(), definition.clone());
+            }
+        }
+        for (definition, meant) in definitions.iter().zip(&meant) {
+            let Some(statement) = definition.statement() else {
+                continue;
+            };
+            match statement.control {
+                Control::Begin => is_open = true,
+                Control::Commit { chain } | Control::Rollback { chain } => is_open = chain,
+                _ => {}
+            }
+            questions.push(question(definition, statement, meant, &none, is_open));
+        }
+        match self.admit(&questions, was_open).await? {
+            Ok(admitted) => {
+                drop(questions);
+                let mut run = Run::new(definitions, admitted);
+                self.forgets(&run);
+                run.sending();
+                self.send(whole, Expected::Query(run));
+                Ok(())
+            }
+            Err(refusal) => {
+                let too_long = was_open && refusal.kind == Kind::Pending;
+                let told = server_messages::refused(&refusal, &self.session, too_long);
+                if too_long {
+                    let mut poison = BytesMut::new();
+                    put(&mut poison, b'Q', |body| put_text(body, POISON));
+                    self.send(&poison, Expected::Poison { told, query: true });
+                } else {
+                    self.answer_query(told);
+                }
+                Ok(())
+            }
+        }
+    }
+}
