@@ -159,7 +159,7 @@ function note(it) {
     make("span", { class: "time" }, clock(it.t)), mark(kindOf(it)), make("span", { class: "what" }, it.text)));
 }
 function operation(it) {
-  const status = it.status || { refused: "–", not_sent: "not sent", unknown: "?" }[it.result] || "…";
+  const status = it.status || { refused: "–", not_sent: "not sent", unknown: "?", completed: it.sql && "done" }[it.result] || "…";
   const summary = make("summary", {}, make("span", { class: "time" }, clock(it.t)), mark(it.verdict),
     make("span", { class: "action" }, it.action), make("span", { class: "resource", title: it.resource }, make("bdi", { dir: "ltr" }, it.resource)),
     make("span", { class: it.result === "unknown" ? "num alarm" : "num" }, String(status)), make("span", { class: "num" }, it.end ? span(it.end - it.t) : ""));

@@ -249,7 +249,10 @@ impl Judge for Judging {
             false => String::new(),
         };
         self.look_into(&headers, &shown, &mut asked);
-        let rows = match self.house.gate.asks_for_people(session, &asked) {
+        let gate = &self.house.gate;
+        let is_asked_about =
+            gate.asks_for_people(session, &asked) && gate.objection_to(session, &asked).is_none();
+        let rows = match is_asked_about {
             true => self.estimates(questions, &resolved).await,
             false => Vec::new(),
         };

@@ -134,7 +134,28 @@ impl Run {
 
     /// Whether the columns of its rows have to be known.
     pub(super) fn reads_rows(&self) -> bool {
-        self.admitted.masks.is_some() || self.keeping().is_some()
+        self.admitted.masks.is_some() || (self.keeping().is_some() && self.may_give_rows())
+    }
+
+    /// Most writes give none, and need not be asked about.
+    fn may_give_rows(&self) -> bool {
+        const WRITES: [&str; 4] = [
+            "postgres.insert",
+            "postgres.update",
+            "postgres.delete",
+            "postgres.merge",
+        ];
+        let Some(definition) = self.definitions.get(self.completed) else {
+            return false;
+        };
+        let main = definition.statement().and_then(|it| it.effects.first());
+        let writes = main.is_some_and(|it| WRITES.contains(&it.action));
+        let says = |word: &str| {
+            let text = definition.own_text().as_bytes();
+            text.windows(word.len())
+                .any(|it| it.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        !writes || says("returning")
     }
 
     /// The server never began it.
