@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use grants::GrantRecord;
-pub use request::{BodyView, ChangeView, LookedUp, RequestView, TargetView};
+pub use request::{
+    BodyView, ChangeView, LookedUp, RequestView, RowsEstimate, RowsView, TargetView,
+};
 pub use view::{AnswerView, ApprovalDetail, ApprovalView, GrantView, RuleView};
 
 use crate::{

@@ -467,6 +467,7 @@ impl Caller {
             patience: Patience::AtMost(HELD_CONNECTION),
             headers: &HeaderMap::new(),
             body: &[],
+            rows: &[],
         };
         let admitted = self
             .house

@@ -304,6 +304,7 @@ fn looked_up(
         read_at: now.1 - age.unwrap_or_default(),
         target: target_view,
         change,
+        rows: None,
     })
 }
 

@@ -158,6 +158,7 @@ async fn relay(
         patience: visit.patience(head),
         headers: &head.headers,
         body: asked.bytes(),
+        rows: &[],
     };
     let admitted = visit.house.gate.admit(&mut asker, &all).await;
     let permits = admitted.map_err(|refusal| match is_conversation {

@@ -56,6 +56,90 @@ pub struct LookedUp {
     /// What it changes, where that is a question of what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<ChangeView>,
+    /// How many rows of a database it touches, where it is a statement that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<RowsView>,
+}
+
+impl LookedUp {
+    /// What is there, for a person, field by field.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let target = self.target.iter().flat_map(TargetView::lines);
+        target
+            .chain(self.rows.iter().flat_map(RowsView::lines))
+            .collect()
+    }
+}
+
+/// How many rows a statement would touch, as the server's planner expects, or why that is not known.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum RowsView {
+    /// By the server's statistics, without what triggers and foreign keys do besides.
+    Estimated {
+        /// For each relation.
+        changes: Vec<RowsEstimate>,
+    },
+    /// The planner was not asked, or did not say.
+    Unknown {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Rows of one relation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowsEstimate {
+    /// insert, update, delete, merge, truncate or drop table.
+    pub does: String,
+    /// The relation.
+    pub relation: String,
+    /// About how many.
+    pub rows: u64,
+    /// About how many it has, where these are not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub of: Option<u64>,
+}
+
+impl RowsView {
+    /// For a person, line by line.
+    #[must_use]
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::Unknown { why } => vec![("rows", format!("not estimated: {why}"))],
+            Self::Estimated { changes } if changes.is_empty() => {
+                vec![("rows", "none, as the server plans it".to_owned())]
+            }
+            Self::Estimated { changes } => {
+                let note = (
+                    "",
+                    "as the server plans it, without what triggers and foreign keys do besides"
+                        .to_owned(),
+                );
+                let lines = changes.iter().map(|it| ("rows", it.line()));
+                lines.chain([note]).collect()
+            }
+        }
+    }
+}
+
+impl RowsEstimate {
+    fn line(&self) -> String {
+        let Self {
+            does,
+            relation,
+            rows,
+            of,
+        } = self;
+        match of {
+            None => format!("{does}: all of about {rows} rows of {relation}"),
+            Some(of) if does == "insert" => {
+                format!("insert: about {rows} rows into {relation} (which has about {of})")
+            }
+            Some(of) => format!("{does}: about {rows} rows of {relation} (of about {of})"),
+        }
+    }
 }
 
 /// What an operation is about, or why that is not known.

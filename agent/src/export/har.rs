@@ -1,5 +1,5 @@
-//! HTTP Archive 1.2 (http://www.softwareishard.com/blog/har-12-spec/): operations that are HTTP requests. What it has no field for stands in
-//! `_holdpoint`.
+//! HTTP Archive 1.2 (http://www.softwareishard.com/blog/har-12-spec/): operations that are HTTP requests; and statements, with the method `SQL`,
+//! so that they stand among them. What it has no field for stands in `_holdpoint`.
 
 use std::io::Write;
 
@@ -12,7 +12,10 @@ use super::{
     source::Kept,
     story::{BodyStory, Story},
 };
-use crate::record::Pairs;
+use crate::{
+    postgres::masking::SQL,
+    record::{Pairs, StatementAnswer},
+};
 
 pub(super) struct Har {
     first: bool,
@@ -34,7 +37,8 @@ impl<W: Write> Form<W> for Har {
     const BODIES: bool = true;
 
     fn operation(&mut self, out: &mut W, whole: &Whole<'_>) -> anyhow::Result<()> {
-        if whole.story.operation.method.as_str().is_empty() {
+        let story = whole.story;
+        if story.operation.method.as_str().is_empty() && !story.is_statement() {
             return Ok(());
         }
         let comma = if std::mem::take(&mut self.first) {
@@ -83,6 +87,7 @@ fn entry(whole: &Whole<'_>) -> Value {
             "hold": story.hold,
             "grant": story.grant,
             "result": story.outcome.as_ref().map(|it| it.result),
+            "statement": story.answer(),
         },
     })
 }
@@ -108,9 +113,17 @@ const NOT_IN_A_PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
 pub(super) fn url(story: &Story) -> String {
     let operation = &story.operation;
     let port = operation.port.map(|port| format!(":{port}"));
-    let path = percent_encoding::utf8_percent_encode(operation.path.as_str(), NOT_IN_A_PATH);
+    let (scheme, path) = match story.is_statement() {
+        // Before it stands the name of Holdpoint's entry.
+        true => {
+            let path = operation.path.as_str();
+            ("postgresql", path.rfind('/').map_or(path, |at| &path[at..]))
+        }
+        false => ("https", operation.path.as_str()),
+    };
+    let path = percent_encoding::utf8_percent_encode(path, NOT_IN_A_PATH);
     let mut url = format!(
-        "https://{}{}{path}",
+        "{scheme}://{}{}{path}",
         operation.host,
         port.unwrap_or_default()
     );
@@ -134,8 +147,12 @@ fn named(pairs: &Pairs) -> Vec<Value> {
 fn request(whole: &Whole<'_>) -> Value {
     let operation = &whole.story.operation;
     let body = whole.story.request.as_ref();
+    let method = match whole.story.is_statement() {
+        true => "SQL",
+        false => operation.method.as_str(),
+    };
     let mut request = json!({
-        "method": operation.method,
+        "method": method,
         "url": url(whole.story),
         "httpVersion": "unknown",
         "cookies": [],
@@ -153,6 +170,10 @@ fn request(whole: &Whole<'_>) -> Value {
         };
         request["postData"] =
             json!({"mimeType": kind(body), "text": text, "params": [], "comment": comment});
+    }
+    if let (None, Some(statement)) = (body, whole.story.statement()) {
+        request["postData"] =
+            json!({"mimeType": SQL, "text": statement, "params": [], "comment": "masked"});
     }
     request
 }
@@ -178,6 +199,8 @@ fn response(whole: &Whole<'_>) -> Value {
     let status = story.status();
     let reason = status.and_then(|status| http::StatusCode::from_u16(status).ok());
     let reason = reason.and_then(|status| status.canonical_reason());
+    let said = story.answer().map(StatementAnswer::described);
+    let reason = said.as_deref().or(reason);
     let headers = story.answered.as_ref().map(|it| named(&it.headers));
     json!({
         // 0 is what browsers write where there was no answer.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cli::sessions::{command_line, events},
-    record::{Event, StoredEvent},
+    record::{Event, StatementAnswer, StoredEvent},
 };
 
 const HEAD: &str = include_str!("html/head.html");
@@ -148,6 +148,9 @@ fn operation(whole: &Whole<'_>) -> Value {
         "request": side(story.request.as_ref(), &whole.request),
         "response": side(story.response.as_ref(), &whole.response),
         "fields": fields_of(fields),
+        "sql": story.is_statement(),
+        "statement": story.statement(),
+        "answer": story.answer().map(StatementAnswer::described),
         "status": story.status(),
         "result": outcome.as_ref().map(|it| it.result),
         "end": outcome.as_ref().map(|it| milliseconds(it.at)),

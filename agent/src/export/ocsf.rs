@@ -31,13 +31,25 @@ fn activity(story: &Story) -> (u64, &'static str) {
     let action = story.operation.action.as_str();
     let verb = action.rsplit('.').next().unwrap_or_default();
     let begins = |words: &[&str]| words.iter().any(|word| verb.starts_with(word));
-    if begins(&["insert", "create", "add"]) {
+    if begins(&["insert", "create", "add", "copy_from"]) {
         (1, "Create")
-    } else if begins(&["get", "list", "aggregatedList", "search", "query", "read"]) {
+    } else if begins(&[
+        "get",
+        "list",
+        "aggregatedList",
+        "search",
+        "query",
+        "read",
+        "select",
+        "fetch",
+        "copy_to",
+        "show",
+        "explain",
+    ]) {
         (2, "Read")
-    } else if begins(&["update", "patch", "set", "replace"]) {
+    } else if begins(&["update", "patch", "set", "replace", "alter", "merge"]) {
         (3, "Update")
-    } else if begins(&["delete", "remove", "destroy"]) {
+    } else if begins(&["delete", "remove", "destroy", "drop", "truncate"]) {
         (4, "Delete")
     } else {
         (99, "Other")
@@ -80,8 +92,9 @@ fn event(whole: &Whole<'_>) -> Value {
         Some(false) => (2, "Denied", 2, "Blocked"),
         None => (0, "Unknown", 0, "Unknown"),
     };
+    let failed = story.answer().is_some_and(|it| it.sqlstate.is_some());
     let (status_id, status) = match story.outcome.as_ref().map(|it| it.result) {
-        Some(OutcomeResult::Completed) if story.status().is_none_or(|it| it < 400) => {
+        Some(OutcomeResult::Completed) if story.status().is_none_or(|it| it < 400) && !failed => {
             (1, "Success")
         }
         Some(OutcomeResult::Unknown) | None => (0, "Unknown"),
@@ -126,6 +139,8 @@ fn event(whole: &Whole<'_>) -> Value {
             "hold": story.hold,
             "grant": story.grant,
             "result": story.outcome.as_ref().map(|it| it.result),
+            "statement": story.statement(),
+            "answer": story.answer(),
         },
     });
     fill(&mut event, story);
@@ -156,6 +171,9 @@ fn fill(event: &mut Value, story: &Story) {
         if let Some(response) = &story.response {
             event["http_response"]["length"] = response.record.bytes.into();
         }
+    }
+    if let Some(sqlstate) = story.answer().and_then(|it| it.sqlstate.as_ref()) {
+        event["status_code"] = sqlstate.as_str().into();
     }
     if let Some(outcome) = &story.outcome {
         event["end_time"] = outcome.at.as_millisecond().into();

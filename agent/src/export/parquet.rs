@@ -20,7 +20,7 @@ const ROWS: usize = 8192;
 const BYTES: usize = 16 * 1024 * 1024;
 
 /// Names and kinds, in the order of [`Table::row`].
-const COLUMNS: [(&str, Kind); 24] = [
+const COLUMNS: [(&str, Kind); 28] = [
     ("seq", Kind::Number),
     ("time", Kind::Time),
     ("session", Kind::Text),
@@ -45,6 +45,10 @@ const COLUMNS: [(&str, Kind); 24] = [
     ("request_bytes", Kind::Number),
     ("response_bytes", Kind::Number),
     ("lasted_us", Kind::Number),
+    ("statement", Kind::Text),
+    ("command_tag", Kind::Text),
+    ("sqlstate", Kind::Text),
+    ("rows", Kind::Number),
 ];
 
 pub(super) struct Table {
@@ -72,6 +76,7 @@ impl Table {
         let (story, session) = (whole.story, whole.session);
         let (operation, decision) = (&story.operation, &story.decision);
         let policies: Vec<_> = decision.policies.iter().map(|it| it.id.as_str()).collect();
+        let answer = story.answer();
         let (hold, outcome) = (story.hold.as_ref(), story.outcome.as_ref());
         let over = hold.and_then(|it| it.over.as_ref());
         let people = hold.map(|hold| {
@@ -108,6 +113,10 @@ impl Table {
             Cell::Number(numbers(outcome.map(|it| it.request_bytes))),
             Cell::Number(numbers(outcome.map(|it| it.response_bytes))),
             Cell::Number(numbers(outcome.map(|_| story.lasted_us()))),
+            Cell::Text(story.statement().map(str::to_owned)),
+            Cell::Text(answer.and_then(|it| Some(it.tag.as_ref()?.as_str().to_owned()))),
+            Cell::Text(answer.and_then(|it| Some(it.sqlstate.as_ref()?.as_str().to_owned()))),
+            Cell::Number(numbers(answer.map(|it| it.rows))),
         ];
         for (column, cell) in self.columns.iter_mut().zip(cells) {
             match cell {

@@ -9,7 +9,7 @@ use crate::{
     approvals::{ApprovalId, GrantId},
     record::{
         BodyRecord, DecisionRecord, Event, OperationId, OperationRecord, OutcomeResult, Pairs,
-        StoredEvent, Text, VoteRecord, Way,
+        StatementAnswer, StoredEvent, Text, VoteRecord, Way,
     },
     session::SessionId,
 };
@@ -130,9 +130,30 @@ pub struct OutcomeStory {
     pub request_bytes: u64,
     /// Bytes of the response's body that were passed on.
     pub response_bytes: u64,
+    /// What a database said, where it was a statement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub statement: Option<StatementAnswer>,
 }
 
 impl Story {
+    /// Whether it is a statement for a database, or a part of one.
+    #[must_use]
+    pub fn is_statement(&self) -> bool {
+        self.operation.action.as_str().starts_with("postgres.")
+    }
+
+    /// The statement, masked; where it is long its beginning, and all of it is the request's body.
+    #[must_use]
+    pub fn statement(&self) -> Option<&str> {
+        self.operation.statement.as_ref().map(Text::as_str)
+    }
+
+    /// What the database said of it.
+    #[must_use]
+    pub fn answer(&self) -> Option<&StatementAnswer> {
+        self.outcome.as_ref()?.statement.as_ref()
+    }
+
     /// Microseconds from the question to the outcome; 0 while there is none.
     #[must_use]
     pub fn lasted_us(&self) -> u64 {
@@ -268,6 +289,7 @@ impl Stories {
                 result,
                 request_bytes,
                 response_bytes,
+                statement,
                 ..
             } => {
                 let due = self.heard + LINGER;
@@ -280,6 +302,7 @@ impl Stories {
                         result: *result,
                         request_bytes: *request_bytes,
                         response_bytes: *response_bytes,
+                        statement: statement.clone(),
                     });
                 });
             }

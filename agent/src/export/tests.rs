@@ -22,8 +22,8 @@ use crate::{
     control::client::{Events, Told},
     record::{
         BodyRecord, Chunk, DecisionRecord, DecisionVerdict, Event, Link, OperationId,
-        OperationRecord, OutcomeResult, Pairs, PolicyRecord, PrincipalRecord, Text, VERSION,
-        VoteRecord, Way,
+        OperationRecord, OutcomeResult, Pairs, PolicyRecord, PrincipalRecord, StatementAnswer,
+        Text, VERSION, VoteRecord, Way,
     },
     session::{SessionId, User},
 };
@@ -414,4 +414,76 @@ proptest! {
         let lines = text(&words, Format::Ndjson);
         prop_assert_eq!(lines.lines().count(), events(&words).len());
     }
+}
+
+/// The same session, with a statement and its rows in place of the request.
+fn statement(format: Format, rows: &str) -> String {
+    let mut script = script("x");
+    let mut all = stored(events("x"));
+    for stored in &mut all {
+        match &mut stored.event {
+            Event::Intent { operation, .. } => {
+                operation.action = "postgres.select".into();
+                operation.method = "".into();
+                operation.path = "/entry/shop".into();
+                operation.statement = Some("SELECT name FROM people".into());
+            }
+            Event::Outcome {
+                status, statement, ..
+            } => {
+                *status = None;
+                *statement = Some(StatementAnswer {
+                    tag: Some("SELECT 2".into()),
+                    sqlstate: Some("22012".into()),
+                    rows: 2,
+                });
+            }
+            Event::Body { body, .. } if body.way == Way::Response => {
+                body.content_type = Some(crate::postgres::masking::ROWS.into());
+            }
+            _ => {}
+        }
+    }
+    // What is bound is another matter.
+    all.retain(|it| !matches!(&it.event, Event::Body { body, .. } if body.way == Way::Request));
+    script.events = Events::of(all);
+    script.bodies = HashMap::from([(10, Kept::Bytes(rows.as_bytes().to_vec()))]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let mut out = Vec::new();
+    let exported = export(&mut script, format, &mut out);
+    let exported = runtime.expect("a runtime").block_on(exported);
+    exported.expect("exported");
+    String::from_utf8(out).expect("UTF-8")
+}
+
+#[test]
+fn statements_are_told_with_what_came_of_them() {
+    let rows = "[\"name\"]\n[\"Ada\"]\n[null]\n";
+    let har: Value = serde_json::from_str(&statement(Format::Har, rows)).expect("JSON");
+    let entry = &har["log"]["entries"][0];
+    assert_eq!(entry["request"]["method"], "SQL");
+    assert_eq!(entry["request"]["url"], "postgresql://example.com/shop");
+    assert_eq!(
+        entry["request"]["postData"]["text"],
+        "SELECT name FROM people"
+    );
+    assert_eq!(entry["response"]["content"]["text"], rows);
+    assert_eq!(
+        entry["response"]["statusText"],
+        "SELECT 2, failed with SQLSTATE 22012, 2 rows returned"
+    );
+    let ocsf = statement(Format::Ocsf, rows);
+    let ocsf: Value = serde_json::from_str(ocsf.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(ocsf["activity_name"], "Read");
+    assert_eq!(
+        (&ocsf["status"], &ocsf["status_code"]),
+        (&"Failure".into(), &"22012".into())
+    );
+    assert_eq!(ocsf["unmapped"]["statement"], "SELECT name FROM people");
+    let html = statement(Format::Html, rows);
+    assert!(
+        html.contains(r#""statement":"SELECT name FROM people""#),
+        "{html}"
+    );
+    assert!(html.contains(r#"[\"Ada\"]"#), "{html}");
 }

@@ -9,6 +9,7 @@ use tokio::{
 };
 
 use crate::{
+    approvals::RowsView,
     interim::{Interims, MOST_PER_REQUEST},
     lookup::Asking,
     session::Session,
@@ -26,6 +27,8 @@ pub struct Asker<'a> {
     pub headers: &'a HeaderMap,
     /// As much of its body as was read, for reviewers.
     pub body: &'a [u8],
+    /// How many rows each of the operations touches, in their order, where somebody has asked their database.
+    pub rows: &'a [Option<RowsView>],
 }
 
 impl Asker<'_> {

@@ -5,12 +5,13 @@ use holdpoint_core::{
     policy::Hold,
     refusal::{self, Kind, Refusal},
 };
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{Asker, Gate, Judged, Waiting, asker::sleep_until, not_recorded, ruling::Demand};
 use crate::approvals::{
     ApprovalId, ChangeView, GrantTicket, GrantUse, GrantUseError, HoldAsk, LookedUp, RequestView,
-    Spent, Ticket, Verdict,
+    RowsView, Spent, Ticket, Verdict,
 };
 
 /// What waiting for people has led to, for one operation.
@@ -30,9 +31,14 @@ impl Gate {
         let held: Vec<&Operation> = held.map(|judged| judged.operation.as_ref()).collect();
         let asking = asker.asking();
         let mut seen = self.lookups.for_people(&asking, &held).await.into_iter();
+        let rows = asker.rows.iter().cloned().chain(std::iter::repeat(None));
         judged
             .iter()
-            .map(|judged| judged.is_held().then(|| seen.next()).flatten().flatten())
+            .zip(rows)
+            .map(|(judged, rows)| {
+                let found = judged.is_held().then(|| seen.next()).flatten()?;
+                with_rows(found, rows)
+            })
             .collect()
     }
 
@@ -125,6 +131,7 @@ impl Gate {
         self.shown.data(&looked_up).unwrap_or_else(|| LookedUp {
             read_at: looked_up.read_at,
             target: None,
+            rows: None,
             change: Some(ChangeView::Unknown {
                 why: "what it changes cannot be shown without secrets".into(),
             }),
@@ -182,5 +189,18 @@ impl Gate {
             GrantUseError::Over => Refusal::grant_over(operation, &grant),
             GrantUseError::Record(error) => not_recorded(&error),
         })
+    }
+}
+
+fn with_rows(found: Option<LookedUp>, rows: Option<RowsView>) -> Option<LookedUp> {
+    match (found, rows) {
+        (found, None) => found,
+        (Some(found), rows) => Some(LookedUp { rows, ..found }),
+        (None, rows) => Some(LookedUp {
+            read_at: Timestamp::now(),
+            target: None,
+            change: None,
+            rows,
+        }),
     }
 }

@@ -107,6 +107,15 @@ impl Masking {
         (statement, parameters)
     }
 
+    /// What is masked in rows, COPY data and parameters that the record keeps of a statement with these operations; nothing where it
+    /// keeps none.
+    #[must_use]
+    pub fn kept(&self, operations: &[Operation], terms: &[Terms]) -> Option<Arc<MaskSet>> {
+        let by_policy = terms.iter().any(|it| it.record == Recording::Bodies);
+        let keeps = by_policy || operations.iter().any(|it| self.bodies.include(it));
+        keeps.then(|| self.always.clone())
+    }
+
     /// What rows are masked by that these operations ask a database for; nothing where they are not.
     ///
     /// # Errors

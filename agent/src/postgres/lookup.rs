@@ -1,9 +1,11 @@
 //! What the names in a statement mean on the server: asked there, over connections of Holdpoint's own, never the agent's.
 //!
 //! Each database has one such connection, opened with the entry's credential, read-only and with an empty search path; it is closed when
-//! nobody needs it for 30 s. Answers count for 5 s. Whoever cannot be told in 2 s gets an opaque statement.
+//! nobody needs it for 30 s. Answers count for 5 s. Whoever cannot be told in 2 s gets an opaque statement. What a held statement would touch is
+//! asked over a connection for just that.
 
 mod client;
+mod estimate;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -13,12 +15,13 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use holdpoint_core::sql::{Resolved, Statement, facts::LocalNames};
-use tokio::net::TcpStream;
+use holdpoint_core::sql::{Name, Resolved, Statement, facts::LocalNames};
+use tokio::{net::TcpStream, sync::Semaphore, time::Instant};
 
 pub use self::{
     client::{Client, Origin},
-    place::{Dial, Place},
+    estimate::Planned,
+    place::{DEADLINE, Dial, Place},
 };
 use super::{
     catalog::Entry,
@@ -26,15 +29,27 @@ use super::{
     startup::Settings,
     stream::Stream,
 };
+use crate::approvals::RowsView;
 
 /// How many databases are known at a time; agents choose their names where an entry does not.
 const MOST_PLACES: usize = 256;
+/// How many statements are planned at a time, each on a connection of its own: somebody may have locked what they are about.
+const MOST_PLANNED: usize = 8;
 
 /// What databases tell of themselves.
-#[derive(Default)]
 pub struct Lookups {
     /// By the entry's name and the database's.
     places: Mutex<HashMap<Arc<str>, PlacesOfEntry>>,
+    planning: Semaphore,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self {
+            places: Mutex::default(),
+            planning: Semaphore::new(MOST_PLANNED),
+        }
+    }
 }
 
 type ServerPlace = Place<Stream<TcpStream>>;
@@ -72,6 +87,34 @@ impl Lookups {
     ) -> Vec<Origin> {
         let place = self.place(entry, database);
         place.columns(&Door { entry, database }, origins).await
+    }
+
+    /// The columns that a COPY of this relation moves when it names none, in their order; nothing where that is not one relation, or
+    /// cannot be looked up within 2 s.
+    pub async fn table(
+        &self,
+        entry: &Arc<Entry>,
+        database: &str,
+        relation: &Name,
+    ) -> Option<Vec<String>> {
+        let place = self.place(entry, database);
+        place.table(&Door { entry, database }, relation).await
+    }
+
+    /// How many rows a statement would touch, or why that is not known by then.
+    pub async fn estimate(
+        &self,
+        entry: &Arc<Entry>,
+        database: &str,
+        planned: &Planned<'_>,
+        until: Instant,
+    ) -> RowsView {
+        match self.planning.try_acquire() {
+            Ok(_place) => estimate::estimate(&Door { entry, database }, planned, until).await,
+            Err(_) => RowsView::Unknown {
+                why: "too many statements are being planned".to_owned(),
+            },
+        }
     }
 
     fn place(&self, entry: &Entry, database: &str) -> Arc<ServerPlace> {

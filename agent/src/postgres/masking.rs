@@ -1,5 +1,7 @@
 //! What masks need to know of a COPY, and rows as the record keeps them.
 
+mod kept;
+
 use std::sync::Arc;
 
 use holdpoint_core::{
@@ -10,19 +12,16 @@ use holdpoint_core::{
     sql::Copy,
 };
 
-use crate::record::Capture;
-
-/// Bytes of a value that the record keeps; it says how many there were.
-const KEPT: usize = 4096;
+pub use kept::{Keeping, Kept, LONGEST_ROW, ROWS, SQL, keep};
 
 /// The data of a COPY has to be masked, and cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the data of this COPY has to be masked; name the table's columns, COPY table (column, ...) TO STDOUT, or SELECT the rows"
+    "the data of this COPY has to be masked, and what columns it has cannot be told; COPY table (column, ...) TO STDOUT names them, or SELECT the rows"
 )]
 pub struct UnreadableCopy;
 
-/// Masks the data of a COPY, whose columns have to be named: nothing else tells what is in it. `statement` is the text that it comes from.
+/// Masks the data of a COPY, whose columns have to be known: nothing else tells what is in it. `statement` is the text that it comes from.
 ///
 /// # Errors
 /// When they are not, or an option says what is not known here.
@@ -73,7 +72,12 @@ fn format(copy: &Copy) -> Option<CopyFormat> {
     let (mut own_quote, mut own_escape) = (None, None);
     for (name, value) in &copy.options {
         match (name.as_str(), &mut format) {
-            ("format" | "force_quote", _) => {}
+            // How values are quoted, and what is done with rows that are refused.
+            (
+                "format" | "force_quote" | "force_not_null" | "force_null" | "freeze" | "on_error"
+                | "reject_limit" | "log_verbosity",
+                _,
+            ) => {}
             (
                 "delimiter",
                 CopyFormat::Text { delimiter, .. } | CopyFormat::Csv { delimiter, .. },
@@ -85,7 +89,7 @@ fn format(copy: &Copy) -> Option<CopyFormat> {
             }
             ("header", CopyFormat::Text { header, .. } | CopyFormat::Csv { header, .. }) => {
                 *header = match value.as_deref().map(str::to_ascii_lowercase).as_deref() {
-                    None | Some("true" | "on" | "1") => true,
+                    None | Some("true" | "on" | "1" | "match") => true,
                     Some("false" | "off" | "0") => false,
                     Some(_) => return None,
                 };
@@ -100,90 +104,6 @@ fn format(copy: &Copy) -> Option<CopyFormat> {
         *escape = own_escape.unwrap_or(*quote);
     }
     Some(format)
-}
-
-/// Rows on their way into the record: newline-delimited JSON, an array of texts a row, after one of the columns' names. They are masked already.
-pub struct KeptRows {
-    capture: Capture,
-    is_binary: Vec<bool>,
-    line: Vec<u8>,
-}
-
-impl KeptRows {
-    /// What the record calls the form.
-    pub const CONTENT_TYPE: &str = "application/x-ndjson";
-
-    /// Of rows with these columns.
-    #[must_use]
-    pub fn new(capture: Capture, columns: &[Column]) -> Self {
-        let mut kept = Self {
-            capture,
-            is_binary: columns.iter().map(|column| column.format == 1).collect(),
-            line: Vec::new(),
-        };
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        kept.line(&names);
-        kept
-    }
-
-    /// Takes in the body of a `DataRow` that is masked. How much is kept is up to the record: bodies are cut at its configured size.
-    pub fn row(&mut self, masked: &[u8]) {
-        let values = told(masked, &self.is_binary);
-        self.line(&values);
-    }
-
-    /// All rows have come.
-    pub fn finish(self) {
-        self.capture.finish();
-    }
-
-    fn line(&mut self, values: &impl serde::Serialize) {
-        self.line.clear();
-        if serde_json::to_writer(&mut self.line, values).is_ok() {
-            self.line.push(b'\n');
-            self.capture.push(&self.line);
-        }
-    }
-}
-
-/// The values of a row as text; bytes that are none in hexadecimal digits. What is broken off is left out: the row went through the masker
-/// before, or nobody has to read it.
-fn told(row: &[u8], is_binary: &[bool]) -> Vec<Option<String>> {
-    let mut values = Vec::with_capacity(is_binary.len());
-    let mut rest = row.get(2..).unwrap_or_default();
-    for is_binary in is_binary {
-        let Some((length, after)) = rest.split_first_chunk() else {
-            break;
-        };
-        let length = i32::from_be_bytes(*length);
-        let Ok(length) = usize::try_from(length) else {
-            values.push(None);
-            rest = after;
-            continue;
-        };
-        let Some((value, after)) = after.split_at_checked(length) else {
-            break;
-        };
-        values.push(Some(told_value(value, *is_binary)));
-        rest = after;
-    }
-    values
-}
-
-fn told_value(value: &[u8], is_binary: bool) -> String {
-    let kept = &value[..value.len().min(KEPT)];
-    let is_text = |text: &str| !is_binary || !text.contains(|c: char| c.is_control());
-    let mut text = match std::str::from_utf8(kept) {
-        Ok(text) if is_text(text) => text.to_owned(),
-        Err(error) if !is_binary && error.error_len().is_none() => {
-            String::from_utf8_lossy(&kept[..error.valid_up_to()]).into_owned()
-        }
-        _ => format!("\\x{}", hex::encode(kept)),
-    };
-    if kept.len() < value.len() {
-        text.push_str(&format!("... ({} bytes)", value.len()));
-    }
-    text
 }
 
 #[cfg(test)]
@@ -231,30 +151,5 @@ mod tests {
         for bad in [("delimiter", Some("ab")), ("encoding", Some("latin1"))] {
             assert!(copy(set(), Some(&users(&[bad])), None).is_err());
         }
-    }
-
-    #[test]
-    fn rows_are_told_as_text() {
-        let row = [
-            &[0, 4][..],
-            &[0, 0, 0, 2],
-            b"ab",
-            &[0xff; 4],
-            &[0, 0, 0, 1, 7],
-            &[0, 0, 0, 1, b'c'],
-        ]
-        .concat();
-        assert_eq!(
-            told(&row, &[false, false, true, true]),
-            [
-                Some("ab".into()),
-                None,
-                Some("\\x07".into()),
-                Some("c".into())
-            ]
-        );
-        assert!(told(&row[..5], &[false]).is_empty());
-        let long = told_value(&vec![b'x'; KEPT + 1], false);
-        assert!(long.ends_with("... (4097 bytes)"), "{long}");
     }
 }

@@ -6,7 +6,7 @@ use holdpoint_core::{
     approval::{Answer, Channel, Vote},
     digest::Digest,
     identity::Principal,
-    operation::Operation,
+    operation::{Content, Operation},
     policy::{Decision, PolicyRef},
     target::Target,
 };
@@ -124,6 +124,9 @@ pub struct OperationRecord {
     /// What it is about, where policy asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<TargetRecord>,
+    /// The SQL that it is, or is a part of, masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Text>,
     /// What else policy could see, so that other policies can be tried on it. Daemons before this was kept left none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<Box<Seen>>,
@@ -184,9 +187,19 @@ impl OperationRecord {
             query: Pairs::of_query(&operation.query),
             digest: operation.digest,
             target: TargetRecord::new(&operation.target),
+            statement: statement(operation),
             seen: Some(Box::new(Seen::of(operation))),
         }
     }
+}
+
+fn statement(operation: &Operation) -> Option<Text> {
+    let Content::Fields(fields) = &operation.content else {
+        return None;
+    };
+    let is_sql = operation.action.service() == "postgres";
+    let said = fields.0.get("statement").filter(|_| is_sql)?;
+    said.first().map(Text::from)
 }
 
 /// A decision of policy.
@@ -338,6 +351,22 @@ pub struct StatementAnswer {
     pub sqlstate: Option<Text>,
     /// Rows that were passed on, those of a COPY included where it was one to the client.
     pub rows: u64,
+}
+
+impl StatementAnswer {
+    /// For a person: the command tag, or why it failed, and how many rows came.
+    #[must_use]
+    pub fn described(&self) -> String {
+        let rows = match self.rows {
+            0 => None,
+            1 => Some("1 row returned".to_owned()),
+            rows => Some(format!("{rows} rows returned")),
+        };
+        let failed = (self.sqlstate.as_ref()).map(|it| format!("failed with SQLSTATE {it}"));
+        let tag = self.tag.as_ref().map(|it| it.as_str().to_owned());
+        let all: Vec<_> = [tag, failed, rows].into_iter().flatten().collect();
+        all.join(", ")
+    }
 }
 
 /// What became of an operation.

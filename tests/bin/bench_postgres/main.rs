@@ -79,7 +79,11 @@ fn run(args: &Args) -> anyhow::Result<()> {
         connections: vec![postgres.connection(Role::App)],
         ..Settings::default()
     })?;
-    interrupts.clean_up(&world);
+    let remnants = (world.remnants(), postgres.remnants());
+    interrupts.clean_up(move || {
+        remnants.0.remove();
+        remnants.1();
+    });
     pgbench::initialise(&postgres)?;
     let pgbouncer = match args.contenders.contains(&Contender::Pgbouncer) {
         true => Some(PgBouncer::start(&postgres)?),

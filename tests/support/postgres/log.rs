@@ -43,6 +43,11 @@ impl Entry {
         );
         (self.severity == "LOG" && is_sql).then_some(sql)
     }
+
+    fn is_estimate(&self) -> bool {
+        let is_planned = |sql: &str| sql.starts_with("EXPLAIN (FORMAT JSON, VERBOSE) ");
+        self.application == "holdpoint look-up" && self.sql().is_some_and(is_planned)
+    }
 }
 
 impl Log {
@@ -67,9 +72,16 @@ impl Log {
         &self.0
     }
 
-    /// All SQL that arrived, each as often as it was sent, parsed, bound or executed.
+    /// All SQL that arrived, each as often as it was sent, parsed, bound or executed; without what Holdpoint had planned for those who are asked.
     pub fn statements(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(Entry::sql)
+        let sent = self.0.iter().filter(|it| !it.is_estimate());
+        sent.filter_map(Entry::sql)
+    }
+
+    /// The SQL that Holdpoint had planned for those who are asked.
+    pub fn estimates(&self) -> impl Iterator<Item = &str> {
+        let planned = self.0.iter().filter(|it| it.is_estimate());
+        planned.filter_map(Entry::sql)
     }
 
     /// Whether SQL arrived that contains `text`.

@@ -28,8 +28,9 @@ pub(in crate::cli) fn age(looked_up: &LookedUp, now: Timestamp) -> String {
 /// The section of `holdpoint approvals show` about what is there.
 pub(super) fn found(looked_up: &LookedUp, now: Timestamp) -> String {
     let mut text = format!("\nWhat is there (read {}):\n", age(looked_up, now));
-    for (name, value) in looked_up.target.iter().flat_map(|target| target.lines()) {
-        text.push_str(&quoted(&format!("{name}: {}", safe(&value))));
+    for (name, value) in looked_up.lines() {
+        let colon = if name.is_empty() { "" } else { ": " };
+        text.push_str(&quoted(&format!("{name}{colon}{}", safe(&value))));
     }
     text.push_str(&looked_up.change.as_ref().map(described).unwrap_or_default());
     text

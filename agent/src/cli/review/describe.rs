@@ -162,7 +162,7 @@ fn found(page: &mut Page, detail: &ApprovalDetail, now: Timestamp) {
     };
     page.heading("WHAT IS THERE");
     page.field("read", &age(looked_up, now));
-    for (name, value) in looked_up.target.iter().flat_map(|it| it.lines()) {
+    for (name, value) in looked_up.lines() {
         page.field(name, &value);
     }
     if let Some(change) = &looked_up.change {

@@ -3,9 +3,10 @@
 use holdpoint_core::approval::Answer;
 
 use crate::{
+    postgres::masking::ROWS,
     record::{
         BodyRecord, DecisionRecord, DecisionVerdict, Event, OperationRecord, OutcomeResult,
-        Process, Purged, Text, Way,
+        Process, Purged, StatementAnswer, Text, Way,
     },
     refusals::Refused,
 };
@@ -225,8 +226,15 @@ pub(crate) fn described(event: &Event) -> String {
             status,
             result,
             response_bytes,
+            statement,
             ..
-        } => outcome(operation.as_str(), *status, *result, *response_bytes),
+        } => {
+            let said = statement.as_ref().map(StatementAnswer::described);
+            let said = said.filter(|it| !it.is_empty());
+            let said = said.map_or_else(String::new, |it| format!(", {it}"));
+            let status = status.map_or(said, |status| format!(", status {status}"));
+            outcome(operation.as_str(), &status, *result, *response_bytes)
+        }
         Event::ControlRefused {
             user,
             request,
@@ -234,6 +242,41 @@ pub(crate) fn described(event: &Event) -> String {
             ..
         } => format!("control     {request} refused to {}: {reason}", user.name),
     }
+}
+
+/// What exactly was asked for, in lines; not yet safe to print. Nothing where the event's line tells all.
+pub(super) fn asked(event: &Event) -> Option<String> {
+    let Event::Intent { operation, .. } = event else {
+        return None;
+    };
+    match operation.method.as_str() {
+        "" => operation
+            .statement
+            .as_ref()
+            .map(|it| it.as_str().to_owned()),
+        method => Some(format!("{method} {}{}", operation.host, operation.path)),
+    }
+}
+
+/// A stored body, or a piece of one, as people read it: rows of a database with bars between their values.
+pub(super) fn readable(body: &BodyRecord, text: &str) -> String {
+    let is_rows = body
+        .content_type
+        .as_ref()
+        .is_some_and(|it| it.as_str() == ROWS);
+    if !is_rows {
+        return text.to_owned();
+    }
+    let line = |line: &str| match serde_json::from_str::<Vec<Option<String>>>(line) {
+        Ok(values) => {
+            let values = values
+                .into_iter()
+                .map(|it| it.unwrap_or_else(|| "NULL".to_owned()));
+            values.collect::<Vec<_>>().join(" | ")
+        }
+        Err(_) => line.to_owned(),
+    };
+    text.lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn passed_body(operation: &str, body: &BodyRecord) -> String {
@@ -290,7 +333,7 @@ fn intent(operation: &OperationRecord, decision: &DecisionRecord) -> String {
     )
 }
 
-fn outcome(operation: &str, status: Option<u16>, result: OutcomeResult, bytes: u64) -> String {
+fn outcome(operation: &str, status: &str, result: OutcomeResult, bytes: u64) -> String {
     let result = match result {
         OutcomeResult::Completed => "completed",
         OutcomeResult::Refused => "not run",
@@ -298,7 +341,6 @@ fn outcome(operation: &str, status: Option<u16>, result: OutcomeResult, bytes: u
         OutcomeResult::Cut => "CUT: what had been sent by then may have happened",
         OutcomeResult::Unknown => "OUTCOME UNKNOWN: it may have happened, the answer was lost",
     };
-    let status = status.map_or_else(String::new, |status| format!(", status {status}"));
     format!("outcome     {operation} {result}{status}, {bytes} bytes returned")
 }
 

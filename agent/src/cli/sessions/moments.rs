@@ -77,7 +77,7 @@ impl<S: Source> Moments<S> {
             match self.source.kept(session.as_str(), Some(&story)).await? {
                 Kept::Bytes(bytes) => {
                     for (at, text) in pieces(stored.time, body, &bytes) {
-                        self.add(at, quoted(&text));
+                        self.add(at, quoted(&events::readable(body, &text)));
                     }
                 }
                 Kept::Gone(why) => self.add(stored.time, format!("  ({})\n", safe(&why))),
@@ -100,11 +100,11 @@ impl<S: Source> Moments<S> {
 
 fn described(stored: &StoredEvent) -> String {
     let mut text = format!("{}\n", safe(&events::described(&stored.event)));
-    if let Event::Intent { operation, .. } = &stored.event
-        && !operation.method.as_str().is_empty()
+    for line in events::asked(&stored.event)
+        .iter()
+        .flat_map(|it| it.lines())
     {
-        let request = format!("{} {}{}", operation.method, operation.host, operation.path);
-        text.push_str(&format!("  > {}\n", safe(&request)));
+        text.push_str(&format!("  > {}\n", safe(line)));
     }
     if let Event::Answered { headers, .. } = &stored.event {
         for (name, value) in headers.as_slice() {

@@ -80,7 +80,7 @@ async fn body(client: &Client, stored: &StoredEvent) -> anyhow::Result<String> {
         return Ok(String::new());
     }
     Ok(match client.body(session.as_str(), stored.seq).await? {
-        Ok(bytes) => quoted(&String::from_utf8_lossy(&bytes)),
+        Ok(bytes) => quoted(&events::readable(body, &String::from_utf8_lossy(&bytes))),
         Err(why) => format!("  ({})\n", safe(&why)),
     })
 }
@@ -120,5 +120,11 @@ pub(super) fn head(session: &SessionView) -> String {
 
 pub(super) fn line(stored: &StoredEvent) -> String {
     let time = stored.time.strftime("%H:%M:%S%.3fZ");
-    format!("{time}  {}\n", safe(&events::described(&stored.event)))
+    let mut line = format!("{time}  {}\n", safe(&events::described(&stored.event)));
+    if let Event::Intent { operation, .. } = &stored.event
+        && let Some(statement) = &operation.statement
+    {
+        line.push_str(&quoted(statement.as_str()));
+    }
+    line
 }

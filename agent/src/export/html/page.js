@@ -159,7 +159,7 @@ function note(it) {
     make("span", { class: "time" }, clock(it.t)), mark(kindOf(it)), make("span", { class: "what" }, it.text)));
 }
 function operation(it) {
-  const status = it.status || { refused: "–", not_sent: "not sent", unknown: "?" }[it.result] || "…";
+  const status = it.status || { refused: "–", not_sent: "not sent", unknown: "?", completed: it.sql && "done" }[it.result] || "…";
   const summary = make("summary", {}, make("span", { class: "time" }, clock(it.t)), mark(it.verdict),
     make("span", { class: "action" }, it.action), make("span", { class: "resource", title: it.resource }, make("bdi", { dir: "ltr" }, it.resource)),
     make("span", { class: it.result === "unknown" ? "num alarm" : "num" }, String(status)), make("span", { class: "num" }, it.end ? span(it.end - it.t) : ""));
@@ -172,18 +172,21 @@ function fill(details, it) {
   if (details.childElementCount === 1) details.append(inside(it));
 }
 function inside(it) {
-  const facts = [["request", make("code", {}, `${it.method || ""} ${it.url}`)], ["operation", `${it.id}, connection ${it.connection}`],
+  const facts = [it.sql ? ["database", make("code", {}, it.url)] : ["request", make("code", {}, `${it.method || ""} ${it.url}`)],
+    it.statement && ["statement", make("pre", {}, masked(it.statement))], ["operation", `${it.id}, connection ${it.connection}`],
     ["session", `${it.session} · ${it.principal}`],
     ["decision", `${NAMES[it.verdict]}${it.policies.length ? ` by ${it.policies.join(", ")}` : ""}${it.reason ? `: ${it.reason}` : ""}`],
     it.observed && ["observed", make("span", { class: "alarm" }, "policy was only observed: it passed all the same")],
     it.grant && ["grant", it.grant], ["result", result(it)], ["digest", make("code", {}, it.digest)]];
   const list = make("dl", {}, facts.filter(Boolean).map(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
   return make("div", { class: "inside" }, list, it.hold && hold(it), make("div", { class: "bodies" },
-    side("Request", it.request, it.fields), side("Response", it.response, it.headers)));
+    side("Request", it.request, it.sql ? (it.fields || []).filter(([name]) => name !== "statement") : it.fields),
+    side(it.sql ? "Result" : "Response", it.response, it.headers)));
 }
 function result(it) {
   if (it.result === "unknown") return make("span", { class: "alarm" }, "OUTCOME UNKNOWN: it may have happened, the answer was lost");
   const words = { completed: "completed", refused: "not run", not_sent: "not sent: the upstream could not be reached" }[it.result] || "no outcome on record yet";
+  if (it.answer) return `${words}: ${it.answer}`;
   return it.status ? `${words}, status ${it.status}` : words;
 }
 function hold(it) {
@@ -200,9 +203,20 @@ function side(name, body, pairs) {
   else {
     parts.push(make("p", { class: "about" }, [body.kind, size(body.size), body.cut && "only its beginning was kept", !body.complete && "broke off", body.more && "shown in part"].filter(Boolean).join(" · ")));
     if (body.gone) parts.push(make("p", { class: "gone" }, body.gone));
-    else if (body.text != null) parts.push(make("pre", {}, masked(pretty(body))));
+    else if (body.text != null) parts.push(body.kind === ROWS ? rows(body.text) : make("pre", {}, masked(pretty(body))));
   }
   return make("section", { "aria-label": name }, parts);
+}
+/// Rows of a database: an array a line, the first one of the columns' names. What is no array is told in a row of its own.
+const ROWS = "application/x-ndjson; header=present";
+function rows(text) {
+  const lines = text.split("\n").filter(Boolean).map((line) => { try { return JSON.parse(line); } catch { return line; } });
+  const [names, ...values] = lines;
+  const wide = Array.isArray(names) ? names.length : 1;
+  const cell = (value) => make("td", value === null ? { class: "gone" } : {}, value === null ? "NULL" : masked(value));
+  const line = (row) => make("tr", {}, Array.isArray(row) ? row.map(cell) : make("td", { colspan: wide, class: "gone" }, String(row)));
+  const head = Array.isArray(names) && make("thead", {}, make("tr", {}, names.map((name) => make("th", { scope: "col" }, String(name)))));
+  return make("div", { class: "rows" }, make("table", {}, head, make("tbody", {}, values.map(line))));
 }
 function pretty(body) {
   if (!/json/.test(body.kind || "")) return body.text;

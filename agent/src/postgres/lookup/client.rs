@@ -1,9 +1,11 @@
 //! A connection of Holdpoint's own, for nothing but catalog look-ups: read-only, and with an empty search path.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use bytes::BytesMut;
 use holdpoint_core::sql::{
-    Name, Names,
+    Name, Names, Parameter,
     facts::{MOST_FOUND, observed::Answers},
 };
 use postgres_protocol::{IsNull, message::frontend};
@@ -19,9 +21,23 @@ const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET search_path = pg_catal
      SET statement_timeout = '1800ms'; SET jit = off; SET plan_cache_mode = force_generic_plan";
 const CATALOG: &str = include_str!("catalog.sql");
 const COLUMNS: &str = include_str!("columns.sql");
+const TABLE: &str = include_str!("table.sql");
+const DEFAULTS: &str = include_str!("defaults.sql");
+
+const SILENT: &str = "the server's catalog did not answer";
+const TOO_LONG: &str = "the question is too long";
 
 /// What a column of a result is a column of.
 pub type Origin = Option<(Name, String)>;
+
+/// The server did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("the server refused the look-up: {message}")]
+pub struct Refused {
+    /// Its code for that.
+    pub sqlstate: String,
+    message: String,
+}
 
 /// A logged-in connection with the look-ups prepared.
 pub struct Client<S> {
@@ -34,16 +50,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// # Errors
     /// When the server refuses, or the connection fails.
     pub async fn new(stream: S) -> anyhow::Result<Self> {
-        let mut client = Self { stream };
+        let mut client = Self::plain(stream).await?;
         let mut out = BytesMut::new();
-        frontend::query(SETTINGS, &mut out)?;
-        client.ask(&out).await?;
-        out.clear();
         frontend::parse("catalog", CATALOG, [], &mut out)?;
         frontend::parse("columns", COLUMNS, [], &mut out)?;
+        frontend::parse("table", TABLE, [], &mut out)?;
         frontend::sync(&mut out);
         client.ask(&out).await?;
         Ok(client)
+    }
+
+    /// The same, with nothing prepared.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub async fn plain(stream: S) -> anyhow::Result<Self> {
+        let mut client = Self { stream };
+        client.command(SETTINGS).await?;
+        Ok(client)
+    }
+
+    /// Runs what answers nothing.
+    ///
+    /// # Errors
+    /// When the server refuses, or the connection fails.
+    pub async fn command(&mut self, sql: &str) -> anyhow::Result<()> {
+        let mut out = BytesMut::new();
+        frontend::query(sql, &mut out)?;
+        self.ask(&out).await.map(drop)
     }
 
     /// What these names mean.
@@ -53,8 +87,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub async fn look(&mut self, names: &Names) -> anyhow::Result<Answers> {
         let asked = serde_json::to_string(&Asked::of(names))?;
         let answer = self
-            .run("catalog", &[&asked, &(MOST_FOUND + 1).to_string()])
-            .await?;
+            .run(
+                "catalog",
+                &[Some(&asked), Some(&(MOST_FOUND + 1).to_string())],
+            )
+            .await?
+            .context(SILENT)?;
         serde_json::from_slice(&answer)
             .context("the server's catalog answers in a form that is not known")
     }
@@ -65,8 +103,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// As for [`Self::look`].
     pub async fn columns(&mut self, origins: &[(u32, i16)]) -> anyhow::Result<Vec<Origin>> {
         let answer = self
-            .run("columns", &[&serde_json::to_string(origins)?])
-            .await?;
+            .run("columns", &[Some(&serde_json::to_string(origins)?)])
+            .await?
+            .context(SILENT)?;
         let told: Vec<Option<(String, String, String)>> = serde_json::from_slice(&answer)
             .context("the server's catalog answers in a form that is not known")?;
         if told.len() != origins.len() {
@@ -82,19 +121,85 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(told.into_iter().map(|it| it.map(named)).collect())
     }
 
-    async fn run(&mut self, statement: &str, values: &[&str]) -> anyhow::Result<Vec<u8>> {
+    /// The columns that a COPY of this relation moves when it names none; nothing where that is not one relation.
+    ///
+    /// # Errors
+    /// As for [`Self::look`].
+    pub async fn table(&mut self, relation: &Name) -> anyhow::Result<Option<Vec<String>>> {
+        let answer = self
+            .run("table", &[relation.schema.as_deref(), Some(&relation.name)])
+            .await?;
+        let columns = answer.map(|it| serde_json::from_slice(&it)).transpose();
+        columns.context("the server's catalog answers in a form that is not known")
+    }
+
+    /// A column of these relations whose default may run what a user made.
+    ///
+    /// # Errors
+    /// As for [`Self::look`].
+    pub async fn default_of_a_user(
+        &mut self,
+        relations: &BTreeSet<Name>,
+    ) -> anyhow::Result<Option<String>> {
+        let pairs: Vec<_> = relations.iter().map(|it| (&it.schema, &it.name)).collect();
         let mut out = BytesMut::new();
-        let write = |value: &&str, out: &mut BytesMut| {
-            out.extend_from_slice(value.as_bytes());
-            Ok(IsNull::No)
+        frontend::parse("", DEFAULTS, [], &mut out)?;
+        self.stream.write_all(&out).await?;
+        let found = self
+            .run("", &[Some(&serde_json::to_string(&pairs)?)])
+            .await?;
+        Ok(found.map(|it| String::from_utf8_lossy(&it).into_owned()))
+    }
+
+    /// The plan of a statement with these values, which are bound as an agent would bind them.
+    ///
+    /// # Errors
+    /// As for [`Self::look`].
+    pub async fn explain(
+        &mut self,
+        explain: &str,
+        parameters: &[Parameter],
+    ) -> anyhow::Result<Vec<u8>> {
+        let mut out = BytesMut::new();
+        frontend::parse(
+            "",
+            explain,
+            parameters.iter().map(|it| it.type_oid),
+            &mut out,
+        )?;
+        let write = |it: &Parameter, out: &mut BytesMut| match &it.value {
+            None => Ok(IsNull::Yes),
+            Some(value) => {
+                out.extend_from_slice(value);
+                Ok(IsNull::No)
+            }
         };
-        frontend::bind("", statement, [], values, write, [], &mut out)
-            .map_err(|_| anyhow::anyhow!("the question is too long"))?;
+        let formats = parameters.iter().map(|it| it.format);
+        frontend::bind("", "", formats, parameters, write, [], &mut out)
+            .map_err(|_| anyhow::anyhow!(TOO_LONG))?;
         frontend::execute("", 0, &mut out)?;
         frontend::sync(&mut out);
-        self.ask(&out)
-            .await?
-            .context("the server's catalog did not answer")
+        self.ask(&out).await?.context(SILENT)
+    }
+
+    async fn run(
+        &mut self,
+        statement: &str,
+        values: &[Option<&str>],
+    ) -> anyhow::Result<Option<Vec<u8>>> {
+        let mut out = BytesMut::new();
+        let write = |value: &Option<&str>, out: &mut BytesMut| match value {
+            None => Ok(IsNull::Yes),
+            Some(value) => {
+                out.extend_from_slice(value.as_bytes());
+                Ok(IsNull::No)
+            }
+        };
+        frontend::bind("", statement, [], values, write, [], &mut out)
+            .map_err(|_| anyhow::anyhow!(TOO_LONG))?;
+        frontend::execute("", 0, &mut out)?;
+        frontend::sync(&mut out);
+        self.ask(&out).await
     }
 
     /// Sends, and reads until the server is ready again: the first value of the first row.
@@ -107,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let message = message.context("the server closed the connection")?;
             match message.tag {
                 b'Z' => return Ok(value),
-                b'E' => bail!("the server refused the look-up: {}", complaint(&message)),
+                b'E' => bail!(complaint(&message)),
                 b'D' if value.is_none() => value = first(&message)?,
                 _ => {}
             }
@@ -124,17 +229,23 @@ fn first(row: &Message) -> anyhow::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The message of an ErrorResponse.
-fn complaint(error: &Message) -> String {
+/// What an ErrorResponse says.
+fn complaint(error: &Message) -> Refused {
+    let mut refused = Refused {
+        sqlstate: "unknown".to_owned(),
+        message: "it does not say why".to_owned(),
+    };
     let mut fields = error.fields();
     while let Ok(kind @ 1..) = fields.byte() {
-        match fields.c_string() {
-            Ok(text) if kind == b'M' => return String::from_utf8_lossy(text).into_owned(),
-            Ok(_) => {}
-            Err(_) => break,
+        let Ok(text) = fields.c_string() else { break };
+        let text = String::from_utf8_lossy(text);
+        match kind {
+            b'M' => refused.message = text.into_owned(),
+            b'C' => refused.sqlstate = text.chars().take(5).collect(),
+            _ => {}
         }
     }
-    "it does not say why".to_owned()
+    refused
 }
 
 /// The question, as `catalog.sql` reads it.
@@ -155,7 +266,7 @@ struct AskedName<'a> {
 
 impl<'a> Asked<'a> {
     fn of(names: &'a Names) -> Self {
-        let all = |names: &'a std::collections::BTreeSet<Name>| {
+        let all = |names: &'a BTreeSet<Name>| {
             names
                 .iter()
                 .map(|it| AskedName {

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::bail;
 use holdpoint_core::sql::{
-    Names, Resolved, Statement,
+    Name, Names, Resolved, Statement,
     facts::{self, Facts},
 };
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
 use super::client::{Client, Origin};
 
 /// How long a look-up may take, waiting for others' included. Later means no.
-const DEADLINE: Duration = Duration::from_secs(2);
+pub const DEADLINE: Duration = Duration::from_secs(2);
 /// How long an answer counts: somebody else may change the database.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long a connection is kept that nobody needs.
@@ -138,6 +138,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
             }
             Err(_) => vec![None; origins.len()],
         }
+    }
+
+    /// The columns that a COPY of this relation moves when it names none. They are asked for each time: data is masked by their order.
+    pub async fn table(
+        self: &Arc<Self>,
+        dial: &impl Dial<Stream = S>,
+        relation: &Name,
+    ) -> Option<Vec<String>> {
+        match timeout(DEADLINE, self.asking_table(dial, relation)).await {
+            Ok(Ok(columns)) => columns,
+            Ok(Err(error)) => {
+                tracing::warn!("what columns a table has cannot be looked up: {error:#}");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    async fn asking_table(
+        self: &Arc<Self>,
+        dial: &impl Dial<Stream = S>,
+        relation: &Name,
+    ) -> anyhow::Result<Option<Vec<String>>> {
+        let mut lane = self.lane.lock().await;
+        let again = match lane.take() {
+            Some(Kept { mut client, .. }) => client
+                .table(relation)
+                .await
+                .ok()
+                .map(|columns| (client, columns)),
+            None => None,
+        };
+        let (client, columns) = match again {
+            Some(done) => done,
+            None => {
+                let mut client = self.open(dial).await?;
+                let columns = client.table(relation).await?;
+                (client, columns)
+            }
+        };
+        *lane = Kept::now(client);
+        Ok(columns)
     }
 
     fn at_once(&self, statement: &Statement) -> Resolved {

@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     End, Shared, errors,
-    rows::{Columns, Rows},
+    rows::{self, Columns, Rows},
     state::{Expected, State},
 };
 use crate::{
@@ -20,8 +20,10 @@ use crate::{
     postgres::{
         client_messages::Target,
         frame::{Fields, FrameError, HEAD, Head, Inbox, READ, empty},
+        masking::{Kept, LONGEST_ROW, keep},
         server_messages::{self, EMPTY_QUERY, field, ready},
     },
+    record::Way,
 };
 
 /// Bytes of a message that has to be read whole: a row that is masked, at most.
@@ -42,6 +44,8 @@ pub(super) struct Down<'a, R, W, C> {
     /// What is still to come of a message that is passed on as it comes.
     passing: usize,
     rows: Rows,
+    /// What the record keeps of them.
+    kept: Option<Kept>,
     /// Passed on and not accounted for yet: rows, bytes.
     passed: (u64, u64),
     /// The memory for a message that is read whole.
@@ -69,6 +73,7 @@ where
             out: BytesMut::new(),
             passing: 0,
             rows: Rows::Unknown,
+            kept: None,
             passed: (0, 0),
             charge,
         }
@@ -128,8 +133,15 @@ where
                 return Ok(());
             };
             if matches!(head.tag, b'D' | b'd') && self.passes_rows()? {
-                self.pass_rows(head).await?;
-                continue;
+                if head.body > LONGEST_ROW {
+                    keep(&mut self.kept, |kept| kept.left_out(head.body));
+                    self.pass_rows(head).await?;
+                    continue;
+                }
+                if self.kept.is_none() {
+                    self.pass_rows(head).await?;
+                    continue;
+                }
             }
             if head.body > WHOLE {
                 return Err(End::Withheld(format!(
@@ -225,7 +237,7 @@ where
         loop {
             length += head.whole();
             rows += 1;
-            if length >= bytes.len() {
+            if length >= bytes.len() || self.kept.is_some() {
                 break;
             }
             match Head::of(&bytes[length..])? {
@@ -258,14 +270,18 @@ where
             b'S' => check_parameter(body)?,
             b'E' => return self.error(&whole),
             b'T' => return self.described(&whole).await,
-            b'D' | b'd' => return self.masked(head, body).await,
-            b'H' => self.copy_out()?,
+            b'D' | b'd' => return self.masked(head, &whole).await,
+            b'H' => self.copy_out(body)?,
             b'W' => {
                 return Err(End::Broken(
                     "the server began to replicate, which is not passed on".into(),
                 ));
             }
-            b'c' => self.rows.copy_ends(&mut self.out)?,
+            b'c' => {
+                let before = self.out.len();
+                self.rows.copy_ends(&mut self.out)?;
+                self.keep_written(before);
+            }
             _ => return self.answered(head.tag, &whole),
         }
         self.out.extend_from_slice(&whole);
@@ -318,6 +334,7 @@ where
                 let tag = Fields(body).c_string().unwrap_or_default();
                 run.command_completed(&String::from_utf8_lossy(tag), &mut state.names);
                 self.rows = Rows::Unknown;
+                self.kept.take().into_iter().for_each(Kept::finish);
             }
             (b'C' | b'I' | b's', Some(Expected::Execute { .. })) => {
                 self.rows = Rows::Unknown;
@@ -328,6 +345,7 @@ where
                 }) = state.next()
                 {
                     if tag == b's' {
+                        run.kept = self.kept.take();
                         // Another one may have been bound under its name meanwhile.
                         let there = state.portals.get_mut(&portal);
                         match there.filter(|there| there.number == number) {
@@ -337,12 +355,14 @@ where
                     } else {
                         let tag = Fields(body).c_string().unwrap_or_default();
                         run.command_completed(&String::from_utf8_lossy(tag), &mut state.names);
+                        self.kept.take().into_iter().for_each(Kept::finish);
                         run.ended();
                     }
                 }
             }
             (b'Z', Some(Expected::Sync | Expected::Query(_) | Expected::Poison { .. })) => {
                 self.rows = Rows::Unknown;
+                self.kept = None;
                 state.status = Fields(body).byte()?;
                 state.copies_in = false;
                 if let Some(Expected::Query(run)) = state.next() {
@@ -368,6 +388,7 @@ where
         let state = &mut *state;
         self.account(state);
         self.rows = Rows::Unknown;
+        self.kept = None;
         state.copies_in = false;
         let body = &whole[HEAD..];
         if field(body, b'V')?.is_some_and(|it| it == "FATAL" || it == "PANIC") {
@@ -406,62 +427,110 @@ where
 
     /// Rows of this form follow, or would.
     async fn described(&mut self, whole: &Bytes) -> Result<(), End> {
-        let (masks, statement, hidden) = {
-            let mut state = self.shared.lock();
-            match state.expected.front() {
-                Some(Expected::Query(run)) => (run.admitted.masks.clone(), run.text(), false),
+        let shared = self.shared;
+        let (masks, statement, keeping, kept, hidden) = {
+            let mut state = shared.lock();
+            let hidden = match state.expected.front() {
+                Some(Expected::Query(_)) => false,
                 Some(Expected::Describe { hidden }) => {
                     let hidden = *hidden;
                     state.next();
-                    let run = match state.expected.front() {
-                        Some(Expected::Execute { run, .. }) if hidden => run,
-                        _ => {
-                            drop(state);
-                            self.out.extend_from_slice(whole);
-                            self.shared.changed.notify_one();
-                            return Ok(());
-                        }
-                    };
-                    (run.admitted.masks.clone(), run.text(), true)
+                    hidden
                 }
                 _ => return Err(UNASKED.into()),
+            };
+            let run = match state.expected.front_mut() {
+                Some(Expected::Execute { run, .. }) if hidden => run,
+                Some(Expected::Query(run)) if !hidden => run,
+                _ => {
+                    drop(state);
+                    self.out.extend_from_slice(whole);
+                    shared.changed.notify_one();
+                    return Ok(());
+                }
+            };
+            let kept = run.kept.take();
+            match run.reads_rows() {
+                true => {
+                    let keeping = run.keeping().filter(|_| kept.is_none()).cloned();
+                    (
+                        run.admitted.masks.clone(),
+                        run.text(),
+                        keeping,
+                        kept,
+                        hidden,
+                    )
+                }
+                false => (None, None, None, kept, hidden),
             }
         };
+        let columns = match masks.is_some() || keeping.is_some() {
+            true => {
+                let described = server_messages::described(&whole[HEAD..])?;
+                rows::columns(described, self.columns).await
+            }
+            false => Vec::new(),
+        };
+        let statement = statement.as_deref();
         self.rows = match masks {
             None => Rows::Pass,
-            Some(set) => {
-                let columns = server_messages::described(&whole[HEAD..])?;
-                Rows::of(set, columns, statement.as_deref(), self.columns).await
-            }
+            Some(set) => Rows::of(set, &columns, statement),
         };
+        self.kept = kept.or_else(|| keeping.map(|it| it.rows(&columns, statement)));
         if !hidden {
             self.out.extend_from_slice(whole);
         }
         Ok(())
     }
 
-    fn copy_out(&mut self) -> Result<(), End> {
+    fn copy_out(&mut self, body: &[u8]) -> Result<(), End> {
         let state = self.shared.lock();
         let run = match state.expected.front() {
             Some(Expected::Query(run) | Expected::Execute { run, .. }) => run,
             _ => return Err(UNASKED.into()),
         };
+        if !run.reads_rows() {
+            self.rows = Rows::Pass;
+            return Ok(());
+        }
+        let mut fields = Fields(body);
+        fields.byte()?;
+        let columns = fields.count()?;
+        let statement = run.text();
+        self.kept = run.keeping().and_then(|keeping| {
+            let copying = run.copying().filter(|it| it.columns.len() == columns);
+            keeping.copy(Way::Response, copying, statement.as_deref())
+        });
         self.rows = match &run.admitted.masks {
             None => Rows::Pass,
-            Some(set) => Rows::of_copy(set.clone(), run.copying(), run.text().as_deref())?,
+            Some(set) => Rows::of_copy(set.clone(), run.copying(), columns, statement.as_deref())?,
         };
         Ok(())
     }
 
-    async fn masked(&mut self, head: Head, body: &[u8]) -> Result<(), End> {
+    /// A row, or a piece of data, that is read on its way.
+    async fn masked(&mut self, head: Head, whole: &[u8]) -> Result<(), End> {
         let before = self.out.len();
-        self.rows.mask(head.tag, body, &mut self.out)?;
+        match self.rows {
+            Rows::Pass => self.out.extend_from_slice(whole),
+            _ => self.rows.mask(head.tag, &whole[HEAD..], &mut self.out)?,
+        }
+        self.keep_written(before);
         self.passed.0 += 1;
         self.passed.1 += (self.out.len() - before) as u64;
         if self.out.len() >= BATCH {
             self.flush().await?;
         }
         Ok(())
+    }
+
+    /// Keeps the one message that was written, if one was: as the agent gets it.
+    fn keep_written(&mut self, before: usize) {
+        if self.kept.is_some()
+            && let Some(data) = self.out.get(before + HEAD..)
+        {
+            keep(&mut self.kept, |kept| kept.push(data));
+        }
     }
 }
 

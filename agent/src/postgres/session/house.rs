@@ -1,13 +1,13 @@
 //! The judge of a connection in the house: names are looked up on the server, and the gate decides.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+mod seen;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use holdpoint_core::{
-    mask::{Bound, MaskSet},
+    mask::MaskSet,
     operation::Operation,
+    policy::Terms,
     recognise::{Head, Payload},
     refusal::{Kind, Refusal},
     sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
@@ -31,8 +31,6 @@ use crate::{
     postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
 };
 
-/// Characters of one parameter that reviewers see.
-const SHOWN: usize = 4096;
 /// Bytes from which on the memory that a statement takes up while it is judged is accounted for by itself.
 const ACCOUNTED: usize = 4 << 10;
 
@@ -208,7 +206,7 @@ impl Judging {
     fn masks(
         &self,
         operations: &[Operation],
-        terms: &[holdpoint_core::policy::Terms],
+        terms: &[Terms],
     ) -> Result<Option<Arc<MaskSet>>, Refusal> {
         self.house.masking.rows(operations, terms)
     }
@@ -283,22 +281,31 @@ impl Judge for Judging {
             false => String::new(),
         };
         self.look_into(&headers, &shown, &mut asked);
+        let gate = &self.house.gate;
+        let is_asked_about =
+            gate.asks_for_people(session, &asked) && gate.objection_to(session, &asked).is_none();
+        let rows = match is_asked_about {
+            true => self.estimates(questions, &resolved).await,
+            false => Vec::new(),
+        };
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.connection,
             patience: Patience::Attended(attended),
             headers: &headers,
             body: shown.as_bytes(),
+            rows: &rows,
         };
         let permits = self.house.gate.admit(&mut asker, &asked).await?;
         let terms: Vec<_> = permits.terms().cloned().collect();
         let masks = self.masks(&asked, &terms)?;
-        {
+        let is_changed = {
             let mut uncommitted = self.lock();
             uncommitted.names = local;
             uncommitted.changes |= changes;
             uncommitted.asked = questions.iter().map(|it| it.asked).max().unwrap_or(0);
-        }
+            uncommitted.changes
+        };
         if changes {
             self.names_change();
         }
@@ -311,12 +318,21 @@ impl Judge for Judging {
             });
             Watched(watching.abort_handle())
         });
+        let all = (&*asked, &*terms, outcome.operations());
+        let keeping = self.keeping(questions, &resolved, all);
+        let reads = masks.is_some() || !keeping.is_empty();
+        let copying = match reads && !is_changed {
+            true => self.copying(questions).await,
+            false => Vec::new(),
+        };
         Ok(Admitted {
             outcome: Some(outcome),
             _charge: charge,
             _watched: watched,
             operations: asked,
             masks,
+            keeping,
+            copying,
             is_opaque,
         })
     }
@@ -368,52 +384,4 @@ impl Judging {
             )),
         }
     }
-
-    /// What reviewers see: the statements, and what was bound, without what is secret.
-    fn shown(&self, questions: &[Question<'_>], resolved: &[Resolved]) -> String {
-        let mut shown = String::new();
-        for (question, resolved) in questions.iter().zip(resolved) {
-            let objections: BTreeSet<_> = resolved
-                .effects
-                .iter()
-                .filter_map(|it| it.opaque.as_deref())
-                .collect();
-            for why in objections {
-                shown.push_str(&format!(
-                    "-- Holdpoint cannot see through it: {}\n",
-                    on_one_line(why)
-                ));
-            }
-            if question.in_transaction {
-                shown.push_str("-- in an open transaction, which waits 60 s at most\n");
-            }
-            let own = question.text.get(question.statement.span.clone());
-            let own = own.unwrap_or(&question.text).trim();
-            let bound: Vec<_> = question
-                .parameters
-                .iter()
-                .map(|it| Bound {
-                    type_oid: it.type_oid,
-                    format: it.format,
-                    value: it.value.as_deref(),
-                })
-                .collect();
-            let (statement, parameters) = self.house.masking.shown_query(own, &bound);
-            shown.push_str(&statement);
-            shown.push_str(";\n");
-            for (at, value) in parameters.iter().enumerate() {
-                let value = match value {
-                    None => "NULL".to_owned(),
-                    Some(value) => value.chars().take(SHOWN).collect(),
-                };
-                shown.push_str(&format!("-- ${} = {value}\n", at + 1));
-            }
-        }
-        shown
-    }
-}
-
-/// What goes into a comment, and may have names of the server's in it.
-fn on_one_line(why: &str) -> String {
-    why.replace(char::is_control, " ")
 }

@@ -6,13 +6,14 @@ use holdpoint_core::{
     mask::MaskSet,
     operation::Operation,
     refusal::Refusal,
-    sql::{Parameter, Parsed, Statement},
+    sql::{Copy, Parameter, Parsed, Statement},
 };
 use tokio::task::AbortHandle;
 
 use crate::{
     allowance::Charge,
     gate::{Attended, Outcome},
+    postgres::masking::Keeping,
 };
 
 /// A statement that shall run.
@@ -37,6 +38,10 @@ pub(super) struct Admitted {
     pub(super) operations: Vec<Operation>,
     /// What its rows are masked by.
     pub(super) masks: Option<Arc<MaskSet>>,
+    /// Where what its statements bring is kept, for each of them; none at all where nothing is.
+    pub(super) keeping: Vec<Option<Keeping>>,
+    /// The COPY that each of its statements is, with all of its columns where they were looked up.
+    pub(super) copying: Vec<Option<Box<Copy>>>,
     /// Whether it may do what nobody can tell.
     pub(super) is_opaque: bool,
 }

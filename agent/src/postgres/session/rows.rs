@@ -26,6 +26,37 @@ pub(super) trait Columns: Sync {
     fn transaction_ended(&self, answered: u64);
 }
 
+/// What is known of the columns of a result.
+pub(super) async fn columns(described: Vec<Described>, columns: &impl Columns) -> Vec<Column> {
+    let asked: Vec<_> = described
+        .iter()
+        .filter(|it| it.table != 0)
+        .map(|it| (it.table, it.attribute))
+        .collect();
+    let mut origins = match asked.is_empty() {
+        true => Vec::new(),
+        false => columns.origins(&asked).await,
+    }
+    .into_iter();
+    let origin = |(relation, attribute): (Name, String)| Origin {
+        schema: relation.schema,
+        relation: relation.name,
+        attribute,
+    };
+    described
+        .into_iter()
+        .map(|it| Column {
+            origin: match it.table {
+                0 => None,
+                _ => origins.next().flatten().map(origin),
+            },
+            name: it.name,
+            type_oid: it.type_oid,
+            format: it.format,
+        })
+        .collect()
+}
+
 /// What is done with rows, or the data of a COPY.
 pub(super) enum Rows {
     /// Nothing has said what comes.
@@ -38,54 +69,23 @@ pub(super) enum Rows {
 
 impl Rows {
     /// Rows with these columns, of this statement.
-    pub(super) async fn of(
-        set: Arc<MaskSet>,
-        described: Vec<Described>,
-        statement: Option<&str>,
-        columns: &impl Columns,
-    ) -> Self {
-        let asked: Vec<_> = described
-            .iter()
-            .filter(|it| it.table != 0)
-            .map(|it| (it.table, it.attribute))
-            .collect();
-        let mut origins = match asked.is_empty() {
-            true => Vec::new(),
-            false => columns.origins(&asked).await,
-        }
-        .into_iter();
-        let columns: Vec<_> = described
-            .into_iter()
-            .map(|it| Column {
-                origin: match it.table {
-                    0 => None,
-                    _ => origins
-                        .next()
-                        .flatten()
-                        .map(|(relation, attribute)| Origin {
-                            schema: relation.schema,
-                            relation: relation.name,
-                            attribute,
-                        }),
-                },
-                name: it.name,
-                type_oid: it.type_oid,
-                format: it.format,
-            })
-            .collect();
-        let masker = RowMasker::new(set, &columns, statement);
+    pub(super) fn of(set: Arc<MaskSet>, columns: &[Column], statement: Option<&str>) -> Self {
+        let masker = RowMasker::new(set, columns, statement);
         match masker.is_idle() {
             true => Self::Pass,
             false => Self::Mask(Box::new(masker)),
         }
     }
 
-    /// The data of a `COPY ... TO STDOUT`. Its columns have to be named: nothing else tells what is in it.
+    /// The data of a `COPY ... TO STDOUT` in so many columns. Which those are has to be known: nothing else tells what is in it.
     pub(super) fn of_copy(
         set: Arc<MaskSet>,
         copying: Option<&Copy>,
+        columns: usize,
         statement: Option<&str>,
     ) -> Result<Self, End> {
+        // A table may have been altered since it was looked up.
+        let copying = copying.filter(|it| it.columns.len() == columns);
         let masker = masking::copy(set, copying, statement)
             .map_err(|error| End::Withheld(error.to_string()))?;
         match masker.is_idle() {

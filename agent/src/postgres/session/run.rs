@@ -7,8 +7,11 @@ use holdpoint_core::{
 
 use super::judge::Admitted;
 use crate::{
-    postgres::statements::{Definition, Names},
-    record::StatementAnswer,
+    postgres::{
+        masking::{Keeping, Kept},
+        statements::{Definition, Names},
+    },
+    record::{StatementAnswer, Way},
 };
 
 pub(super) struct Run {
@@ -19,6 +22,8 @@ pub(super) struct Run {
     pub(super) admitted: Admitted,
     answer: StatementAnswer,
     was_sent: bool,
+    /// What is kept of its rows, while it gives no more of them until it is executed again.
+    pub(super) kept: Option<Kept>,
 }
 
 impl Run {
@@ -29,6 +34,7 @@ impl Run {
             admitted,
             answer: StatementAnswer::default(),
             was_sent: false,
+            kept: None,
         }
     }
 
@@ -129,10 +135,50 @@ impl Run {
 
     /// The COPY that is running.
     pub(super) fn copying(&self) -> Option<&Copy> {
+        if let Some(Some(copy)) = self.admitted.copying.get(self.completed) {
+            return Some(copy);
+        }
         match &self.definitions.get(self.completed)?.statement()?.control {
-            Control::CopyOut(copy) => Some(copy),
+            Control::CopyOut(copy) | Control::CopyIn(copy) => Some(copy),
             _ => None,
         }
+    }
+
+    /// Where what the running statement brings is kept.
+    pub(super) fn keeping(&self) -> Option<&Keeping> {
+        self.admitted.keeping.get(self.completed)?.as_ref()
+    }
+
+    /// The data that the running statement takes is about to come: what keeps it, once.
+    pub(super) fn keeps_copy(&mut self) -> Option<Kept> {
+        let keeping = self.admitted.keeping.get_mut(self.completed)?.take()?;
+        keeping.copy(Way::Request, self.copying(), self.text().as_deref())
+    }
+
+    /// Whether the columns of its rows have to be known.
+    pub(super) fn reads_rows(&self) -> bool {
+        self.admitted.masks.is_some() || (self.keeping().is_some() && self.may_give_rows())
+    }
+
+    /// Most writes give none, and need not be asked about.
+    fn may_give_rows(&self) -> bool {
+        const WRITES: [&str; 4] = [
+            "postgres.insert",
+            "postgres.update",
+            "postgres.delete",
+            "postgres.merge",
+        ];
+        let Some(definition) = self.definitions.get(self.completed) else {
+            return false;
+        };
+        let main = definition.statement().and_then(|it| it.effects.first());
+        let writes = main.is_some_and(|it| WRITES.contains(&it.action));
+        let says = |word: &str| {
+            let text = definition.own_text().as_bytes();
+            text.windows(word.len())
+                .any(|it| it.eq_ignore_ascii_case(word.as_bytes()))
+        };
+        !writes || says("returning")
     }
 
     /// The server never began it.

@@ -12,18 +12,14 @@ use std::collections::HashMap;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::{
-    End, Shared,
-    judge::Judge,
-    run::Run,
-    state::Expected,
-};
+use super::{End, Shared, judge::Judge, run::Run, state::Expected};
 use crate::{
     allowance::Charge,
     masking::Watch,
     postgres::{
         client_messages::{self, Asked, is_copy, limit, split},
         frame::{Inbox, empty},
+        masking::Kept,
         server_messages::{Complaint, TOO_LARGE, UNSUPPORTED},
         statements::Definition,
     },
@@ -62,6 +58,8 @@ pub(super) struct Up<'a, R, W, J> {
     watch: Watch,
     /// The memory for a message that is read whole.
     charge: Charge,
+    /// What the record keeps of it.
+    kept: Option<Kept>,
 }
 
 impl<'a, R, W, J> Up<'a, R, W, J>
@@ -94,6 +92,7 @@ where
             passing: 0,
             watch: Watch::default(),
             charge: judge.charge(),
+            kept: None,
         }
     }
 

@@ -87,6 +87,14 @@ impl Capture {
         self.keep(masked);
     }
 
+    /// Whether nothing more of it would be stored: it is cut here, or there was no room for it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let limit = self.record.bodies.limits().body_bytes;
+        let beginning = self.beginning.as_ref();
+        beginning.is_none_or(|it| it.bytes().len() >= limit && self.bytes > limit as u64)
+    }
+
     fn keep(&mut self, piece: &[u8]) {
         let limit = self.record.bodies.limits().body_bytes;
         let Some(beginning) = &mut self.beginning else {

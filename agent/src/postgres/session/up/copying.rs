@@ -8,6 +8,7 @@ use crate::{
     masking::{self, Watch},
     postgres::{
         frame::{HEAD, put, put_text},
+        masking::{Kept, keep},
         session::{End, judge::Judge, state::Expected},
     },
 };
@@ -28,6 +29,9 @@ where
                 state.expected.front_mut()
             {
                 run.taken_in(length as u64);
+                if let Some(kept) = run.keeps_copy() {
+                    self.kept = Some(kept);
+                }
             }
         } else {
             self.dropping = length;
@@ -38,6 +42,7 @@ where
     /// One piece of data, in a message of its own: where they end means nothing (`CopyData`).
     pub(super) fn piece(&mut self, piece: &[u8]) {
         if !self.watch.finds_token(piece) {
+            keep(&mut self.kept, |kept| kept.push(piece));
             put(&mut self.out, b'd', |body| body.extend_from_slice(piece));
             return;
         }
@@ -46,6 +51,7 @@ where
         put(&mut self.out, b'f', |body| put_text(body, &refusal.message));
         self.shared.lock().copies_in = false;
         self.watch = Watch::default();
+        self.kept = None;
         self.dropping = std::mem::take(&mut self.passing);
     }
 
@@ -62,6 +68,8 @@ where
     /// `CopyDone` or `CopyFail`.
     pub(super) async fn data_ends(&mut self, whole: &Bytes) -> Result<(), End> {
         if self.takes_data().await? {
+            let kept = self.kept.take().filter(|_| whole.first() == Some(&b'c'));
+            kept.into_iter().for_each(Kept::finish);
             self.shared.lock().copies_in = false;
             self.watch = Watch::default();
             self.out.extend_from_slice(whole);

@@ -185,7 +185,7 @@ where
             )
         };
         self.moved |= run.definitions.iter().any(moves);
-        if run.admitted.masks.is_some() {
+        if run.reads_rows() {
             let mut describe = BytesMut::new();
             put(&mut describe, b'D', |body| {
                 body.extend_from_slice(b"P");
