@@ -28,6 +28,9 @@ fn statements(text: &str) -> Result<Vec<Statement>, String> {
     if text.len() > MAX_TEXT {
         return Err(format!("it is longer than {MAX_TEXT} bytes"));
     }
+    if takes_long(text) {
+        return Err("comments begin too often without a letter between them".into());
+    }
     // libpg_query bounds its own stack; prost refuses to decode what is nested more than 100 deep.
     let result = pg_query::parse(text, 0).map_err(|error| error.to_string())?;
     let mut statements = Vec::new();
@@ -42,6 +45,18 @@ fn statements(text: &str) -> Result<Vec<Statement>, String> {
         statements.push(statement);
     }
     Ok(statements)
+}
+
+/// PostgreSQL's scanner reads all operator characters that follow a `/*` before it finds the next one (`xcstart` in scan.l):
+/// 250,000 of them take minutes.
+fn takes_long(text: &str) -> bool {
+    const LONG: usize = 1024;
+    const MOST_COMMENTS: usize = 16;
+    let is_operator = |byte: &u8| b"~!@#^&|`?+-*/%<>=".contains(byte);
+    let mut runs = text.as_bytes().split(|byte| !is_operator(byte));
+    runs.any(|run| {
+        run.len() > LONG && run.windows(2).filter(|pair| pair == b"/*").count() > MOST_COMMENTS
+    })
 }
 
 fn statement(text: &str, raw: &RawStmt) -> Statement {

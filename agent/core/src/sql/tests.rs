@@ -101,6 +101,11 @@ fn what_is_long_or_deep_is_opaque_and_kills_nothing() {
         ),
         format!("SELECT a{}", "[1]".repeat(300_000)),
         format!("SELECT a{}", "::int".repeat(200_000)),
+        format!(
+            "{}{} DROP TABLE t",
+            "/*".repeat(250_000),
+            "*/".repeat(250_000)
+        ),
         format!("{}SELECT 1", "EXPLAIN ".repeat(100_000)),
         long,
     ];
