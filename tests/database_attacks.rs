@@ -146,7 +146,8 @@ fn a_databases_own_defaults_do_not_change_how_sql_is_read() {
         let _ = lab.postgres.query(DATABASE, statement);
     }
     let ran = lab.attack(&["a_backslash_ends_no_text"]);
-    assert!(ran.says(r"two \'"), "{ran}");
+    let whole = ran.stdout.matches(r"two \").count();
+    assert_eq!(whole, 2, "before and after RESET ALL: {ran}");
     lab.assert_intact(&ran);
 }
 
@@ -173,7 +174,7 @@ fn what_is_prepared_and_never_used_costs_little() {
     let lab = Lab::new();
     let before = resident(&lab.world);
     let ran = lab.attack(&["memory_parses", "200", "no", "0"]);
-    assert!(ran.says("more is prepared in one pipeline"), "{ran}");
+    assert!(ran.says("! "), "it is broken off: {ran}");
     let ran = lab
         .attack(&["memory_parses", "200", "sync", "0"])
         .succeeded();
