@@ -184,17 +184,6 @@ fn what_a_session_has_remembered_is_bounded_and_given_back() {
 }
 
 #[test]
-fn a_statement_that_would_take_gigabytes_to_judge_is_refused() {
-    let postgres = postgres();
-    let world = world(&postgres, "", "");
-    client(&world, "usual", 1);
-    // Each of its effects has all of its text with it.
-    let (ran, grown) = client(&world, "wide", 50_000);
-    assert!(ran.says("to judge it takes"), "{ran}");
-    assert!(grown < 256 * MEGABYTE, "{} MiB", grown / MEGABYTE);
-}
-
-#[test]
 fn a_client_that_stops_reading_holds_up_nobody_else_and_goes_with_its_session() {
     let postgres = postgres();
     let world = world(&postgres, "", "");

@@ -24,7 +24,6 @@ async fn main() -> anyhow::Result<()> {
         "copy-masked" => copy_masked(&connect().await?, size).await?,
         "half-copy" => half_copy(&connect().await?, size).await?,
         "parameter" => parameter(&connect().await?, size).await?,
-        "wide" => wide(&connect().await?, size).await?,
         "slow-pipeline" => slow_pipeline(connect().await?, size).await?,
         "hoard" => hoard(&connect().await?, size).await?,
         "stalled" => stalled(&connect().await?).await?,
@@ -238,18 +237,6 @@ async fn parameter(client: &Client, megabytes: usize) -> anyhow::Result<()> {
     }
     let row = client.query_one("SELECT 7", &[]).await?;
     ensure!(row.get::<_, i32>(0) == 7);
-    Ok(())
-}
-
-/// One statement that names so many tables, which are not there.
-async fn wide(client: &Client, tables: usize) -> anyhow::Result<()> {
-    let names: Vec<_> = (0..tables).map(|n| format!("t{n}")).collect();
-    let sql = format!("SELECT 1 FROM {}", names.join(", "));
-    let asked = client.simple_query(&sql).await;
-    let refused = asked.err().context("it ran")?;
-    let refused = refused.as_db_error().context("no answer but an end")?;
-    println!("refused: {} {}", refused.code().code(), refused.message());
-    client.query_one("SELECT 1", &[]).await?;
     Ok(())
 }
 
