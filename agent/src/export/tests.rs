@@ -426,6 +426,7 @@ fn statement(format: Format, rows: &str) -> String {
                 operation.action = "postgres.select".into();
                 operation.method = "".into();
                 operation.path = "/entry/shop".into();
+                operation.query = Pairs::default();
                 operation.statement = Some("SELECT name FROM people".into());
             }
             Event::Outcome {
