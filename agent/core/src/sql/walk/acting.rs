@@ -11,7 +11,7 @@ impl Walk {
         let Some(name) = last_two(function) else {
             return;
         };
-        if !name.schema.is_none_or(|schema| schema == "pg_catalog") {
+        if name.schema.is_some_and(|schema| schema != "pg_catalog") {
             return;
         }
         let Some(action) = facts::called(&name.name) else {
