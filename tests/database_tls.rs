@@ -78,7 +78,7 @@ fn a_server_that_is_not_who_it_should_be_gets_no_password_and_the_client_is_told
         };
         let postgres = Postgres::with(&options).unwrap_or_else(|error| panic!("{error:#}"));
         let mut connection = postgres.connection(Role::App);
-        connection.dial = format!("localhost:{}", postgres.address.port());
+        connection.dial = Some(format!("localhost:{}", postgres.address.port()));
         let world = world(connection);
         let before = postgres.log();
         let ran = agent(&world)

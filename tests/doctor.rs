@@ -189,7 +189,7 @@ fn databases_are_logged_in_to() {
             sound.clone(),
             // Nobody listens there.
             Connection {
-                dial: "127.0.0.1:1".to_owned(),
+                dial: Some("127.0.0.1:1".to_owned()),
                 ..elsewhere("down")
             },
             Connection {

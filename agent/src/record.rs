@@ -30,6 +30,7 @@ mod watermark;
 mod writer;
 
 use std::{
+    ops::ControlFlow,
     path::Path,
     sync::{Arc, RwLock},
     time::Duration,
@@ -192,8 +193,8 @@ impl Record {
     /// Records an event that nobody waits for. It is synced within 50 ms, or reported in the log.
     pub fn note(&self, event: Event) {
         let event = match self.desk.note_now(event) {
-            Ok(wakes) => return self.wake(wakes),
-            Err(event) => event,
+            ControlFlow::Break(wakes) => return self.wake(wakes),
+            ControlFlow::Continue(event) => event,
         };
         match self
             .queue
@@ -319,11 +320,11 @@ impl Record {
         let event = match until {
             Until::Synced => event,
             Until::Written => match self.desk.write_now(event) {
-                Ok((written, wakes)) => {
+                ControlFlow::Break((written, wakes)) => {
                     self.wake(wakes);
                     return written;
                 }
-                Err(event) => event,
+                ControlFlow::Continue(event) => event,
             },
         };
         let (done, answer) = oneshot::channel();

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicUsize, Ordering},
@@ -97,9 +98,9 @@ impl Desk {
     pub(super) fn write_now(
         &self,
         event: Event,
-    ) -> Result<(Result<u64, RecordError>, bool), Event> {
+    ) -> ControlFlow<(Result<u64, RecordError>, bool), Event> {
         let Some(mut writer) = self.idle() else {
-            return Err(event);
+            return ControlFlow::Continue(event);
         };
         let was_due = writer.sync_by.is_some();
         let written = match writer.write(vec![event]) {
@@ -109,19 +110,19 @@ impl Desk {
             }
             Err(error) => Err(writer.fail(&error)),
         };
-        Ok((written, !was_due))
+        ControlFlow::Break((written, !was_due))
     }
 
     /// Takes an event that nobody waits for, likewise.
-    pub(super) fn note_now(&self, event: Event) -> Result<bool, Event> {
+    pub(super) fn note_now(&self, event: Event) -> ControlFlow<bool, Event> {
         match self.idle() {
             Some(mut writer) if writer.notes.len() < GROUP => {
                 let was_due = writer.sync_by.is_some();
                 writer.notes.push(event);
                 writer.sync_soon();
-                Ok(!was_due)
+                ControlFlow::Break(!was_due)
             }
-            _ => Err(event),
+            _ => ControlFlow::Continue(event),
         }
     }
 
