@@ -65,7 +65,10 @@ fn what_clients_send_is_taken() {
     assert_eq!(plain.database, "app", "as the server has it");
     assert_eq!(
         settings(&plain),
-        [("client_encoding", "UTF8")],
+        [
+            ("client_encoding", "UTF8"),
+            ("standard_conforming_strings", "on"),
+        ],
         "whatever the database's own is"
     );
 }
