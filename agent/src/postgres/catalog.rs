@@ -5,11 +5,12 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use anyhow::Context as _;
 use holdpoint_core::sql::{Cache, Parsed, Shapes};
+use tokio::task::block_in_place;
 use zeroize::Zeroizing;
 
 use super::{
@@ -32,6 +33,9 @@ use crate::{
 /// Where PostgreSQL is to be expected: its port, as IANA has it.
 pub const PORT: u16 = 5432;
 
+/// Bytes of a text from which on it is read alone: what takes a second and a gigabyte is not to be taken by all sessions at once.
+const LARGE: usize = 64 << 10;
+
 /// What this host knows of databases.
 #[derive(Default)]
 pub struct Databases {
@@ -42,16 +46,27 @@ pub struct Databases {
     statements: Mutex<Cache>,
     /// The same for those that never come again, but with another number in them.
     shapes: Shapes,
+    /// Held while a large text is read.
+    large: Mutex<()>,
     /// What names mean on the servers.
     pub lookups: Lookups,
 }
 
 impl Databases {
     /// What a text says.
+    ///
+    /// # Panics
+    /// For a large one, on a runtime of one thread.
     #[must_use]
     pub fn parse(&self, text: &str) -> Arc<Parsed> {
-        self.shapes
-            .parse(text, |text| Cache::parse(&self.statements, text))
+        let parse = |text: &str| Cache::parse(&self.statements, text);
+        if text.len() <= LARGE {
+            return self.shapes.parse(text, parse);
+        }
+        block_in_place(|| {
+            let _alone = self.large.lock().unwrap_or_else(PoisonError::into_inner);
+            parse(text)
+        })
     }
 
     /// Those of the configuration.
@@ -78,6 +93,7 @@ impl Databases {
             cancels: Cancels::default(),
             statements: Mutex::default(),
             shapes: Shapes::default(),
+            large: Mutex::default(),
             lookups: Lookups::default(),
         })
     }

@@ -14,6 +14,8 @@ const LENGTH: usize = 4;
 pub const MOST: usize = (1 << 30) - 1;
 /// Bytes read at once.
 pub const READ: usize = 64 << 10;
+/// Bytes of room that are enough to read again.
+const LEAST: usize = READ / 4;
 
 /// Why bytes are no message, or none that is taken.
 #[derive(Debug, thiserror::Error)]
@@ -279,7 +281,10 @@ impl<R: AsyncRead + Unpin> Inbox<R> {
     /// # Errors
     /// When the stream fails.
     pub async fn fill(&mut self) -> io::Result<usize> {
-        self.buffer.reserve(READ);
+        // What was taken may still be in use, so that more room is another piece of memory: not for every short message.
+        if self.buffer.capacity() - self.buffer.len() < LEAST {
+            self.buffer.reserve(READ);
+        }
         self.stream.read_buf(&mut self.buffer).await
     }
 

@@ -14,10 +14,7 @@ mod up;
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::{
@@ -47,10 +44,8 @@ struct Shared {
     for_client: Notify,
     /// The server has said something.
     changed: Notify,
-    /// The client no longer wants what is held.
-    called_off: Arc<Notify>,
-    /// Something waits for people.
-    holds: AtomicBool,
+    /// Tells what is being judged, and may wait for people, that the client no longer wants it.
+    judged: Mutex<Option<Arc<Notify>>>,
 }
 
 impl Shared {
@@ -59,13 +54,16 @@ impl Shared {
             state: Mutex::new(State::new()),
             for_client: Notify::new(),
             changed: Notify::new(),
-            called_off: Arc::new(Notify::new()),
-            holds: AtomicBool::new(false),
+            judged: Mutex::default(),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged(&self) -> MutexGuard<'_, Option<Arc<Notify>>> {
+        self.judged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -161,11 +159,11 @@ where
     let cancelling = async {
         loop {
             let asked = leaving.cancels.next().await;
-            if shared.holds.load(Ordering::Acquire) {
-                shared.called_off.notify_one();
-            } else {
-                leaving.cancels.pass_on().await;
+            // Kept for a hold that is about to begin; what was sent before may still run.
+            if let Some(judged) = &*shared.judged() {
+                judged.notify_one();
             }
+            leaving.cancels.pass_on().await;
             drop(asked);
         }
     };

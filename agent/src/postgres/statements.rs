@@ -9,8 +9,6 @@ use crate::allowance::Charge;
 
 /// Names of each kind that are remembered; what is beyond is not known, and so opaque.
 pub const MOST: usize = 4096;
-/// Bytes of the texts of those, together.
-const MOST_BYTES: usize = 16 << 20;
 
 /// One statement of a text that was judged, or will be when it runs.
 #[derive(Clone)]
@@ -137,16 +135,8 @@ impl Names {
     }
 }
 
-/// Bytes of a text that are not worth counting: [`MOST`] of them fit.
-const SHORT: usize = MOST_BYTES / MOST;
-
 fn remember(names: &mut HashMap<String, Definition>, name: &str, definition: Definition) {
-    let is_short = definition.text.len() <= SHORT;
-    let fits = |names: &HashMap<String, Definition>| {
-        let all: usize = names.values().map(|it| it.text.len()).sum();
-        all + definition.text.len() <= MOST_BYTES
-    };
-    if (names.len() < MOST || names.contains_key(name)) && (is_short || fits(names)) {
+    if names.len() < MOST || names.contains_key(name) {
         names.insert(name.to_owned(), definition);
     } else {
         names.remove(name);

@@ -1,6 +1,6 @@
 //! What has to wait before it goes on: for the server to say enough, for the gate, and for people.
 
-use std::{pin::Pin, sync::atomic::Ordering, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use holdpoint_core::{
     refusal::Refusal,
@@ -8,7 +8,7 @@ use holdpoint_core::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{Notify, mpsc},
 };
 
 use super::Up;
@@ -69,15 +69,15 @@ where
         self.flush().await?;
         let (told, mut waiting) = mpsc::unbounded_channel();
         let shared = self.shared;
+        let judged = Judged::new(shared);
         let attended = Attended {
             told,
-            called_off: shared.called_off.clone(),
+            called_off: judged.called_off.clone(),
             at_most: is_open.then_some(IN_TRANSACTION),
         };
         // Of no named type: what is behind it is deep.
         let mut admitting: Pin<Box<dyn Future<Output = _> + Send + '_>> =
             Box::pin(self.judge.admit(questions, attended));
-        let _held = Held(shared);
         loop {
             let reads = self.inbox.bytes().len() < WHILE_HELD;
             tokio::select! {
@@ -88,7 +88,6 @@ where
                     let mut state = shared.lock();
                     state.aside.extend_from_slice(&told);
                     drop(state);
-                    shared.holds.store(true, Ordering::Release);
                     shared.for_client.notify_one();
                 }
                 read = self.inbox.fill(), if reads => match read {
@@ -100,12 +99,23 @@ where
     }
 }
 
-/// Something may be held while this lives.
-struct Held<'a>(&'a Shared);
+/// Something is judged, and can be called off, while this lives.
+struct Judged<'a> {
+    shared: &'a Shared,
+    called_off: Arc<Notify>,
+}
 
-impl Drop for Held<'_> {
+impl<'a> Judged<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let called_off = Arc::new(Notify::new());
+        *shared.judged() = Some(called_off.clone());
+        Self { shared, called_off }
+    }
+}
+
+impl Drop for Judged<'_> {
     fn drop(&mut self) {
-        self.0.holds.store(false, Ordering::Release);
+        *self.shared.judged() = None;
     }
 }
 
