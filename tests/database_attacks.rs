@@ -173,12 +173,10 @@ fn a_database_that_folds_names_otherwise_is_refused() {
 fn what_is_prepared_and_never_used_costs_little() {
     let lab = Lab::new();
     let before = resident(&lab.world);
-    for pipelined in ["no", "sync"] {
-        let ran = lab
-            .attack(&["memory_parses", "200", pipelined, "0"])
-            .succeeded();
-        assert!(ran.says("sent"), "{ran}");
-    }
+    let ran = lab.attack(&["memory_parses", "200", "no", "0"]).succeeded();
+    assert!(ran.says("sent"), "{ran}");
+    let ran = lab.attack(&["memory_parses", "200", "sync", "0"]);
+    assert!(ran.says("as much as it may take up"), "{ran}");
     let ran = lab.attack(&["memory_function_calls", "100"]).succeeded();
     assert!(ran.says("sent"), "{ran}");
     let grown = resident(&lab.world).saturating_sub(before);
