@@ -78,13 +78,13 @@ impl Lookups {
     }
 
     /// What the columns of a result are called, by their table's oid and their number: as many as were asked for, and nothing for
-    /// what is no column of a table, or cannot be looked up within 2 s.
+    /// what is no column of a table. None of them where they cannot be looked up within 2 s.
     pub async fn columns(
         &self,
         entry: &Arc<Entry>,
         database: &str,
         origins: &[(u32, i16)],
-    ) -> Vec<Origin> {
+    ) -> Option<Vec<Origin>> {
         let place = self.place(entry, database);
         place.columns(&Door { entry, database }, origins).await
     }

@@ -124,19 +124,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
         opaque(at_once, &unknown)
     }
 
-    /// What columns are called. Those that cannot be looked up are nothing.
+    /// What columns are called; nothing where they cannot be looked up.
     pub async fn columns(
         self: &Arc<Self>,
         dial: &impl Dial<Stream = S>,
         origins: &[(u32, i16)],
-    ) -> Vec<Origin> {
+    ) -> Option<Vec<Origin>> {
         match timeout(DEADLINE, self.asking_columns(dial, origins)).await {
-            Ok(Ok(columns)) => columns,
+            Ok(Ok(columns)) => Some(columns),
             Ok(Err(error)) => {
                 tracing::warn!("what columns a result has cannot be looked up: {error:#}");
-                vec![None; origins.len()]
+                None
             }
-            Err(_) => vec![None; origins.len()],
+            Err(_) => None,
         }
     }
 

@@ -469,14 +469,21 @@ where
                 let described = server_messages::described(&whole[HEAD..])?;
                 rows::columns(described, self.columns).await
             }
-            false => Vec::new(),
+            false => Some(Vec::new()),
         };
-        let statement = statement.as_deref();
-        self.rows = match masks {
-            None => Rows::Pass,
-            Some(set) => Rows::of(set, &columns, statement),
+        let (statement, columns) = (statement.as_deref(), columns.as_deref());
+        self.rows = match (masks, columns) {
+            (None, _) => Rows::Pass,
+            (Some(set), Some(columns)) => Rows::of(set, columns, statement),
+            (Some(_), None) => {
+                return Err(End::Withheld(
+                    "some of its columns may have to be masked, and which they are cannot be looked up on the server"
+                        .into(),
+                ));
+            }
         };
-        self.kept = kept.or_else(|| keeping.map(|it| it.rows(&columns, statement)));
+        // What cannot be masked is not kept.
+        self.kept = kept.or_else(|| Some(keeping?.rows(columns?, statement)));
         if !hidden {
             self.out.extend_from_slice(whole);
         }

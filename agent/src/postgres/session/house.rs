@@ -213,7 +213,7 @@ impl Judging {
 }
 
 impl Columns for Judging {
-    async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
+    async fn origins(&self, asked: &[(u32, i16)]) -> Option<Vec<Option<(Name, String)>>> {
         let lookups = &self.house.databases.lookups;
         lookups.columns(&self.entry, &self.at.database, asked).await
     }

@@ -16,18 +16,21 @@ use crate::postgres::{frame::put, masking, server_messages::Described};
 
 /// Who knows which column of which relation a result's column is.
 pub(super) trait Columns: Sync {
-    /// In the order asked; none where nobody knows.
+    /// In the order asked, none for what is no column of a relation; nothing where it cannot be found out.
     fn origins(
         &self,
         asked: &[(u32, i16)],
-    ) -> impl Future<Output = Vec<Option<(Name, String)>>> + Send;
+    ) -> impl Future<Output = Option<Vec<Option<(Name, String)>>>> + Send;
 
     /// No transaction is open any more, after so many answers of ReadyForQuery. What was admitted later may be in one.
     fn transaction_ended(&self, answered: u64);
 }
 
-/// What is known of the columns of a result.
-pub(super) async fn columns(described: Vec<Described>, columns: &impl Columns) -> Vec<Column> {
+/// What the columns of a result are; nothing where it cannot be found out.
+pub(super) async fn columns(
+    described: Vec<Described>,
+    columns: &impl Columns,
+) -> Option<Vec<Column>> {
     let asked: Vec<_> = described
         .iter()
         .filter(|it| it.table != 0)
@@ -35,7 +38,7 @@ pub(super) async fn columns(described: Vec<Described>, columns: &impl Columns) -
         .collect();
     let mut origins = match asked.is_empty() {
         true => Vec::new(),
-        false => columns.origins(&asked).await,
+        false => columns.origins(&asked).await?,
     }
     .into_iter();
     let origin = |(relation, attribute): (Name, String)| Origin {
@@ -43,18 +46,16 @@ pub(super) async fn columns(described: Vec<Described>, columns: &impl Columns) -
         relation: relation.name,
         attribute,
     };
-    described
-        .into_iter()
-        .map(|it| Column {
-            origin: match it.table {
-                0 => None,
-                _ => origins.next().flatten().map(origin),
-            },
-            name: it.name,
-            type_oid: it.type_oid,
-            format: it.format,
-        })
-        .collect()
+    let columns = described.into_iter().map(|it| Column {
+        origin: match it.table {
+            0 => None,
+            _ => origins.next().flatten().map(origin),
+        },
+        name: it.name,
+        type_oid: it.type_oid,
+        format: it.format,
+    });
+    Some(columns.collect())
 }
 
 /// What is done with rows, or the data of a COPY.

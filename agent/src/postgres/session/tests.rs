@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use holdpoint_core::{
+    mask::Masks,
     refusal::{Kind, Refusal},
     sql::{self, Name, Parsed},
 };
@@ -22,7 +23,10 @@ use crate::{
     postgres::frame::{HEAD, Head, Message, put, put_text, read_message},
 };
 
-/// Allows what has no `forbidden` in it; holds what has `held`, until it is called off.
+/// A table that the server says nothing of.
+const LOST: u32 = 4711;
+
+/// Allows what has no `forbidden` in it; holds what has `held`, until it is called off; rows of what has `masked` are to be masked.
 #[derive(Default)]
 struct Scripted {
     admitted: Mutex<Vec<String>>,
@@ -62,13 +66,21 @@ impl Judge for Scripted {
         }
         let mut admitted = self.admitted.lock().expect("no panics");
         admitted.extend(questions.iter().map(|it| it.text.to_string()));
-        Ok(Admitted::default())
+        let masked = questions.iter().any(|it| it.text.contains("masked"));
+        let masks = Masks::new(&[], [0; 32]).expect("the built-in sets");
+        let secrets = || masks.union(["secrets"]).expect("it is built in");
+        Ok(Admitted {
+            masks: masked.then(secrets),
+            ..Admitted::default()
+        })
     }
 }
 
 impl Columns for Scripted {
-    async fn origins(&self, asked: &[(u32, i16)]) -> Vec<Option<(Name, String)>> {
-        vec![None; asked.len()]
+    async fn origins(&self, asked: &[(u32, i16)]) -> Option<Vec<Option<(Name, String)>>> {
+        // Of nothing that has this number, as if the server did not answer.
+        let is_known = |(table, _): &(u32, i16)| *table != LOST;
+        asked.iter().all(is_known).then(|| vec![None; asked.len()])
     }
 
     fn transaction_ended(&self, _: u64) {}
@@ -389,7 +401,7 @@ struct Asked {
 }
 
 /// Over streams that hold so many bytes.
-async fn asked(buffer: usize) -> Asked {
+async fn asked(text: &str, buffer: usize) -> Asked {
     let (mut client, near) = duplex(buffer);
     let (far, mut server) = duplex(buffer);
     let (keep, cancels) = tokio::sync::mpsc::channel(1);
@@ -408,10 +420,7 @@ async fn asked(buffer: usize) -> Asked {
         )
         .await
     });
-    client
-        .write_all(&query("select 1"))
-        .await
-        .expect("it listens");
+    client.write_all(&query(text)).await.expect("it listens");
     read_message(&mut server, 100).await.expect("the query");
     Asked {
         client,
@@ -428,10 +437,40 @@ async fn a_server_that_dies_is_told_of() {
         server,
         talking,
         _keep,
-    } = asked(1 << 16).await;
+    } = asked("select 1", 1 << 16).await;
     drop(server);
     let error = read_message(&mut client, 1 << 20).await.expect("a message");
     assert!(String::from_utf8_lossy(&error.expect("there is one").body).contains("C08006"));
+    assert!(talking.await.expect("no panic").is_err());
+}
+
+#[tokio::test]
+async fn rows_to_be_masked_are_withheld_where_nobody_knows_their_columns() {
+    let Asked {
+        mut client,
+        mut server,
+        talking,
+        _keep,
+    } = asked("select masked", 1 << 16).await;
+    let mut rows = BytesMut::new();
+    put(&mut rows, b'T', |body| {
+        body.put_u16(1);
+        put_text(body, "harmless");
+        body.put_u32(LOST);
+        body.put_u16(1);
+        body.put_u32(25);
+        body.put_slice(&[0; 8]);
+    });
+    put(&mut rows, b'D', |body| {
+        body.put_u16(1);
+        body.put_u32(6);
+        body.put_slice(b"secret");
+    });
+    server.write_all(&rows).await.expect("it listens");
+    let first = read_message(&mut client, 1 << 20).await.expect("a message");
+    let first = first.expect("there is one");
+    assert_eq!(first.tag, b'E');
+    assert!(String::from_utf8_lossy(&first.body).contains("cannot be looked up"));
     assert!(talking.await.expect("no panic").is_err());
 }
 
@@ -484,7 +523,7 @@ async fn rows_larger_than_any_buffer_go_on_as_they_come() {
         mut server,
         _keep,
         ..
-    } = asked(1 << 12).await;
+    } = asked("select 1", 1 << 12).await;
     let size = 70 << 20;
     tokio::spawn(async move {
         let length = i32::try_from(size + 4).expect("it fits").to_be_bytes();
