@@ -145,6 +145,9 @@ pub(super) fn open_sled(path: &Path) -> anyhow::Result<sled::Db> {
                 thread::sleep(BETWEEN_TRIES);
                 opened = open();
             }
+            Err(sled::Error::Corruption { .. }) if forget_unfinished_snapshots(path)? => {
+                opened = open();
+            }
             _ => break,
         }
     }
@@ -152,6 +155,23 @@ pub(super) fn open_sled(path: &Path) -> anyhow::Result<sled::Db> {
         sled::Error::Corruption { .. } => anyhow!("{} is damaged; {KEEP}", path.display()),
         other => anyhow!("cannot open {}: {other}", path.display()),
     })
+}
+
+/// Removes what sled was writing down of its own state when its process was killed; false where there is nothing of that. sled 0.34 takes it
+/// for the newest of its snapshots (`get_snapshot_files` leaves out another ending than `write_snapshot` gives), though its log has everything.
+fn forget_unfinished_snapshots(path: &Path) -> anyhow::Result<bool> {
+    let context = || format!("cannot remove unfinished snapshots from {}", path.display());
+    let mut is_any = false;
+    for entry in path.read_dir().with_context(context)? {
+        let file = entry.with_context(context)?;
+        let name = file.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("snap.") && name.ends_with(".generating") {
+            std::fs::remove_file(file.path()).with_context(context)?;
+            is_any = true;
+        }
+    }
+    Ok(is_any)
 }
 
 /// A database, copied to where sled may write: opening one writes.
@@ -210,4 +230,29 @@ fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_that_was_not_finished_is_no_damage() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("segment");
+        let segment = Segment::at(&path, 7).expect("made");
+        segment
+            .write(vec![(7, b"frame".to_vec())])
+            .expect("written");
+        drop(segment);
+        for unfinished in [&b""[..], b"less than there will be"] {
+            std::fs::write(path.join("snap.FFFFFFFFFFFFFFFF.generating"), unfinished)
+                .expect("written");
+            let segment = Segment::at(&path, 7).expect("opened again");
+            let found = segment.sled.get(7_u64.to_be_bytes()).expect("readable");
+            assert_eq!(found.as_deref(), Some(&b"frame"[..]));
+        }
+        std::fs::write(path.join("snap.FFFFFFFFFFFFFFFF"), b"damaged").expect("written");
+        assert!(Segment::at(&path, 7).is_err(), "a finished one is damage");
+    }
 }
