@@ -1,7 +1,8 @@
 //! Which files a session's command is, and what is in them: on record before it runs.
 //!
 //! The shim looks where the command will be looked for, in the session's mounts and with the caller's permissions, and hashes what it has
-//! opened. What is executed then is that file and no other: it is compared by device, inode and time of change right before.
+//! opened. What is executed then has those bytes and no others: right before, it is compared by device, inode and time of change, and
+//! hashed anew where these differ (a new link or other permissions change the time, and no byte).
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -72,10 +73,15 @@ impl From<&Metadata> for State {
 }
 
 impl Program {
-    /// Whether it is still what was hashed.
+    /// Whether it still has the bytes that were hashed.
     pub fn is_unchanged(&self) -> bool {
-        let found = std::fs::metadata(self.path.to_path());
-        found.is_ok_and(|found| State::from(&found) == self.state)
+        let path = self.path.to_path();
+        let has_state = |found: Metadata| State::from(&found) == self.state;
+        let has_digest = |(found, _): (Self, _)| found.sha256 == self.sha256;
+        std::fs::metadata(&path).is_ok_and(has_state)
+            || open(&path)
+                .and_then(|file| hashed(self.path.clone(), file))
+                .is_ok_and(has_digest)
     }
 }
 
@@ -161,8 +167,9 @@ fn may_execute(found: &Metadata, caller: &Identity) -> bool {
 }
 
 fn hashed(path: Octets, mut file: File) -> io::Result<(Program, Vec<u8>)> {
-    let before = State::from(&file.metadata()?);
-    if before.size > LARGEST {
+    // As it was before: one that is written to meanwhile is not what was hashed.
+    let state = State::from(&file.metadata()?);
+    if state.size > LARGEST {
         return Err(io::Error::other("it is too large to be hashed"));
     }
     let (mut hash, mut beginning) = (Sha256::new(), Vec::new());
@@ -175,11 +182,6 @@ fn hashed(path: Octets, mut file: File) -> io::Result<(Program, Vec<u8>)> {
         let missing = BEGINNING.saturating_sub(beginning.len());
         beginning.extend_from_slice(&piece[..read.min(missing)]);
         hash.update(&piece[..read]);
-    }
-    // One that was written to meanwhile has no digest.
-    let state = State::from(&file.metadata()?);
-    if state != before {
-        return Err(io::Error::other("it changes"));
     }
     let sha256 = Digest::from_bytes(hash.finalize().into());
     Ok((
@@ -265,6 +267,14 @@ mod tests {
         let file = dir.path().join("x");
         let opened = open(&file).expect("there");
         let (program, _) = hashed(Octets::from(file.as_path()), opened).expect("read");
+        assert!(program.is_unchanged());
+        let link = dir.path().join("link");
+        fs::hard_link(&file, &link).expect("linked");
+        fs::remove_file(&link).expect("there");
+        assert!(program.is_unchanged());
+        put(dir.path(), "x", "\x7fELF 0ne", 0o755);
+        assert!(!program.is_unchanged());
+        put(dir.path(), "x", "\x7fELF one", 0o755);
         assert!(program.is_unchanged());
         put(dir.path(), "y", "\x7fELF two", 0o755);
         fs::rename(dir.path().join("y"), &file).expect("replaced");
