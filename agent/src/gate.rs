@@ -208,9 +208,23 @@ impl Gate {
         judged: &[Judged<'_>],
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
+        let is_held = judged.iter().any(Judged::is_held);
+        let answers = match is_held {
+            // On the heap: it is rare, and what waits for nobody need not have the room for it.
+            true => Box::pin(self.ask_people(asker, judged)).await?,
+            false => judged.iter().map(|_| Answered::NotAsked).collect(),
+        };
+        self.permit(judged, answers).await
+    }
+
+    async fn ask_people(
+        &self,
+        asker: &mut Asker<'_>,
+        judged: &[Judged<'_>],
+    ) -> Result<Vec<Answered>, Refusal> {
         let answers = self.wait_for_people(asker, judged).await?;
         self.refuse_overtaken(asker, judged).await?;
-        self.permit(judged, answers).await
+        Ok(answers)
     }
 
     async fn permit(
@@ -224,7 +238,7 @@ impl Gate {
                 (Demand::Pass(_), Answered::NotAsked) => Consent::Policy,
                 (Demand::Ask(_), Answered::Approved(spent)) => Consent::Approval { _spent: spent },
                 (Demand::Ask(_), Answered::Granted(ticket)) => {
-                    Consent::Grant(self.use_grant(&judged.operation, ticket).await?)
+                    Consent::Grant(Box::pin(self.use_grant(&judged.operation, ticket)).await?)
                 }
                 // Cannot be: the denied are refused before, and whoever is held was asked about.
                 _ => return Err(Refusal::malformed("no decision was made about it")),
@@ -321,9 +335,18 @@ impl Gate {
 
     async fn judge<'a>(&self, asker: &Asker<'_>, operations: &'a [Operation]) -> Vec<Judged<'a>> {
         let asking = asker.asking();
-        let known = self.look_up(&asker.session, &asking, operations).await;
-        let judge = |operation: Cow<'a, Operation>| {
-            let ruling = self.rule(&asker.session, &operation);
+        let session = &asker.session;
+        let rulings: Vec<_> = operations.iter().map(|it| self.rule(session, it)).collect();
+        // What has to be looked up first is denied before.
+        let known = match rulings.iter().any(Ruling::denies) {
+            true => Box::pin(self.look_up(session, &asking, operations)).await,
+            false => operations.iter().map(Cow::Borrowed).collect(),
+        };
+        let judge = |(operation, before): (Cow<'a, Operation>, Ruling)| {
+            let ruling = match operation {
+                Cow::Borrowed(_) => before,
+                Cow::Owned(_) => self.rule(session, &operation),
+            };
             metrics().judged(&operation, &ruling.decision, ruling.mode);
             Judged {
                 id: OperationId::random(),
@@ -332,7 +355,7 @@ impl Gate {
                 ruling,
             }
         };
-        known.into_iter().map(judge).collect()
+        known.into_iter().zip(rulings).map(judge).collect()
     }
 
     /// The operations, with their targets where policy asks for them.
@@ -351,7 +374,7 @@ impl Gate {
         if asked.is_empty() {
             return operations.iter().map(Cow::Borrowed).collect();
         }
-        let targets = self.lookups.targets(asking, &asked).await;
+        let targets = Box::pin(self.lookups.targets(asking, &asked)).await;
         let mut found = asked.into_iter().zip(targets).peekable();
         let with_target = |operation: &'a Operation| match found
             .next_if(|(asked, _)| std::ptr::eq(*asked, operation))

@@ -455,7 +455,7 @@ impl Visit {
         }
     }
 
-    fn patience(&self, head: &request::Parts) -> Patience {
+    fn patience(&self, head: &request::Parts) -> Patience<'static> {
         match &self.interims {
             Some(interims) if head.version == Version::HTTP_11 => {
                 Patience::http1(interims.clone(), head.headers.contains_key(header::EXPECT))

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderMap;
-use tokio::{
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{
     approvals::RowsView,
@@ -22,7 +19,7 @@ pub struct Asker<'a> {
     /// The connection's number in the record.
     pub connection: u64,
     /// How the client is kept waiting.
-    pub patience: Patience,
+    pub patience: Patience<'a>,
     /// The headers of the request, for reviewers.
     pub headers: &'a HeaderMap,
     /// As much of its body as was read, for reviewers.
@@ -43,7 +40,7 @@ impl Asker<'_> {
 }
 
 /// How a client is kept waiting.
-pub enum Patience {
+pub enum Patience<'a> {
     /// HTTP/1.1: interim responses restart its read time-out; `left` of them may still be sent.
     Interims {
         /// The way to send them.
@@ -54,13 +51,13 @@ pub enum Patience {
     /// Nothing keeps it waiting: it is told "pending" after this time.
     AtMost(Duration),
     /// A database's client: it is told at once what it waits for, and may call it off.
-    Attended(Attended),
+    Attended(Attended<'a>),
 }
 
 /// A client that can be talked to while it waits.
-pub struct Attended {
-    /// Where it is told what it waits for, once for each operation.
-    pub told: mpsc::UnboundedSender<Waiting>,
+pub struct Attended<'a> {
+    /// Tells it what it waits for, once for each operation.
+    pub tell: &'a (dyn Fn(&Waiting) + Send + Sync),
     /// Rung when it no longer wants what it asked for.
     pub called_off: Arc<Notify>,
     /// How long it may wait, where others may wait for what it has locked; else for as long as the question is open.
@@ -76,7 +73,7 @@ pub struct Waiting {
     pub message: String,
 }
 
-impl Patience {
+impl Patience<'_> {
     /// For an HTTP/1.1 request; `Expect: 100-continue` has used up one interim response.
     #[must_use]
     pub fn http1(interims: Interims, expects_continue: bool) -> Self {
@@ -106,8 +103,7 @@ impl Patience {
     /// Tells whoever can be told what it waits for.
     pub(super) fn tell(&self, waiting: impl FnOnce() -> Waiting) {
         if let Self::Attended(attended) = self {
-            // A client that is gone need not know.
-            let _ = attended.told.send(waiting());
+            (attended.tell)(&waiting());
         }
     }
 

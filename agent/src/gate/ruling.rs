@@ -52,6 +52,10 @@ impl Ruling {
         }
     }
 
+    pub(super) fn denies(&self) -> bool {
+        matches!(self.decision, Decision::Deny(_))
+    }
+
     /// Whether it passes only because policy is observed.
     pub(super) fn is_observed(&self) -> bool {
         self.mode == Mode::Observe && !matches!(self.decision, Decision::Allow(_))

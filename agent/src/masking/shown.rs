@@ -66,11 +66,11 @@ impl Shown {
         self.0.value(name, value)
     }
 
-    fn statement(&self, text: &str) -> String {
+    fn statement<'a>(&self, text: &'a str) -> Cow<'a, str> {
         let lock = || self.1.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().shown.get(text).cloned();
         if let Some(shown) = known {
-            return shown.as_ref().to_owned();
+            return as_it_is(text, &shown).unwrap_or_else(|| shown.as_ref().to_owned().into());
         }
         let shown = self.0.shown_statement(text);
         let size = text.len() + shown.len();
@@ -87,7 +87,7 @@ impl Shown {
                 kept.bytes += size;
             }
         }
-        shown
+        as_it_is(text, &shown).unwrap_or(Cow::Owned(shown))
     }
 
     /// A command line: what follows `--name`, or stands behind it and an equals sign, is a value of that name.
@@ -177,7 +177,7 @@ impl Shown {
             let name = path.rsplit('.').next().unwrap_or(path);
             for value in values {
                 let shown = match is_sql && name == "statement" {
-                    true => Cow::Owned(self.statement(value)),
+                    true => self.statement(value),
                     false => self.value(name, value),
                 };
                 if let Cow::Owned(shown) = shown
@@ -191,6 +191,11 @@ impl Shown {
         }
         masked
     }
+}
+
+/// `text`, where that is what is shown of it.
+fn as_it_is<'a>(text: &'a str, shown: &str) -> Option<Cow<'a, str>> {
+    (shown == text).then_some(Cow::Borrowed(text))
 }
 
 fn fields_of(content: &mut Content) -> Option<&mut Fields> {

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use holdpoint_core::{
     fields::Fields,
-    mask::{mask_token_in, names::names_a_secret},
+    mask::{
+        mask_token_in,
+        names::{names_a_secret, plain},
+    },
     operation::{Content, Operation, Size},
 };
 use serde::{Deserialize, Serialize};
@@ -174,15 +177,14 @@ fn is_harmless(path: &str) -> bool {
         "value",
         "values",
     ];
-    let plain = |name: &str| name.replace(['_', '-'], "").to_ascii_lowercase();
     let last = path.rsplit('.').next().unwrap_or_default();
     let is_secret = |name: &str| {
         let name = plain(name);
         names_a_secret(&name) || name.contains("key") || name.contains("certificate")
     };
     let mut names = path.split('.');
-    !FREE.contains(&plain(last).as_str())
-        && !names.any(|name| is_secret(name) || BELOW.contains(&plain(name).as_str()))
+    !FREE.contains(&plain(last).as_ref())
+        && !names.any(|name| is_secret(name) || BELOW.contains(&plain(name).as_ref()))
 }
 
 /// Names, numbers and kinds: short, and of what those are made of. A long run of letters and digits without a word in it

@@ -11,6 +11,8 @@ const TEXT_LIMIT: usize = 2048;
 const LIST_LIMIT: usize = 8192;
 /// Items of a list at most.
 const LIST_ITEMS: usize = 256;
+/// Bytes that one byte becomes at most (`\\u0000`).
+const LONGEST_ESCAPE: usize = 6;
 /// What stands where something was left out.
 const MARKER: &str = "…[cut]";
 
@@ -39,6 +41,9 @@ impl Text {
     }
 
     fn within(text: &str, limit: usize) -> Self {
+        if text.len() * LONGEST_ESCAPE <= limit {
+            return Self(text.to_owned());
+        }
         let mut size = 0;
         let mut keep = 0;
         for (at, character) in text.char_indices() {
@@ -161,8 +166,8 @@ impl Room {
     fn takes(&mut self, texts: &[&Text]) -> bool {
         let more: usize = texts
             .iter()
-            .flat_map(|text| text.0.chars())
-            .map(escaped_len)
+            .flat_map(|text| text.0.bytes())
+            .map(escaped_byte)
             .sum();
         self.items += 1;
         self.bytes += more;
@@ -172,10 +177,17 @@ impl Room {
 
 /// Bytes that `serde_json` writes for one character of a string.
 fn escaped_len(character: char) -> usize {
-    match character {
-        '"' | '\\' | '\u{8}' | '\t' | '\n' | '\u{c}' | '\r' => 2,
-        '\0'..='\u{1f}' => 6,
-        other => other.len_utf8(),
+    let mut bytes = [0; 4];
+    let bytes = character.encode_utf8(&mut bytes).bytes();
+    bytes.map(escaped_byte).sum()
+}
+
+/// The same for one byte of it.
+fn escaped_byte(byte: u8) -> usize {
+    match byte {
+        b'"' | b'\\' | 8 | b'\t' | b'\n' | 12 | b'\r' => 2,
+        ..=0x1f => LONGEST_ESCAPE,
+        _ => 1,
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     Builtin,
     fields::Hint,
     formats::{ANCHORS, Anchored, Seen, email, numbers},
+    names,
 };
 
 /// Nothing that is shorter is found by its form, in bytes.
@@ -32,6 +33,18 @@ pub(super) struct Context {
     pub(super) hint: Hint,
     /// Running text, where `password: x` may begin a line.
     pub(super) prose: bool,
+}
+
+impl Context {
+    /// Of the value of a header, a parameter or a column of this name.
+    pub(super) fn of_value(name: &str) -> Self {
+        let mut plain = Vec::with_capacity(name.len());
+        names::normalise(name.as_bytes(), &mut plain);
+        Self {
+            hint: Hint::of(&plain),
+            prose: false,
+        }
+    }
 }
 
 /// The detectors that look at values, ready to look.

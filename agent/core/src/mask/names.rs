@@ -2,6 +2,8 @@
 
 mod text;
 
+use std::borrow::Cow;
+
 pub use text::masked;
 
 use crate::fields::Json;
@@ -57,13 +59,21 @@ const HARMLESS: [&str; 9] = [
 /// keys, passwords, signatures, resumable upload ids.
 #[must_use]
 pub fn names_a_secret(name: &str) -> bool {
-    let plain: String = name
-        .chars()
-        .filter(|c| !matches!(c, '_' | '-'))
-        .map(|c| c.to_ascii_lowercase())
-        .collect();
-    !HARMLESS.contains(&plain.as_str())
-        && (WHOLE.contains(&plain.as_str()) || PARTS.iter().any(|part| plain.contains(part)))
+    let plain = plain(name);
+    let plain = plain.as_ref();
+    !HARMLESS.contains(&plain)
+        && (WHOLE.contains(&plain) || PARTS.iter().any(|part| plain.contains(part)))
+}
+
+/// A name without underscores and hyphens, in small letters.
+#[must_use]
+pub fn plain(name: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| !matches!(byte, b'_' | b'-' | b'A'..=b'Z');
+    if name.bytes().all(is_plain) {
+        return Cow::Borrowed(name);
+    }
+    let kept = name.chars().filter(|it| !matches!(it, '_' | '-'));
+    Cow::Owned(kept.map(|it| it.to_ascii_lowercase()).collect())
 }
 
 /// Whether a field of a resource holds a secret by its name; where it is the value in a list of named values (metadata,

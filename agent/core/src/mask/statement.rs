@@ -6,6 +6,7 @@
 
 mod literal;
 mod places;
+mod plain;
 
 use std::sync::Arc;
 
@@ -101,6 +102,9 @@ type Lexed = (Token, usize, usize);
 
 /// The statement's tokens; `None` where it does not lex, or is said to by positions that are not in it.
 fn scanned(text: &str) -> Option<Vec<Lexed>> {
+    if let Some(tokens) = plain::scanned(text) {
+        return Some(tokens);
+    }
     let scanned = pg_query::scan(text).ok()?;
     let mut end_before = 0;
     let mut tokens = Vec::with_capacity(scanned.tokens.len());

@@ -112,7 +112,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
         if at_once.needs.is_empty() {
             return at_once;
         }
-        let unknown = match timeout(DEADLINE, self.asking(dial, statement)).await {
+        let asking = Box::pin(self.asking(dial, statement));
+        let unknown = match timeout(DEADLINE, asking).await {
             Ok(Ok(resolved)) => return resolved,
             Ok(Err(error)) => format!("what its names mean cannot be looked up: {error:#}"),
             Err(_) => format!(

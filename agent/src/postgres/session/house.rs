@@ -2,7 +2,7 @@
 
 mod seen;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use holdpoint_core::{
     mask::MaskSet,
@@ -31,6 +31,10 @@ use crate::{
     postgres::{Conversation, Entry, cancel::Cancelled, server::ServerCancel},
 };
 
+/// What a statement comes with, for reviewers.
+static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("text/plain"))])
+});
 /// Bytes from which on the memory that a statement takes up while it is judged is accounted for by itself.
 const ACCOUNTED: usize = 4 << 10;
 
@@ -179,28 +183,29 @@ impl Judging {
         lookups.changed(&self.entry, &self.at.database);
     }
 
-    /// What the statement and its parameters contain, where policy asks.
-    fn look_into(&self, headers: &HeaderMap, shown: &str, operations: &mut [Operation]) {
+    /// What the statement and its parameters contain, where policy asks; false where it does not.
+    fn look_into(&self, shown: &str, operations: &mut [Operation]) -> bool {
         let asks = |it: &Operation| {
             self.house
                 .gate
                 .asks_what_it_contains(&self.room.session, it)
         };
         if !operations.iter().any(asks) {
-            return;
+            return false;
         }
         let head = Head {
             method: "",
             authority: &self.at.host,
             path: "",
             query: "",
-            headers,
+            headers: &HEADERS,
         };
         let payload = Payload::Whole(shown.as_bytes());
         let found = tokio::task::block_in_place(|| self.house.masking.contained(&head, payload));
         for operation in operations {
             operation.contains = Some(found.clone());
         }
+        true
     }
 
     fn masks(
@@ -243,7 +248,7 @@ impl Judge for Judging {
     async fn admit(
         &self,
         questions: &[Question<'_>],
-        attended: Attended,
+        attended: Attended<'_>,
     ) -> Result<Admitted, Refusal> {
         // Only while it is judged: what runs waits for the server, and a connection has a bounded number of those.
         let _place = self.room.allowance.request()?;
@@ -271,28 +276,26 @@ impl Judge for Judging {
                 question.in_transaction,
             ));
         }
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-        let session = &self.room.session;
-        let is_shown = asked.iter().any(|it| it.action.mutates())
-            || self.house.gate.asks_for_people(session, &asked);
+        let (gate, session) = (&self.house.gate, &self.room.session);
+        let mut asks_for_people = gate.asks_for_people(session, &asked);
+        let is_shown = asks_for_people || asked.iter().any(|it| it.action.mutates());
         let shown = match is_shown {
             true => self.shown(questions, &resolved),
             false => String::new(),
         };
-        self.look_into(&headers, &shown, &mut asked);
-        let gate = &self.house.gate;
-        let is_asked_about =
-            gate.asks_for_people(session, &asked) && gate.objection_to(session, &asked).is_none();
+        if self.look_into(&shown, &mut asked) {
+            asks_for_people = gate.asks_for_people(session, &asked);
+        }
+        let is_asked_about = asks_for_people && gate.objection_to(session, &asked).is_none();
         let rows = match is_asked_about {
-            true => self.estimates(questions, &resolved).await,
+            true => Box::pin(self.estimates(questions, &resolved)).await,
             false => Vec::new(),
         };
         let mut asker = Asker {
             session: self.room.session.clone(),
             connection: self.connection,
             patience: Patience::Attended(attended),
-            headers: &headers,
+            headers: &HEADERS,
             body: shown.as_bytes(),
             rows: &rows,
         };
@@ -322,7 +325,7 @@ impl Judge for Judging {
         let keeping = self.keeping(questions, &resolved, all);
         let reads = masks.is_some() || !keeping.is_empty();
         let copying = match reads && !is_changed {
-            true => self.copying(questions).await,
+            true => Box::pin(self.copying(questions)).await,
             false => Vec::new(),
         };
         Ok(Admitted {

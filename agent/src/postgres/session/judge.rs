@@ -66,6 +66,6 @@ pub(super) trait Judge: Send + Sync {
     fn admit(
         &self,
         questions: &[Question<'_>],
-        attended: Attended,
+        attended: Attended<'_>,
     ) -> impl Future<Output = Result<Admitted, Refusal>> + Send;
 }

@@ -44,11 +44,11 @@ impl Judge for Scripted {
     async fn admit(
         &self,
         questions: &[Question<'_>],
-        attended: Attended,
+        attended: Attended<'_>,
     ) -> Result<Admitted, Refusal> {
         for question in questions {
             if question.text.contains("held") {
-                let _ = attended.told.send(Waiting {
+                (attended.tell)(&Waiting {
                     approval: "ap-1".into(),
                     message: "wait".into(),
                 });

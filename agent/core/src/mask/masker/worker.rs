@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::{Context, Found, Hint, Hit, MaskSet, StandIn, Whole, names, token};
+use super::super::{Context, Found, Hit, MaskSet, StandIn, Whole, names, token};
 
 /// A set at work.
 pub(in super::super) struct Worker {
@@ -132,13 +132,7 @@ impl Worker {
         if let Some(what) = self.set.base.fields.named(name) {
             return self.whole(what, value);
         }
-        let mut plain = Vec::with_capacity(name.len());
-        names::normalise(name.as_bytes(), &mut plain);
-        let context = Context {
-            hint: Hint::of(&plain),
-            prose: false,
-        };
-        self.within(value, context)
+        self.within(value, Context::of_value(name))
     }
 }
 

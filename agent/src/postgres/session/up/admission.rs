@@ -8,12 +8,12 @@ use holdpoint_core::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, mpsc},
+    sync::Notify,
 };
 
 use super::Up;
 use crate::{
-    gate::Attended,
+    gate::{Attended, Waiting},
     postgres::{
         frame::put,
         server_messages,
@@ -67,11 +67,15 @@ where
             return Ok(Err(refusal));
         }
         self.flush().await?;
-        let (told, mut waiting) = mpsc::unbounded_channel();
-        let shared = self.shared;
+        let (shared, session) = (self.shared, self.session.as_str());
+        let tell = move |held: &Waiting| {
+            let told = server_messages::held(&held.message, &held.approval, session);
+            shared.lock().aside.extend_from_slice(&told);
+            shared.for_client.notify_one();
+        };
         let judged = Judged::new(shared);
         let attended = Attended {
-            told,
+            tell: &tell,
             called_off: judged.called_off.clone(),
             at_most: is_open.then_some(IN_TRANSACTION),
         };
@@ -83,13 +87,6 @@ where
             tokio::select! {
                 biased;
                 admitted = &mut admitting => return Ok(admitted),
-                Some(held) = waiting.recv() => {
-                    let told = server_messages::held(&held.message, &held.approval, &self.session);
-                    let mut state = shared.lock();
-                    state.aside.extend_from_slice(&told);
-                    drop(state);
-                    shared.for_client.notify_one();
-                }
                 read = self.inbox.fill(), if reads => match read {
                     Ok(0) | Err(_) => return Err(End::ClientGone),
                     Ok(_) => {}
