@@ -155,7 +155,7 @@ fn a_database_that_folds_names_otherwise_is_refused() {
     let world = Settings::with_connection(connection).start();
     let lab = Lab { world, postgres };
     let agent = lab.agent().env("PGDATABASE", "old");
-    let ran = agent.psql(&["SELECT 1"]).failed();
+    let ran = agent.start_psql(&["SELECT 1"]).finish().failed();
     assert!(ran.says("server_encoding = UTF8"), "{ran}");
 }
 

@@ -119,7 +119,7 @@ fn a_server_that_crashes_in_mid_result_is_told_of_and_nothing_is_done() {
     for action in ["postgres.copy_to", "postgres.insert"] {
         assert_eq!(ends_of(&world, action), ["unknown"], "{action}");
     }
-    let ran = agent.psql(&["SELECT 1"]).failed();
+    let ran = agent.start_psql(&["SELECT 1"]).finish().failed();
     assert!(
         ran.says("cannot be reached") || ran.says("could not be reached"),
         "{ran}"
@@ -236,7 +236,7 @@ fn who_is_refused_is_recorded_though_its_session_ends_with_it() {
         .env("PGHOST", "192.0.2.77")
         .env("PGSSLMODE", "disable");
     for _ in 0..SESSIONS {
-        let _ = agent.psql(&["SELECT 1"]).failed();
+        let _ = agent.start_psql(&["SELECT 1"]).finish().failed();
     }
     let recorded = || events_of_kind(&world, "connection_refused").len();
     wait_within(RECORDED, "all of them are recorded", || {

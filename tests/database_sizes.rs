@@ -131,7 +131,7 @@ permit(principal, action in Action::"postgres.*", resource);
     let world = world(&postgres, MASKS, SET);
     let ask = |id: u32| {
         let sql = format!("SELECT id, note FROM scratch WHERE id = {id}");
-        agent(&world).psql(&[&sql])
+        agent(&world).start_psql(&[&sql]).finish()
     };
     let ran = ask(1).failed();
     assert!(ran.says("withholds this result"), "{ran}");

@@ -34,7 +34,7 @@ fn a_client_that_pins_the_servers_authority_finds_ours_in_that_file() {
         let agent = agent
             .env("PGSSLMODE", "verify-full")
             .env("PGSSLROOTCERT", &file);
-        let ran = agent.psql(&["SELECT 'let' || 'in'"]);
+        let ran = agent.start_psql(&["SELECT 'let' || 'in'"]).finish();
         assert_eq!(ran.status.success(), is_configured, "{ran}");
         assert_eq!(ran.says("letin"), is_configured, "{ran}");
         assert!(

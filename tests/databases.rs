@@ -97,14 +97,16 @@ fn a_database_in_no_entry_is_refused() {
         let ran = agent(&world)
             .env("PGHOST", host)
             .env("PGPORT", port.to_string())
-            .psql(&["SELECT 1"])
+            .start_psql(&["SELECT 1"])
+            .finish()
             .failed();
         assert!(!ran.says("\n1\n"), "{ran}");
         assert!(postgres.log().since(&before).entries().is_empty(), "{host}");
     }
     let ran = agent(&world)
         .env("PGDATABASE", "postgres")
-        .psql(&["SELECT 1"]);
+        .start_psql(&["SELECT 1"])
+        .finish();
     let _ = ran.failed();
 }
 

@@ -49,33 +49,30 @@ pub fn agent(world: &World) -> Sandbox<'_> {
         .limit(LIMIT)
 }
 
-/// What an agent's psql makes of these commands, one after the other.
+/// What an agent's psql makes of these commands, one after the other. It fails after 30 s: nobody answers what is held.
 ///
 /// # Panics
-/// When it cannot be started, or takes too long.
+/// When it cannot be started.
 #[must_use]
 pub fn psql(world: &World, commands: &[&str]) -> Ran {
-    agent(world).psql(commands)
+    let patient = ["timeout", "30"];
+    agent(world).run(&[&patient[..], &psql_with(commands)].concat())
 }
 
 impl Sandbox<'_> {
-    /// Runs psql in a session of its own, to its end.
-    ///
-    /// # Panics
-    /// As [`Self::run`] does.
-    #[must_use]
-    pub fn psql(&self, commands: &[&str]) -> Ran {
-        self.start_psql(commands).finish()
-    }
-
-    /// Starts psql in a session of its own; rows come unaligned.
+    /// Starts psql in a session of its own.
     ///
     /// # Panics
     /// As [`Self::start`] does.
     #[must_use]
     pub fn start_psql(&self, commands: &[&str]) -> Running {
-        let mut command = vec!["psql", "-XAt"];
-        command.extend(commands.iter().flat_map(|it| ["-c", it]));
-        self.start(&command)
+        self.start(&psql_with(commands))
     }
+}
+
+/// Rows come unaligned.
+fn psql_with<'a>(commands: &[&'a str]) -> Vec<&'a str> {
+    let mut command = vec!["psql", "-XAt"];
+    command.extend(commands.iter().flat_map(|it| ["-c", it]));
+    command
 }
