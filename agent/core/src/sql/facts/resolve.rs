@@ -114,7 +114,9 @@ impl<'a> Walk<'a> {
     fn function(&mut self, name: &Name, depth: usize) {
         match self.facts.function(name) {
             Standing::Missing => drop(self.needs.functions.insert(name.clone())),
-            Standing::TooMany => self.too_many(&format!("functions called {name}")),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many functions called {name}"
+            ))),
             // `f(x)` is a cast where no function, but a type is called f.
             Standing::Stock if !known::is_stock_function(name) => self.type_named(name, depth),
             Standing::Stock => self.objections.extend(judge::own_call(&name.name)),
@@ -129,7 +131,9 @@ impl<'a> Walk<'a> {
     fn operator(&mut self, name: &Name) {
         match self.facts.operator(name) {
             Standing::Missing => drop(self.needs.operators.insert(name.clone())),
-            Standing::TooMany => self.too_many(&format!("operators {name}")),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many operators {name}"
+            ))),
             Standing::Stock if known::is_stock(name) && stock::operator(&name.name) => {}
             Standing::Stock => self.object(Objection::anything(format!(
                 "operator {name} is not PostgreSQL's own"
@@ -142,7 +146,9 @@ impl<'a> Walk<'a> {
     fn attribute(&mut self, name: &str) {
         match self.facts.attribute(name) {
             Standing::Missing => drop(self.needs.attributes.insert(name.to_owned())),
-            Standing::TooMany => self.too_many(&format!("functions called {name}")),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many functions called {name}"
+            ))),
             Standing::Stock => {}
             Standing::Told(objects) => self
                 .objections
@@ -156,7 +162,9 @@ impl<'a> Walk<'a> {
         }
         match self.facts.type_(name) {
             Standing::Missing => drop(self.needs.types.insert(name.clone())),
-            Standing::TooMany => self.too_many(&format!("types called {name}")),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many types called {name}"
+            ))),
             Standing::Stock if known::is_stock(name) && stock::type_(&name.name) => {}
             Standing::Stock => self.object(Objection::anything(format!(
                 "{name} is not a function or type of PostgreSQL's own"
@@ -194,7 +202,9 @@ impl<'a> Walk<'a> {
         match self.facts.relation(name) {
             Standing::Missing => drop(self.needs.relations.insert(name.clone())),
             Standing::TooMany => {
-                self.too_many(&format!("relations called {name}: name the schema"));
+                self.object(Objection::anything(format!(
+                    "there are too many relations called {name}: name the schema"
+                )));
             }
             Standing::Stock => self.stock_relation(name),
             Standing::Told(objects) => {
@@ -342,10 +352,6 @@ impl<'a> Walk<'a> {
                 }
             }
         }
-    }
-
-    fn too_many(&mut self, what: &str) {
-        self.object(Objection::anything(format!("there are too many {what}")));
     }
 
     fn object(&mut self, objection: Objection) {
