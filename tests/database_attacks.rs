@@ -1,7 +1,11 @@
 //! Attacks on the way to a database, byte by byte, from inside of sessions: what is promised of databases holds against them.
 
+use std::time::Duration;
+
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    database::{self, CARDS, MASKED_CARDS},
+    footprint::memory,
+    postgres::{DATABASE, Postgres, Role},
     reviewer::sessions,
     sandbox::{Ran, Sandbox},
     world::{Settings, World},
@@ -13,8 +17,6 @@ const POLICIES: &str = r#"
 permit(principal, action == Action::"postgres.select", resource)
 when { resource.name like "*/relations/customers" };
 "#;
-const SET: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\"]\n";
-const CARDS: [&str; 2] = ["4111111111111111", "5500005555555559"];
 
 struct Lab {
     // Dropped first.
@@ -28,23 +30,15 @@ impl Lab {
     }
 
     fn with(postgres: Postgres) -> Self {
-        let settings = Settings {
-            extra_policies: POLICIES.to_owned(),
-            extra_configuration: SET.to_owned(),
-            connections: vec![postgres.connection(Role::App)],
-            ..Settings::default()
-        };
-        let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+        let settings = Settings::with_database(&postgres)
+            .policies(POLICIES)
+            .configuration(MASKED_CARDS);
+        let world = settings.start();
         Self { world, postgres }
     }
 
     fn agent(&self) -> Sandbox<'_> {
-        self.world
-            .sandbox()
-            .env("PGHOST", HOST)
-            .env("PGPORT", AGENT_PORT.to_string())
-            .env("PGDATABASE", DATABASE)
-            .limit(std::time::Duration::from_secs(100))
+        database::agent(&self.world).limit(Duration::from_secs(100))
     }
 
     /// One of `tests/clients/database_attacks.py`.
@@ -158,29 +152,26 @@ fn a_database_that_folds_names_otherwise_is_refused() {
     let _ = postgres.query("postgres", made);
     let mut connection = postgres.connection(Role::App);
     connection.databases = vec!["old".to_owned()];
-    let settings = Settings {
-        connections: vec![connection],
-        ..Settings::default()
-    };
-    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let world = Settings::with_connection(connection).start();
     let lab = Lab { world, postgres };
-    let psql = ["psql", "-XAt", "-c", "SELECT 1"];
-    let ran = lab.agent().env("PGDATABASE", "old").run(&psql).failed();
+    let agent = lab.agent().env("PGDATABASE", "old");
+    let ran = agent.start_psql(&["SELECT 1"]).finish().failed();
     assert!(ran.says("server_encoding = UTF8"), "{ran}");
 }
 
 #[test]
 fn what_is_prepared_and_never_used_costs_little() {
     let lab = Lab::new();
-    let before = resident(&lab.world);
+    let before = memory(&lab.world).expect("the daemon runs");
     let ran = lab.attack(&["memory_parses", "200", "no", "0"]).succeeded();
     assert!(ran.says("sent"), "{ran}");
     let ran = lab.attack(&["memory_parses", "200", "sync", "0"]);
     assert!(ran.says("as much as it may take up"), "{ran}");
     let ran = lab.attack(&["memory_function_calls", "100"]).succeeded();
     assert!(ran.says("sent"), "{ran}");
-    let grown = resident(&lab.world).saturating_sub(before);
-    assert!(grown < 160 << 10, "{grown} KiB more after than before");
+    let after = memory(&lab.world).expect("the daemon runs");
+    let grown = after.saturating_sub(before);
+    assert!(grown < 160 << 20, "{} KiB more than before", grown >> 10);
     lab.world.assert_daemon_works("the attack");
 }
 
@@ -207,13 +198,4 @@ fn secrets_of_the_server_are_in_no_file_and_no_answer() {
         .expect("grep is everywhere");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     assert!(!sessions(&lab.world).expect("it answers").is_empty());
-}
-
-/// KiB of memory that the daemon takes.
-fn resident(world: &World) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", world.daemon_pid()));
-    let status = status.expect("it runs");
-    let line = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-    let number = line.and_then(|it| it.split_whitespace().next());
-    number.and_then(|it| it.parse().ok()).expect("a number")
 }

@@ -4,16 +4,15 @@
 use std::{path::Path, process::Command, time::Duration};
 
 use holdpoint_tests::{
+    database::{self, OBSERVE},
     files::repository,
     node,
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    postgres::{Postgres, Role},
     python,
     sandbox::Sandbox,
     world::{Settings, World},
 };
 
-/// What is asked for is not what these tests are about: it is recognised and recorded, and none of it held.
-const OBSERVE: &str = "[policy]\nmode = \"observe\"\n";
 const PYTHON_PACKAGES: [&str; 2] = ["psycopg[binary]==3.3.9", "pg8000==1.31.6"];
 const NODE_PACKAGES: [&str; 1] = ["pg@8.23.1"];
 const CLIENT_LIMIT: Duration = Duration::from_secs(300);
@@ -69,12 +68,9 @@ impl Way for Direct<'_> {
 }
 
 fn world(postgres: &Postgres) -> World {
-    let settings = Settings {
-        extra_configuration: OBSERVE.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
+    Settings::with_database(postgres)
+        .configuration(OBSERVE)
+        .start()
 }
 
 struct Held<'w> {
@@ -84,13 +80,9 @@ struct Held<'w> {
 
 impl<'w> Held<'w> {
     fn by(world: &'w World, tls: &'static str) -> Self {
-        let agent = world.sandbox().limit(CLIENT_LIMIT);
+        let agent = database::agent(world).limit(CLIENT_LIMIT);
         let home = agent.home().to_owned();
         let mut agent = agent
-            .env("PGHOST", HOST)
-            .env("PGPORT", AGENT_PORT.to_string())
-            .env("PGDATABASE", DATABASE)
-            .env("PGUSER", "agent")
             .env("PGSSLMODE", tls)
             .env("PYTHONPATH", home.join("python"))
             .env("NODE_PATH", home.join("node_modules"));

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
-    reviewer::{Approval, session_id, sessions},
-    sandbox::{Ran, Sandbox},
+    database::{MASKED_CARDS, agent, psql},
+    patience::{wait_until, wait_within},
+    postgres::{Bystander, DATABASE, Entry, Postgres},
+    reviewer::{Approval, only_session},
     world::{Settings, World},
 };
 use serde_json::Value;
@@ -23,39 +24,20 @@ permit(principal, action in Action::"postgres.*", resource);
 "#;
 
 fn world(postgres: &Postgres, policies: &str, configuration: &str) -> World {
-    let settings = Settings {
-        extra_policies: policies.to_owned(),
-        extra_configuration: configuration.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-fn agent(world: &World) -> Sandbox<'_> {
-    world
-        .sandbox()
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "whoever")
-        .env("PGCONNECT_TIMEOUT", "20")
-        .limit(Duration::from_secs(60))
-}
-
-fn psql(world: &World, sql: &str) -> Ran {
-    agent(world).run(&["timeout", "30", "psql", "-XAt", "-c", sql])
+    Settings::with_database(postgres)
+        .policies(policies)
+        .configuration(configuration)
+        .start()
 }
 
 fn output(world: &World, arguments: &[&str]) -> String {
-    let output = world.holdpoint(arguments).output().expect("it runs");
-    assert!(output.status.success(), "{arguments:?}: {output:?}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let text = world.holdpoint_text(arguments);
+    text.expect("root may look")
 }
 
 /// What `holdpoint approvals show` says of what is held; it is denied then, and nothing of it has run.
 fn shown(world: &World, postgres: &Postgres, sql: &str) -> (String, Value) {
-    let mut running = agent(world).start(&["timeout", "30", "psql", "-XAt", "-c", sql]);
+    let mut running = agent(world).start_psql(&[sql]);
     let started = Instant::now();
     let held = pending(world);
     let took = started.elapsed();
@@ -75,25 +57,16 @@ fn shown(world: &World, postgres: &Postgres, sql: &str) -> (String, Value) {
 }
 
 fn all_pending(world: &World) -> Vec<Approval> {
-    let all = world.approvals().expect("the daemon answers");
-    all.into_iter()
-        .filter(|it| it.state() == "pending")
-        .collect()
+    world.pending().expect("the daemon answers")
 }
 
 fn pending(world: &World) -> Approval {
-    let started = Instant::now();
-    loop {
-        if let Some(held) = all_pending(world).pop() {
-            return held;
-        }
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "{}",
-            world.daemon_log()
-        );
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let mut held = None;
+    wait_until("something is held", || {
+        held = all_pending(world).pop();
+        held.is_some()
+    });
+    held.expect("we waited for it")
 }
 
 #[test]
@@ -187,21 +160,12 @@ fn what_could_run_something_is_not_planned_and_a_locked_table_delays_nobody() {
         "{text}"
     );
     let log = postgres.log();
-    let sprung = |it: &&holdpoint_tests::postgres::Entry| it.message.contains("sprung");
+    let sprung = |it: &&Entry| it.message.contains("sprung");
     assert_eq!(log.entries().iter().find(sprung), None);
     assert_eq!(log.estimates().count(), 0);
 
-    let agent = agent(&world);
-    let locked = "BEGIN; LOCK TABLE orders; SELECT pg_sleep(20)";
-    let locking = std::process::Command::new(postgres.program("psql"))
-        .args(["-XAtq", "-c", locked])
-        .envs(postgres.environment(Role::App))
-        .spawn();
-    let mut locking = locking.expect("psql runs");
-    while !postgres.log().has("pg_sleep(20)") {
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let running = agent.start(&["psql", "-XAt", "-c", "DELETE FROM orders WHERE id = 1"]);
+    let _locks = Bystander::after(&postgres, "LOCK TABLE orders");
+    let running = agent(&world).start_psql(&["DELETE FROM orders WHERE id = 1"]);
     let started = Instant::now();
     let held = pending(&world);
     assert!(
@@ -216,8 +180,6 @@ fn what_could_run_something_is_not_planned_and_a_locked_table_delays_nobody() {
     );
     world.deny(held.id()).expect("root may answer");
     let _ = running.finish().failed();
-    locking.kill().expect("it runs");
-    locking.wait().expect("it ends");
 }
 
 /// Everything the record tells of its only session, in all forms.
@@ -241,26 +203,11 @@ fn told(world: &World, id: &str) -> Vec<(&'static str, String)> {
     told
 }
 
-fn only_session(world: &World) -> String {
-    let all = sessions(world).expect("the daemon answers");
-    assert_eq!(all.len(), 1);
-    session_id(&all[0]).to_owned()
-}
-
 /// Until the record has the body that says so, which comes by itself.
 fn wait_for_body(world: &World, id: &str, says: &str) {
-    let started = Instant::now();
-    loop {
-        let text = output(world, &["sessions", "show", id, "--bodies"]);
-        if text.contains(says) {
-            return;
-        }
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "{says} is missing in {text}"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_within(Duration::from_secs(20), says, || {
+        output(world, &["sessions", "show", id, "--bodies"]).contains(says)
+    });
 }
 
 const ALL_BODIES: &str = "[record]\nbodies = \"all\"\n";
@@ -276,7 +223,7 @@ fn rows_are_kept_without_secrets_and_shown_in_every_form() {
     let world = world(&postgres, ALLOWED, ALL_BODIES);
     let ran = psql(
         &world,
-        "SELECT id, note, password FROM scratch WHERE id < 4 ORDER BY id",
+        &["SELECT id, note, password FROM scratch WHERE id < 4 ORDER BY id"],
     );
     let ran = ran.succeeded();
     assert!(
@@ -358,7 +305,6 @@ fn a_copy_that_names_no_columns_is_masked_by_those_of_its_table() {
 @id("cards-are-masked") @mask("cards")
 permit(principal, action in Action::"postgres.*", resource);
 "#;
-    const SET: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\"]\n";
     let postgres = Postgres::start();
     // A column that is gone moves those behind it.
     let _ = postgres.query(
@@ -366,7 +312,7 @@ permit(principal, action in Action::"postgres.*", resource);
         "ALTER TABLE customers DROP COLUMN email;
          CREATE SCHEMA other; CREATE TABLE other.scratch (note text); GRANT ALL ON SCHEMA other TO app; GRANT ALL ON other.scratch TO app",
     );
-    let world = world(&postgres, CARDS, SET);
+    let world = world(&postgres, CARDS, MASKED_CARDS);
     // Of the type of a column nobody tells: what looks like a number stays one.
     for (copy, masked) in [
         ("COPY customers TO STDOUT", "1\tAda Lovelace\t0\t10.50"),
@@ -375,15 +321,15 @@ permit(principal, action in Action::"postgres.*", resource);
             "id,name,card,balance\n1,Ada Lovelace,0,10.50",
         ),
     ] {
-        let ran = psql(&world, copy).succeeded();
+        let ran = psql(&world, &[copy]).succeeded();
         assert!(!ran.says("4111111111111111") && ran.says(masked), "{ran}");
     }
     // It cannot be told which of the two is meant.
-    let ran = psql(&world, "COPY scratch TO STDOUT").failed();
+    let ran = psql(&world, &["COPY scratch TO STDOUT"]).failed();
     assert!(ran.says("what columns it has cannot be told"), "{ran}");
     // What only this transaction knows is known to nobody else.
     let renamed = "BEGIN; ALTER TABLE customers RENAME COLUMN card TO harmless; COPY customers TO STDOUT; ROLLBACK";
-    let ran = psql(&world, renamed).failed();
+    let ran = psql(&world, &[renamed]).failed();
     assert!(!ran.says("4111111111111111"), "{ran}");
 }
 
@@ -393,7 +339,9 @@ fn reads_leave_no_rows_unless_the_configuration_says_so() {
     let world = world(&postgres, ALLOWED, "");
     let ran = psql(
         &world,
-        "SELECT note FROM scratch WHERE id = 3; UPDATE scratch SET note = 'changed' WHERE id = 4 RETURNING note",
+        &[
+            "SELECT note FROM scratch WHERE id = 3; UPDATE scratch SET note = 'changed' WHERE id = 4 RETURNING note",
+        ],
     );
     let _ = ran.succeeded();
     let id = only_session(&world);

@@ -1,16 +1,16 @@
 //! Large, many, slow: what databases and clients may do without the daemon growing with it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use holdpoint_tests::{
+    database::{self, OBSERVE},
     footprint::{forget_peak, memory, peak_memory},
-    postgres::{AGENT_PORT, DATABASE, HOST, Options, Postgres, Role},
+    patience::{wait_until, wait_within},
+    postgres::{DATABASE, LOOKUP, Options, Postgres},
     sandbox::{Ran, Sandbox},
     world::{Settings, World},
 };
 
-/// What is asked for is not what these tests are about: it is recognised and recorded, and none of it held.
-const OBSERVE: &str = "[policy]\nmode = \"observe\"\n";
 /// What the daemon may grow by while one connection copies or gives large rows, in bytes. It has about 128 KiB for each direction, and
 /// the allocator keeps what others gave back.
 const GROWTH: usize = 32 << 20;
@@ -27,28 +27,19 @@ fn postgres() -> Postgres {
         logs_statements: false,
         ..Options::default()
     };
-    Postgres::with(&options).unwrap_or_else(|error| panic!("{error:#}"))
+    options.start()
 }
 
 fn world(postgres: &Postgres, policies: &str, configuration: &str) -> World {
-    let settings = Settings {
-        silent: true,
-        extra_policies: policies.to_owned(),
-        extra_configuration: format!("{OBSERVE}{configuration}"),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
+    Settings::with_database(postgres)
+        .policies(policies)
+        .configuration(&format!("{OBSERVE}{configuration}"))
+        .silent()
+        .start()
 }
 
 fn agent(world: &World) -> Sandbox<'_> {
-    world
-        .sandbox()
-        .limit(LIMIT)
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "agent")
+    database::agent(world).limit(LIMIT)
 }
 
 /// One task of `postgres-client`, and the most that the daemon grew by meanwhile, in bytes.
@@ -67,6 +58,13 @@ fn client(world: &World, task: &str, size: usize) -> (Ran, usize) {
     (ran, grown)
 }
 
+/// One task of `postgres-client`, for which the daemon grows by less than so many bytes.
+fn client_within(most: usize, world: &World, task: &str, size: usize) -> Ran {
+    let (ran, grown) = client(world, task, size);
+    assert!(grown < most, "{task} {size}: {} MiB", grown / MEGABYTE);
+    ran
+}
+
 #[test]
 fn what_is_copied_in_and_out_takes_no_memory() {
     let postgres = postgres();
@@ -74,8 +72,7 @@ fn what_is_copied_in_and_out_takes_no_memory() {
     // Whatever the first connection of all makes the daemon allocate for good.
     client(&world, "usual", 1);
     for task in ["copy-in", "copy-out"] {
-        let (_, grown) = client(&world, task, COPIED);
-        assert!(grown < GROWTH, "{task}: {} MiB", grown / MEGABYTE);
+        client_within(GROWTH, &world, task, COPIED);
     }
     let rows = postgres.query(
         DATABASE,
@@ -102,8 +99,7 @@ permit(principal, action in Action::"postgres.*", resource);
     );
     let world = world(&postgres, MASKS, SET);
     client(&world, "usual", 1);
-    let (_, grown) = client(&world, "copy-masked", COPIED);
-    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
+    client_within(GROWTH, &world, "copy-masked", COPIED);
 }
 
 #[test]
@@ -111,15 +107,12 @@ fn a_row_of_64_megabytes_goes_through_and_a_parameter_of_that_size_is_refused() 
     let postgres = postgres();
     let world = world(&postgres, "", "");
     client(&world, "usual", 1);
-    let (_, grown) = client(&world, "row", 64);
-    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
+    client_within(GROWTH, &world, "row", 64);
     // 16 MiB are the limit of what people can be shown and the record can hold the digest of.
-    let (ran, grown) = client(&world, "parameter", 64);
+    let ran = client_within(GROWTH, &world, "parameter", 64);
     assert!(ran.says("refused: 54000"), "{ran}");
-    assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
-    let (ran, grown) = client(&world, "parameter", 15);
     // What one session may take up.
-    assert!(grown < 128 * MEGABYTE, "{} MiB", grown / MEGABYTE);
+    let ran = client_within(128 * MEGABYTE, &world, "parameter", 15);
     assert!(!ran.says("refused"), "{ran}");
 }
 
@@ -138,7 +131,7 @@ permit(principal, action in Action::"postgres.*", resource);
     let world = world(&postgres, MASKS, SET);
     let ask = |id: u32| {
         let sql = format!("SELECT id, note FROM scratch WHERE id = {id}");
-        agent(&world).run(&["psql", "-XAt", "-c", &sql])
+        agent(&world).start_psql(&[&sql]).finish()
     };
     let ran = ask(1).failed();
     assert!(ran.says("withholds this result"), "{ran}");
@@ -151,10 +144,9 @@ fn two_hundred_connections_work_at_once() {
     let postgres = postgres();
     let world = world(&postgres, "", "");
     client(&world, "usual", 1);
-    let (_, grown) = client(&world, "crowd", 200);
     // Two sockets, TLS with the server, and 64 KiB to read into for each direction.
-    assert!(grown < 200 * MEGABYTE / 2, "{} MiB", grown / MEGABYTE);
-    assert!(backends_are_gone(&postgres), "connections stay behind");
+    client_within(200 * MEGABYTE / 2, &world, "crowd", 200);
+    wait_until_backends_are_gone(&postgres);
 }
 
 #[test]
@@ -162,8 +154,7 @@ fn ten_thousand_statements_in_one_pipeline_are_answered_in_their_order() {
     let postgres = postgres();
     let world = world(&postgres, "", "");
     client(&world, "usual", 1);
-    let (_, grown) = client(&world, "pipeline", 10_000);
-    assert!(grown < 4 * GROWTH, "{} MiB", grown / MEGABYTE);
+    client_within(4 * GROWTH, &world, "pipeline", 10_000);
 }
 
 #[test]
@@ -178,8 +169,7 @@ fn what_a_session_has_remembered_is_bounded_and_given_back() {
     let postgres = postgres();
     let world = world(&postgres, "", "");
     client(&world, "usual", 1);
-    let (_, grown) = client(&world, "hoard", 300);
-    assert!(grown < 160 * MEGABYTE, "{} MiB", grown / MEGABYTE);
+    client_within(160 * MEGABYTE, &world, "hoard", 300);
     client(&world, "usual", 1);
 }
 
@@ -205,29 +195,16 @@ fn a_client_that_stops_reading_holds_up_nobody_else_and_goes_with_its_session() 
         .saturating_sub(before);
     assert!(grown < GROWTH, "{} MiB", grown / MEGABYTE);
     drop(stalled);
-    assert!(backends_are_gone(&postgres), "connections stay behind");
+    wait_until_backends_are_gone(&postgres);
 }
 
 /// Connections of agents, not those of Holdpoint's own look-ups.
-fn backends_are_gone(postgres: &Postgres) -> bool {
-    const LEFT: &str = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND application_name <> 'holdpoint look-up'";
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(20) {
-        if postgres.query(DATABASE, LEFT) == "0" {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    false
-}
-
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "{what}: not yet"
-        );
-        std::thread::sleep(Duration::from_millis(100));
-    }
+fn wait_until_backends_are_gone(postgres: &Postgres) {
+    let left = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app' AND application_name <> '{LOOKUP}'"
+    );
+    let gone = Duration::from_secs(20);
+    wait_within(gone, "no connection stays behind", || {
+        postgres.query(DATABASE, &left) == "0"
+    });
 }

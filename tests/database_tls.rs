@@ -1,34 +1,19 @@
 //! Who is who on the wire: files that clients pin, servers that are not who they should be, TLS at once, and newer protocols.
 
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Options, Postgres, Role, ServerCertificate},
+    database::{OBSERVE, agent, psql},
+    postgres::{Connection, Entry, Options, Postgres, Role, ServerCertificate},
     python,
-    sandbox::Sandbox,
     world::{Settings, World},
 };
 
-/// What is asked for is not what these tests are about.
-const OBSERVE: &str = "[policy]\nmode = \"observe\"\n";
 /// With the newest libpq, which psycopg brings along.
 const PYTHON_PACKAGES: [&str; 2] = ["psycopg[binary]==3.3.9", "pg8000==1.31.6"];
 
-fn agent(world: &World) -> Sandbox<'_> {
-    world
-        .sandbox()
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "agent")
-        .env("PGCONNECT_TIMEOUT", "20")
-}
-
-fn world(connection: holdpoint_tests::postgres::Connection) -> World {
-    let settings = Settings {
-        extra_configuration: OBSERVE.to_owned(),
-        connections: vec![connection],
-        ..Settings::default()
-    };
-    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
+fn world(connection: Connection) -> World {
+    Settings::with_connection(connection)
+        .configuration(OBSERVE)
+        .start()
 }
 
 #[test]
@@ -49,7 +34,7 @@ fn a_client_that_pins_the_servers_authority_finds_ours_in_that_file() {
         let agent = agent
             .env("PGSSLMODE", "verify-full")
             .env("PGSSLROOTCERT", &file);
-        let ran = agent.run(&["psql", "-XAt", "-c", "SELECT 'let' || 'in'"]);
+        let ran = agent.start_psql(&["SELECT 'let' || 'in'"]).finish();
         assert_eq!(ran.status.success(), is_configured, "{ran}");
         assert_eq!(ran.says("letin"), is_configured, "{ran}");
         assert!(
@@ -76,19 +61,16 @@ fn a_server_that_is_not_who_it_should_be_gets_no_password_and_the_client_is_told
             certificate,
             ..Options::default()
         };
-        let postgres = Postgres::with(&options).unwrap_or_else(|error| panic!("{error:#}"));
+        let postgres = options.start();
         let mut connection = postgres.connection(Role::App);
         connection.dial = Some(format!("localhost:{}", postgres.address.port()));
         let world = world(connection);
         let before = postgres.log();
-        let ran = agent(&world)
-            .run(&["psql", "-XAt", "-c", "SELECT 1"])
-            .failed();
+        let ran = psql(&world, &["SELECT 1"]).failed();
         assert!(ran.says("certificate"), "{certificate:?}: {ran}");
         assert!(ran.says(why), "{certificate:?}: {ran}");
         let since = postgres.log().since(&before);
-        let authenticates =
-            |it: &holdpoint_tests::postgres::Entry| it.message.contains("authenticated");
+        let authenticates = |it: &Entry| it.message.contains("authenticated");
         assert!(!since.entries().iter().any(authenticates), "{since:?}");
     }
 }

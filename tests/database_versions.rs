@@ -1,9 +1,9 @@
 //! Every version of PostgreSQL that Cloud SQL has: startup, what names mean there, masks, and holds.
 
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Options, Postgres, Role},
-    sandbox::Ran,
-    world::{Settings, World},
+    database::{CARDS, MASKED_CARDS, psql},
+    postgres::{DATABASE, Options},
+    world::Settings,
 };
 
 /// Reads that are known to be reads pass, and nothing else does.
@@ -15,34 +15,20 @@ permit(principal, action in [Action::"postgres.insert", Action::"postgres.update
 @id("what-nobody-sees-through")
 forbid(principal, action in Action::"postgres.*", resource) when { context.traits.contains("opaque") };
 "#;
-const SET: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\"]\n";
-
-fn psql(world: &World, command: &str) -> Ran {
-    world
-        .sandbox()
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "whoever")
-        .run(&["timeout", "30", "psql", "-XAt", "-c", command])
-}
 
 fn works_with(version: u32) {
     let options = Options {
         version: Some(version),
         ..Options::default()
     };
-    let postgres = Postgres::with(&options).unwrap_or_else(|error| panic!("{error:#}"));
-    let settings = Settings {
-        extra_policies: POLICIES.to_owned(),
-        extra_configuration: SET.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let postgres = options.start();
+    let settings = Settings::with_database(&postgres)
+        .policies(POLICIES)
+        .configuration(MASKED_CARDS);
+    let world = settings.start();
     let ran = psql(
         &world,
-        "SELECT current_setting('server_version_num')::int / 10000",
+        &["SELECT current_setting('server_version_num')::int / 10000"],
     )
     .succeeded();
     assert_eq!(ran.stdout.trim(), version.to_string(), "{ran}");
@@ -64,14 +50,14 @@ fn works_with(version: u32) {
         ),
     ];
     for (command, rows) in passes {
-        let ran = psql(&world, command);
+        let ran = psql(&world, &[command]);
         assert!(
             ran.status.success(),
             "{version}: {ran}\n{}",
             world.daemon_log()
         );
         assert_eq!(ran.stdout.lines().count(), rows, "{version}: {ran}");
-        assert!(!ran.says("4111111111111111"), "{version}: {ran}");
+        assert!(!ran.says(CARDS[0]), "{version}: {ran}");
     }
     let refused = [
         "SELECT * FROM innocent",
@@ -81,7 +67,7 @@ fn works_with(version: u32) {
         "SELECT pg_read_file('PG_VERSION')",
     ];
     for command in refused {
-        let ran = psql(&world, command).failed();
+        let ran = psql(&world, &[command]).failed();
         assert!(ran.says("Holdpoint"), "{version}: {ran}");
     }
     assert_eq!(
@@ -89,7 +75,7 @@ fn works_with(version: u32) {
         "0",
         "{version}"
     );
-    let ran = psql(&world, "UPDATE scratch SET note = 'new' WHERE id < 3").succeeded();
+    let ran = psql(&world, &["UPDATE scratch SET note = 'new' WHERE id < 3"]).succeeded();
     assert!(ran.says("UPDATE 2"), "{version}: {ran}");
 }
 

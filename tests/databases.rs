@@ -1,9 +1,9 @@
 //! What is promised of databases, promise by promise, against a real PostgreSQL.
 
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
-    reviewer::{events, session_id, sessions},
-    sandbox::{Ran, Sandbox},
+    database::{MASKED_CARDS, agent, psql},
+    postgres::{AGENT_PORT, DATABASE, Postgres},
+    reviewer::{events, export, only_session, session_id, sessions},
     world::{Settings, World},
 };
 use nix::sys::signal::Signal;
@@ -20,31 +20,7 @@ forbid(principal, action == Action::"postgres.drop_table", resource);
 "#;
 
 fn world(postgres: &Postgres) -> World {
-    let settings = Settings {
-        extra_policies: POLICIES.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
-}
-
-fn agent(world: &World) -> Sandbox<'_> {
-    world
-        .sandbox()
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "whoever")
-        .env("PGCONNECT_TIMEOUT", "20")
-        .limit(std::time::Duration::from_secs(30))
-}
-
-fn psql(world: &World, commands: &[&str]) -> Ran {
-    let mut arguments = vec!["timeout", "20", "psql", "-XAt"];
-    for command in commands {
-        arguments.extend(["-c", command]);
-    }
-    agent(world).run(&arguments)
+    Settings::with_database(postgres).policies(POLICIES).start()
 }
 
 #[test]
@@ -72,7 +48,7 @@ fn a_held_drop_waits_for_its_approval() {
     let world = world(&postgres);
     for gone in [false, true] {
         let agent = agent(&world);
-        let mut running = agent.start(&["psql", "-XAt", "-c", "DROP TABLE scratch"]);
+        let mut running = agent.start_psql(&["DROP TABLE scratch"]);
         let held = world.wait_for_hold("scratch");
         let id = held.id();
         assert!(running.is_running());
@@ -121,14 +97,16 @@ fn a_database_in_no_entry_is_refused() {
         let ran = agent(&world)
             .env("PGHOST", host)
             .env("PGPORT", port.to_string())
-            .run(&["psql", "-XAt", "-c", "SELECT 1"])
+            .start_psql(&["SELECT 1"])
+            .finish()
             .failed();
         assert!(!ran.says("\n1\n"), "{ran}");
         assert!(postgres.log().since(&before).entries().is_empty(), "{host}");
     }
     let ran = agent(&world)
         .env("PGDATABASE", "postgres")
-        .run(&["psql", "-XAt", "-c", "SELECT 1"]);
+        .start_psql(&["SELECT 1"])
+        .finish();
     let _ = ran.failed();
 }
 
@@ -138,7 +116,6 @@ fn what_policy_masks_reaches_neither_the_agent_nor_the_record() {
 @id("cards-are-masked") @mask("cards") @record("bodies")
 permit(principal, action == Action::"postgres.select", resource);
 "#;
-    const SET: &str = "[[mask]]\nname = \"cards\"\ncolumns = [\"public.customers.card\"]\n";
     let postgres = Postgres::start();
     let cards = postgres.query(
         DATABASE,
@@ -147,13 +124,10 @@ permit(principal, action == Action::"postgres.select", resource);
     let (count, card) = cards.split_once(' ').expect("there are cards");
     let ids = postgres.query(DATABASE, "SELECT count(*) FROM customers");
     let ids: usize = ids.parse().expect("a number");
-    let settings = Settings {
-        extra_policies: CARDS.to_owned(),
-        extra_configuration: SET.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let settings = Settings::with_database(&postgres)
+        .policies(CARDS)
+        .configuration(MASKED_CARDS);
+    let world = settings.start();
     // By its name, under another, in an expression, and in a copy.
     let asked = [
         "SELECT id, card FROM customers",
@@ -172,10 +146,7 @@ permit(principal, action == Action::"postgres.select", resource);
         }
     }
     for session in sessions(&world).expect("the daemon answers") {
-        let id = session_id(&session);
-        let mut export = world.holdpoint(&["sessions", "export", id, "--format", "ndjson"]);
-        let exported = export.output().expect("it runs").stdout;
-        let exported = String::from_utf8_lossy(&exported);
+        let exported = export(&world, session_id(&session));
         assert!(exported.contains("postgres.select"), "{exported}");
         assert!(!exported.contains(card));
     }
@@ -185,7 +156,7 @@ permit(principal, action == Action::"postgres.select", resource);
 fn who_cancels_withdraws_what_is_held() {
     let postgres = Postgres::start();
     let world = world(&postgres);
-    let running = agent(&world).start(&["psql", "-XAt", "-c", "DROP TABLE scratch"]);
+    let running = agent(&world).start_psql(&["DROP TABLE scratch"]);
     let held = world.wait_for_hold("scratch");
     running.signal(Signal::SIGINT);
     let ran = running.finish().failed();
@@ -230,10 +201,9 @@ fn what_a_read_hides_is_held() {
         "DO $$ BEGIN DELETE FROM scratch; END $$",
         "COPY scratch TO PROGRAM 'true'",
     ] {
-        let mut running = agent(&world).start(&["psql", "-XAt", "-c", asked]);
+        let mut running = agent(&world).start_psql(&[asked]);
         let pending = loop {
-            let all = world.approvals().expect("the daemon answers");
-            let pending = all.into_iter().find(|it| it.state() == "pending");
+            let pending = world.pending().expect("the daemon answers").pop();
             if pending.is_some() || !running.is_running() {
                 break pending;
             }
@@ -241,11 +211,8 @@ fn what_a_read_hides_is_held() {
         };
         let is_opaque = pending.as_ref().is_some_and(|it| it.mentions("opaque"));
         if let Some(pending) = pending {
-            let shown = world
-                .holdpoint(&["approvals", "show", pending.id()])
-                .output();
-            let shown = shown.expect("it runs").stdout;
-            let shown = String::from_utf8_lossy(&shown);
+            let shown = world.holdpoint_text(&["approvals", "show", pending.id()]);
+            let shown = shown.expect("root may look");
             let is_said = shown.contains("cannot see through it:");
             assert_eq!(is_said, is_opaque, "{asked}: {shown}");
             world.deny(pending.id()).expect("root may answer");
@@ -269,7 +236,7 @@ fn what_a_read_hides_is_held() {
 fn the_record_says_what_was_asked_and_what_came_of_it() {
     let postgres = Postgres::start();
     let world = world(&postgres);
-    psql(
+    let _ = psql(
         &world,
         &[
             "UPDATE scratch SET id = 12 WHERE id = 2",
@@ -288,10 +255,4 @@ fn the_record_says_what_was_asked_and_what_came_of_it() {
     ] {
         assert!(told.contains(part), "{part} is missing in {told}");
     }
-}
-
-fn only_session(world: &World) -> String {
-    let all = sessions(world).expect("the daemon answers");
-    assert_eq!(all.len(), 1);
-    session_id(&all[0]).to_owned()
 }

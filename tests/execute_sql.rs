@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use holdpoint_tests::{
     cloud_sql::connection_name,
     postgres::{DATABASE, Postgres, Role},
-    reviewer::{session_id, sessions},
+    reviewer::events_of_kind,
     sandbox::Sandbox,
     stand_in::Answer,
     world::{Settings, World},
@@ -19,12 +19,8 @@ const ELSEWHERE: &str = "/v1/projects/lab-project/instances/staging-db/executeSq
 fn world(postgres: &Arc<Postgres>, policies: &str) -> World {
     let mut connection = postgres.connection(Role::App);
     connection.instance = Some(connection_name());
-    let settings = Settings {
-        extra_policies: policies.to_owned(),
-        connections: vec![connection],
-        ..Settings::default()
-    };
-    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let settings = Settings::with_connection(connection).policies(policies);
+    let world = settings.start();
     for path in [PATH, ELSEWHERE] {
         let postgres = postgres.clone();
         world.google.script().answer_by("POST", path, move |call| {
@@ -60,8 +56,8 @@ fn ask(world: &World, agent: &Sandbox<'_>, path: &str, body: &Value) -> Verdict 
     let mut is_held = false;
     loop {
         let is_over = !running.is_running();
-        let all = world.approvals().expect("the daemon answers");
-        if let Some(held) = all.iter().find(|it| it.state() == "pending") {
+        let pending = world.pending().expect("the daemon answers");
+        if let Some(held) = pending.first() {
             world.deny(held.id()).expect("root may answer");
             is_held = true;
         }
@@ -103,13 +99,8 @@ fn reads_are_reads_and_writes_are_what_they_are() {
         postgres.query(DATABASE, "SELECT count(*) FROM scratch"),
         "10"
     );
-    let exported = sessions(&world).expect("the daemon answers");
-    let shown: Vec<Value> = exported
-        .iter()
-        .map(|it| world.holdpoint_json(&["sessions", "show", session_id(it)]))
-        .collect::<Result<_, _>>()
-        .expect("the daemon answers");
-    let shown = Value::from(shown).to_string();
+    let intents = events_of_kind(&world, "intent");
+    let shown = Value::from(intents).to_string();
     for action in ["postgres.select", "postgres.update", "postgres.drop_table"] {
         assert!(shown.contains(action), "{action}: {shown}");
     }

@@ -3,6 +3,8 @@
 use std::{fs, time::Duration};
 
 use holdpoint_tests::{
+    database::OBSERVE,
+    reviewer::events_of_kind,
     sandbox::{Running, Sandbox},
     world::{INSTANCES_URL, Settings, World},
 };
@@ -147,20 +149,6 @@ fn linger(world: &World, agent: &Sandbox<'_>) -> Running {
     panic!("it did not connect: {}", lingering.finish());
 }
 
-/// The events of all sessions of this kind.
-fn events(world: &World, kind: &str) -> Vec<serde_json::Value> {
-    let list = world.holdpoint_json(&["sessions", "list"]);
-    let list = list.expect("root may read");
-    let ids = list.as_array().expect("a list").iter();
-    let ids = ids.map(|it| it["id"].as_str().expect("an id").to_owned());
-    let shown = ids.map(|id| {
-        let shown = world.holdpoint_json(&["sessions", "show", &id]);
-        shown.expect("root may read")["events"].clone()
-    });
-    let events = shown.flat_map(|events| events.as_array().expect("a list").clone());
-    events.filter(|it| it["event"] == kind).collect()
-}
-
 #[test]
 fn a_connection_that_policy_no_longer_allows_is_cut() {
     let settings = Settings {
@@ -185,11 +173,11 @@ fn a_connection_that_policy_no_longer_allows_is_cut() {
         std::thread::sleep(Duration::from_millis(300));
         assert!(lingering.is_running(), "it is still allowed");
 
-        let cut = events(&world, "connection_cut").len();
+        let cut = events_of_kind(&world, "connection_cut").len();
         reload(&world, revoking, "policies reloaded");
         let told = lingering.finish().succeeded();
         assert!(told.stdout.contains("it ended"), "{told}");
-        let events = events(&world, "connection_cut");
+        let events = events_of_kind(&world, "connection_cut");
         assert_eq!(events.len(), cut + 1, "{events:#?}");
         let reasons: Vec<_> = events.iter().map(|it| it["reason"].to_string()).collect();
         assert!(reasons.iter().any(|it| it.contains(why)), "{reasons:?}");
@@ -252,7 +240,7 @@ fn an_upload_that_policy_no_longer_allows_is_cut_and_the_record_tells_how_far_it
     reload(&world, &unrelated, "policies reloaded");
     std::thread::sleep(Duration::from_millis(500));
     assert!(upload.is_running(), "it is still allowed");
-    assert!(events(&world, "connection_cut").is_empty());
+    assert!(events_of_kind(&world, "connection_cut").is_empty());
 
     reload(&world, NO_UPLOADS, "policies reloaded");
     let told = upload.finish().succeeded();
@@ -260,11 +248,11 @@ fn an_upload_that_policy_no_longer_allows_is_cut_and_the_record_tells_how_far_it
         told.says("broke this off") || told.says("broken off"),
         "{told}"
     );
-    let cut = events(&world, "connection_cut");
+    let cut = events_of_kind(&world, "connection_cut");
     assert_eq!(cut.len(), 1, "{cut:#?}");
     let sent = cut[0]["request_bytes"].as_u64().expect("a number");
     assert!((3_000_000..3_150_001).contains(&sent), "{cut:#?}");
-    let outcomes = events(&world, "outcome");
+    let outcomes = events_of_kind(&world, "outcome");
     let outcome = outcomes.iter().find(|it| it["result"] == "cut");
     let outcome = outcome.unwrap_or_else(|| panic!("no outcome tells of it: {outcomes:#?}"));
     assert_eq!(outcome["request_bytes"], sent);
@@ -277,7 +265,7 @@ fn delete(url: &str) -> [&str; 6] {
 #[test]
 fn observed_policy_lets_everything_pass_that_can_be_read_and_says_so() {
     let settings = Settings {
-        extra_configuration: "\n[policy]\nmode = \"observe\"\n".to_owned(),
+        extra_configuration: OBSERVE.to_owned(),
         extra_policies: NO_READS.to_owned(),
         hosts: vec![HOST.to_owned()],
         ..Settings::default()
@@ -291,7 +279,7 @@ fn observed_policy_lets_everything_pass_that_can_be_read_and_says_so() {
     let _ = agent.run(&["curl", "-sS", "--fail", &url]).succeeded();
     let _ = agent.run(&delete(&url)).succeeded();
     assert_eq!(world.count("DELETE", PROD_DB), 1);
-    let mut verdicts: Vec<_> = events(&world, "intent")
+    let mut verdicts: Vec<_> = events_of_kind(&world, "intent")
         .iter()
         .map(|it| {
             (
@@ -305,7 +293,7 @@ fn observed_policy_lets_everything_pass_that_can_be_read_and_says_so() {
         verdicts,
         [("\"deny\"", "true"), ("\"hold\"", "true")].map(|(a, b)| (a.to_owned(), b.to_owned()))
     );
-    assert!(events(&world, "hold").is_empty(), "nobody is asked");
+    assert!(events_of_kind(&world, "hold").is_empty(), "nobody is asked");
     // A host that no policy names, until policy counts again.
     let lingering = linger(&world, &agent);
 
@@ -326,7 +314,7 @@ fn observed_policy_lets_everything_pass_that_can_be_read_and_says_so() {
     fs::write(world.config(), enforcing).expect("our own");
     reload(&world, NO_DELETES, "policies reloaded");
     let _ = lingering.finish().succeeded();
-    assert_eq!(events(&world, "connection_cut").len(), 1);
+    assert_eq!(events_of_kind(&world, "connection_cut").len(), 1);
     let _ = agent.run(&["curl", "-sS", "--fail", &url]).failed();
     let _ = agent.run(&delete(&url)).failed();
     assert_eq!(world.count("DELETE", PROD_DB), 1);

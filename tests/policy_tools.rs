@@ -7,9 +7,10 @@ use std::{
 };
 
 use holdpoint_tests::{
+    database::psql,
     files::repository,
-    postgres::{DATABASE, HOST, Postgres, Role},
-    reviewer::{events, session_id, sessions},
+    postgres::Postgres,
+    reviewer::{events, only_session},
     world::{INSTANCES_URL, Settings, World},
 };
 use serde_json::Value;
@@ -34,31 +35,19 @@ impl Past {
         let hold = world.wait_for_hold("sql.instances.delete");
         world.approve(hold.id()).expect("root may approve");
         let _ = running.finish().succeeded();
-        let all = sessions(&world).expect("a list");
-        let session = session_id(&all[0]).to_owned();
+        let session = only_session(&world);
         Self { world, session }
     }
 
     /// A world in which a session has read customers and changed one row.
     fn in_database(postgres: &Postgres) -> Self {
-        let settings = Settings {
-            connections: vec![postgres.connection(Role::App)],
-            ..Settings::default()
-        };
-        let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
-        let psql = ["psql", "-X", "-h", HOST, "-d", DATABASE];
+        let world = Settings::with_database(postgres).start();
         let asked = [
-            "-c",
             "SELECT id FROM customers",
-            "-c",
             "UPDATE scratch SET note = 'x' WHERE id = 1",
         ];
-        let _ = world
-            .sandbox()
-            .run(&[&psql[..], &asked].concat())
-            .succeeded();
-        let all = sessions(&world).expect("a list");
-        let session = session_id(&all[0]).to_owned();
+        let _ = psql(&world, &asked).succeeded();
+        let session = only_session(&world);
         Self { world, session }
     }
 
@@ -80,6 +69,26 @@ impl Past {
             .find(|it| it["event"] == "intent" && it["operation"]["action"] == action);
         let id = &intent.expect("it was recorded")["operation"]["id"];
         id.as_str().expect("a name").to_owned()
+    }
+
+    /// The policy that allows just what was done, which is valid by itself: its text, and the directory that has nothing else.
+    fn suggests(&self) -> (String, PathBuf) {
+        let dir = self.world.dir().join("suggested");
+        fs::create_dir(&dir).expect("a directory");
+        let file = dir.join("suggested.cedar");
+        let output = self.policy(&[
+            "suggest",
+            "--session",
+            &self.session,
+            "--write",
+            text(&file),
+        ]);
+        assert!(output.status.success(), "{output:?}");
+        let suggested = fs::read_to_string(&file).expect("it was written");
+        let mut check = Command::new(self.world.binary());
+        check.args(["policy", "check"]).arg(&dir);
+        assert!(check.status().expect("it runs").success(), "{suggested}");
+        (suggested, dir)
     }
 
     /// The starter set and one more file.
@@ -191,22 +200,8 @@ fn a_recorded_decision_is_explained() {
 #[test]
 fn what_was_done_makes_a_policy_that_allows_just_that() {
     let past = Past::new();
-    let dir = past.world.dir().join("suggested");
-    fs::create_dir(&dir).expect("a directory");
-    let file = dir.join("suggested.cedar");
-    let output = past.policy(&[
-        "suggest",
-        "--session",
-        &past.session,
-        "--write",
-        text(&file),
-    ]);
-    assert!(output.status.success(), "{output:?}");
-    let suggested = fs::read_to_string(&file).expect("it was written");
+    let (suggested, dir) = past.suggests();
     assert!(suggested.contains("sql.instances.list"), "{suggested}");
-    let mut check = Command::new(past.world.binary());
-    check.args(["policy", "check"]).arg(&dir);
-    assert!(check.status().expect("it runs").success(), "{suggested}");
     let report = past.json(&["backtest", text(&dir)]);
     assert_eq!(groups(&report, "changed"), [], "{report:#}\n{suggested}");
     // What was refused is only covered when that is asked for, and then held.
@@ -249,18 +244,7 @@ fn statements_are_explained_judged_anew_and_made_into_a_policy() {
     let expected = [("postgres.update".to_owned(), "allow -> deny".to_owned(), 1)];
     assert_eq!(groups(&report, "changed"), expected, "{report:#}");
 
-    let dir = past.world.dir().join("suggested");
-    fs::create_dir(&dir).expect("a directory");
-    let file = dir.join("suggested.cedar");
-    let output = past.policy(&[
-        "suggest",
-        "--session",
-        &past.session,
-        "--write",
-        text(&file),
-    ]);
-    assert!(output.status.success(), "{output:?}");
-    let suggested = fs::read_to_string(&file).expect("it was written");
+    let (suggested, dir) = past.suggests();
     for part in [
         "/relations/customers\"",
         "/relations/scratch\"",

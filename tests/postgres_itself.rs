@@ -1,14 +1,13 @@
 //! The PostgreSQL that the other tests believe is one: it asks for what it should, and its log leaves nothing out.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use holdpoint_tests::postgres::{DATABASE, Postgres, Role};
 
 fn psql(postgres: &Postgres, role: Role, changed: &[(&str, &str)], sql: &str) -> Output {
-    let mut command = Command::new(postgres.program("psql"));
+    let mut command = postgres.client("psql", role);
     command
         .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
-        .envs(postgres.environment(role))
         .envs(changed.iter().copied());
     command.output().expect("psql runs")
 }

@@ -10,9 +10,10 @@ use std::{
 };
 
 use holdpoint_tests::{
+    database::agent,
     files::repository,
     host,
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    postgres::Postgres,
     python,
     reviewer::{events, session_id, sessions},
     world::{INSTANCES_URL, Settings, World},
@@ -74,26 +75,12 @@ forbid(principal, action == Action::"postgres.drop_table", resource);
 /// A session with a read, a denied delete and an approved drop in a database.
 fn of_a_database() -> (Postgres, World, String) {
     let postgres = Postgres::start();
-    let settings = Settings {
-        extra_policies: DATABASES.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
-    let agent = world
-        .sandbox()
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "whoever");
-    let running = agent.start(&[
-        "psql",
-        "-XAt",
-        "-c",
+    let world = Settings::with_database(&postgres)
+        .policies(DATABASES)
+        .start();
+    let running = agent(&world).start_psql(&[
         "SELECT count(*) FROM scratch",
-        "-c",
         "DELETE FROM scratch",
-        "-c",
         "DROP TABLE scratch",
     ]);
     let hold = world.wait_for_hold("scratch");

@@ -2,7 +2,7 @@
 
 use holdpoint_tests::{
     issuer::SUBJECT,
-    reviewer::{events, milliseconds, session_id, sessions},
+    reviewer::{events, milliseconds, only_session, session_id, sessions},
     world::{INSTANCES_URL, World},
 };
 use serde_json::Value;
@@ -33,12 +33,6 @@ fn only_intent(events: &[Value]) -> &Value {
     found.retain(|event| !is_net(event));
     assert_eq!(found.len(), 1, "intents: {events:#?}");
     found[0]
-}
-
-fn only_session(world: &World) -> String {
-    let all = sessions(world).expect("a list");
-    assert_eq!(all.len(), 1, "{all:?}");
-    session_id(&all[0]).to_owned()
 }
 
 fn seq(event: &Value) -> u64 {

@@ -10,8 +10,9 @@ use std::{
 };
 
 use holdpoint_tests::{
+    database,
     files::repository,
-    postgres::{AGENT_PORT, DATABASE, HOST, Log, Options, Postgres, Role},
+    postgres::{DATABASE, LOOKUP, Log, Options, Postgres, Role},
     sandbox::Running,
     world::{Settings, World},
 };
@@ -23,9 +24,6 @@ const WAVE: usize = 120;
 /// How many are sent at a time that do not wait: each is looked up, and what is not told in 2 s is held.
 const FEW: usize = 40;
 const LIMIT: Duration = Duration::from_secs(60);
-/// What the look-ups of Holdpoint call themselves.
-const LOOKUP: &str = "holdpoint look-up";
-
 /// How long the look-ups of Holdpoint take an answer for true, and a little more.
 const FRESH: Duration = Duration::from_secs(6);
 
@@ -163,12 +161,9 @@ fn case(sql: String, verdict: &Value) -> Case {
 }
 
 fn world(postgres: &Postgres, role: Role) -> World {
-    let settings = Settings {
-        connections: vec![postgres.connection(role)],
-        silent: true,
-        ..Settings::default()
-    };
-    World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"))
+    Settings::with_connection(postgres.connection(role))
+        .silent()
+        .start()
 }
 
 /// What the client says came of each: the SQLSTATE of its error, if it had one, and the message.
@@ -181,12 +176,7 @@ struct Asking {
 impl Asking {
     fn start(world: &World, cases: &[Case], protocol: &str) -> Self {
         let texts: Vec<_> = cases.iter().map(|it| &it.sql).collect();
-        let agent = world
-            .sandbox()
-            .env("PGHOST", HOST)
-            .env("PGPORT", AGENT_PORT.to_string())
-            .env("PGDATABASE", DATABASE)
-            .limit(LIMIT);
+        let agent = database::agent(world).limit(LIMIT);
         let file = agent.file("texts.json", serde_json::to_vec(&texts).expect("JSON"));
         let file = file.to_str().expect("a plain path");
         let source = repository().join("tests/clients/postgres/statements.py");
@@ -215,9 +205,8 @@ impl Asking {
 }
 
 fn pending(world: &World) -> BTreeSet<String> {
-    let all = world.approvals().expect("the daemon answers");
-    let pending = all.iter().filter(|it| it.state() == "pending");
-    pending.map(|it| it.id().to_owned()).collect()
+    let pending = world.pending().expect("the daemon answers");
+    pending.iter().map(|it| it.id().to_owned()).collect()
 }
 
 /// The ids of all that is pending, once so many are and no more come. A statement with several effects has several.
@@ -238,13 +227,13 @@ fn settled(world: &World, expected: usize, asking: &mut Asking) -> BTreeSet<Stri
 fn answer(world: &World, verb: &str, ids: &BTreeSet<String>) {
     let mut arguments = vec!["approvals", verb, "--comment", "by the test"];
     arguments.extend(ids.iter().map(String::as_str));
-    let output = world.holdpoint(&arguments).output().expect("it runs");
-    assert!(output.status.success(), "{output:?}");
+    let answered = world.holdpoint_text(&arguments);
+    let _ = answered.expect("root may answer");
 }
 
 fn shown(world: &World, id: &str) -> String {
-    let show = world.holdpoint(&["approvals", "show", id]).output();
-    String::from_utf8_lossy(&show.expect("it runs").stdout).into_owned()
+    let shown = world.holdpoint_text(&["approvals", "show", id]);
+    shown.expect("root may look")
 }
 
 /// What reached the server that Holdpoint did not ask itself.
@@ -276,7 +265,7 @@ fn scene() -> Postgres {
         settings: vec![set("autovacuum", "off"), set("max_connections", "500")],
         ..Options::default()
     };
-    let postgres = Postgres::with(&options).unwrap_or_else(|error| panic!("{error:#}"));
+    let postgres = options.start();
     let _ = postgres.query(DATABASE, SCENE);
     postgres
 }

@@ -1,9 +1,13 @@
 //! Puts the parts together and runs them.
 
+mod house;
+mod listeners;
+mod policies;
+mod status;
+
 use std::{
     convert::Infallible,
     fs,
-    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
     sync::{
         Arc,
@@ -14,170 +18,51 @@ use std::{
 };
 
 use anyhow::Context as _;
-use holdpoint_core::{catalog::Catalog, digest::Digest, operation::Action, policy::Policies};
+use holdpoint_core::digest::Digest;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use tokio::{
-    net::TcpListener,
-    signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, watch},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
     task::JoinSet,
 };
-use tokio_rustls::TlsAcceptor;
 
+pub use self::house::House;
+pub(crate) use self::{listeners::serve_listeners, policies::load_policies};
+use self::{
+    policies::{Loaded, announce, keep_reloading},
+    status::{control_state, groups_of, scrape, serve_metrics},
+};
 use crate::{
     adoption::{self, Adopted},
     allowance::Memory,
     alone::Alone,
     approvals::{self, Approvals},
     audit::{self, keeper::Checkpoints},
-    binding::Sandbox,
-    config::{self, Config, SessionLimits},
-    connection,
+    config::Config,
     containers::{self, Containers},
-    control::{self, ControlState, Logins},
+    control::{self, Logins},
     credential::Credentials,
-    dns, doctor,
-    gate::{Gate, InForce},
+    doctor,
+    gate::Gate,
     guard::Guard,
     kernel::{self, AgentsCgroup, Kernel, Loss},
     launch::{self, Launcher, RunListener},
     lookup::Lookups,
     masking::Masking,
-    metrics::{self, Scrape},
-    notifications::{GroupsOf, Links, Notifier, endpoint},
+    notifications::{Links, Notifier, endpoint},
     notify::{Watchdog, notify},
     oidc::Verifier,
-    opening, policy_dir,
+    opening,
     postgres::Databases,
-    record::{Event, Record, Text},
-    refusals::{Refusals, Refused, RefusedBy},
+    record::{Event, Record},
     retention::Retention,
     service::Services,
-    session::Sessions,
     shipping::Shipping,
     slice,
     tls::{self, Authority, Connector, DatabaseAcceptor, Leaves},
     upstream::Upstream,
 };
-
-/// Connections one session may have open at once.
-const CONNECTIONS: usize = 512;
-
-/// The parts of a running daemon that sessions and connections use.
-pub struct House {
-    /// The BPF programs.
-    pub kernel: Kernel,
-    /// The account of everything.
-    pub record: Record,
-    /// What signs it.
-    pub checkpoints: Checkpoints,
-    /// What takes it off this host, where that is configured.
-    pub shipping: Option<Shipping>,
-    /// The judge.
-    pub gate: Gate,
-    /// Held operations.
-    pub approvals: Approvals,
-    /// Who is told of them.
-    pub notifier: Notifier,
-    /// Live sessions.
-    pub sessions: Arc<Sessions>,
-    /// Who may open sessions without a token.
-    pub services: Services,
-    /// What was refused, for people to see.
-    pub refusals: Arc<Refusals>,
-    /// TLS towards the sandboxes.
-    pub acceptor: TlsAcceptor,
-    /// TLS towards the sandboxes, for databases.
-    pub database_acceptor: DatabaseAcceptor,
-    /// TLS towards Cloud SQL connectors in the sandboxes.
-    pub connector: Connector,
-    /// The databases that sessions reach.
-    pub databases: Databases,
-    /// The way to Google.
-    pub upstream: Upstream,
-    /// What is masked.
-    pub masking: Arc<Masking>,
-    /// What Google is shown.
-    pub credentials: Arc<Credentials>,
-    /// Who may open sessions.
-    pub verifier: Verifier,
-    /// After how long an HTTP/2 request that waits for people is answered "pending".
-    pub http2_answer: Duration,
-    /// The memory that requests of all sessions may take up.
-    pub memory: Memory,
-    /// Limits of a session.
-    pub limits: SessionLimits,
-    /// Where sessions are made.
-    pub site: launch::Site,
-    /// What the sandboxes' metadata server says of the host.
-    pub google: config::Google,
-    /// What resolvers say of names that policy does not know.
-    pub unknown_names: config::UnknownNames,
-    /// The way to the container engine, where sessions have one.
-    pub containers: Option<Containers>,
-    /// Whether sessions outlive this daemon when it is told to stop.
-    pub sessions_stay: AtomicBool,
-    stopping: watch::Sender<bool>,
-}
-
-impl House {
-    /// Ends what is done for all sessions, those that are being opened too.
-    pub fn stop(&self) {
-        self.stopping.send_replace(true);
-    }
-
-    /// Whether there is no place for one more session.
-    pub fn is_full(&self) -> bool {
-        self.sessions.count() >= self.limits.max_sessions
-    }
-
-    /// Tells the record what was refused so far and what it does not know of yet.
-    pub async fn record_refusals(&self) {
-        while let Some(refused) = self.kernel.refused_already() {
-            self.note_kernel_refusal(&refused);
-        }
-        self.refusals.tell(&self.record).await;
-    }
-
-    /// A request for a session that nobody could be asked about.
-    fn note_turned_away(&self, who: &launch::TurnedAway) {
-        metrics::metrics().session_refused();
-        let refused = Refused {
-            session: None,
-            by: RefusedBy::Launcher,
-            process: who.uid.map(|uid| Text::short(&format!("uid {uid}"))),
-            destination: None,
-            reason: Text::short(&who.reason),
-        };
-        self.refusals.note(refused, who.pid);
-    }
-
-    fn note_kernel_refusal(&self, refused: &kernel::Refused) {
-        let seen = Refused {
-            session: self.sessions.of_cgroup(refused.session),
-            by: RefusedBy::Kernel,
-            process: (!refused.command.is_empty()).then(|| Text::short(&refused.command)),
-            destination: refused
-                .destination
-                .map(|it| with_protocol(it, refused.protocol)),
-            reason: refused.reason.name().into(),
-        };
-        self.refusals
-            .note(seen, (refused.pid != 0).then_some(refused.pid));
-    }
-
-    /// Returns once the daemon stops.
-    pub async fn stopped(&self) {
-        // The sender lives as long as `self`.
-        let _ = self
-            .stopping
-            .subscribe()
-            .wait_for(|stopping| *stopping)
-            .await;
-    }
-}
 
 /// How a daemon runs, apart from its configuration.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
@@ -514,15 +399,6 @@ async fn log_drops(house: Arc<House>) {
     tracing::warn!("drops in the kernel are counted and not logged: {error:#}");
 }
 
-fn with_protocol(destination: SocketAddr, protocol: u8) -> Text {
-    match i32::from(protocol) {
-        libc::IPPROTO_IP => destination.to_string().into(),
-        libc::IPPROTO_TCP => format!("{destination}/tcp").into(),
-        libc::IPPROTO_UDP => format!("{destination}/udp").into(),
-        other => format!("{destination}/{other}").into(),
-    }
-}
-
 async fn record_refusals(house: Arc<House>) {
     house.refusals.keep_record(&house.record).await;
 }
@@ -539,13 +415,6 @@ async fn note_kernel_refusals(house: Arc<House>) {
     }
 }
 
-/// Nothing depends on being watched.
-async fn serve_metrics(address: SocketAddr, scrape: Scrape) {
-    if let Err(error) = metrics::serve(address, scrape).await {
-        tracing::error!("{error:#}");
-    }
-}
-
 /// Which configuration this is.
 fn configuration_loaded(config: &Config) -> anyhow::Result<Event> {
     let bytes = fs::read(&config.file)
@@ -554,65 +423,6 @@ fn configuration_loaded(config: &Config) -> anyhow::Result<Event> {
         file: config.file.to_string_lossy().into(),
         sha256: Digest::from_bytes(Sha256::digest(bytes).into()),
     })
-}
-
-/// Policies that were read, and what the record is told of them.
-struct Loaded {
-    in_force: InForce,
-    event: Event,
-}
-
-impl Loaded {
-    fn read(config: &Config, mode: config::Mode) -> anyhow::Result<Self> {
-        let (policies, digest) = load_policies(config)?;
-        let event = Event::PoliciesLoaded {
-            policies: policies.iter().count() as u64,
-            digest,
-            mode,
-        };
-        let in_force = InForce {
-            policies,
-            digest,
-            mode,
-        };
-        Ok(Self { in_force, event })
-    }
-}
-
-/// That these policies are in force is nothing to overlook when they do not count.
-fn announce(mode: config::Mode) {
-    if mode == config::Mode::Observe {
-        tracing::warn!(
-            "POLICY IS ONLY OBSERVED ([policy] mode = \"observe\"): what it denies or would hold passes, and is recorded"
-        );
-    }
-    metrics::metrics().policy_mode(mode);
-}
-
-/// Reloads the policies when told to, one time after the other; told again meanwhile, once more. Of the configuration it reads whether they
-/// count: the rest of it is read at the daemon's start only.
-async fn keep_reloading(house: Arc<House>, config: Arc<Config>, mut told: Signal) {
-    while told.recv().await.is_some() {
-        match reload(&house, config.clone()).await {
-            Ok(()) => tracing::info!(dir = %config.policies.display(), "policies reloaded"),
-            Err(error) => tracing::error!("the running policies stay in force: {error:#}"),
-        }
-    }
-}
-
-async fn reload(house: &House, config: Arc<Config>) -> anyhow::Result<()> {
-    // Thousands of policies take a second, in which sessions are served.
-    let read = tokio::task::spawn_blocking(move || {
-        let mode = Config::load(&config.file)?.policy.mode;
-        Loaded::read(&config, mode)
-    });
-    let Loaded { in_force, event } = read.await.context("the loading of policies panicked")??;
-    let mode = in_force.mode;
-    // On record before anything passes by them.
-    house.record.append(event).await?;
-    house.gate.replace_policies(in_force).await;
-    announce(mode);
-    Ok(())
 }
 
 fn sandbox(config: &Config) -> launch::Sandbox {
@@ -628,32 +438,6 @@ fn sandbox(config: &Config) -> launch::Sandbox {
         truststore: Some(config.truststore()),
         root_files: config.root_files(),
     }
-}
-
-/// The policies, with reviewers in the configuration for every hold, and the digest of their files.
-pub(crate) fn load_policies(config: &Config) -> anyhow::Result<(Policies, Digest)> {
-    let dir = config.policies.display();
-    let sources = policy_dir::read_policies(&config.policies)?;
-    let policies = Policies::load(&sources, Catalog::built_in()).map_err(|problems| {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("the policies in {dir} are not valid:\n{}", lines.join("\n"))
-    })?;
-    for doubt in policies.doubts(&sources, Catalog::built_in()) {
-        tracing::warn!("{dir}/{doubt}");
-    }
-    let unfit: Vec<_> = policy_dir::unfit(&policies, config)
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    anyhow::ensure!(
-        unfit.is_empty(),
-        "the policies in {dir} do not fit the configuration:\n{}",
-        unfit.join("\n")
-    );
-    let parts = sources
-        .iter()
-        .flat_map(|source| [source.file.as_bytes(), source.text.as_bytes()]);
-    Ok((policies, Digest::of(&parts.collect::<Vec<_>>())))
 }
 
 /// Two descriptors for every connection of every session take more than the soft limit that programs which use select(2) need.
@@ -674,34 +458,6 @@ fn prepare_dirs(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn control_state(
-    house: &Arc<House>,
-    config: &Config,
-    logins: Arc<Logins>,
-    retention: Arc<Retention>,
-) -> ControlState {
-    let status = {
-        let house = house.clone();
-        move || status(&house)
-    };
-    let masking = house.clone();
-    ControlState {
-        record: house.record.clone(),
-        checkpoints: house.checkpoints.clone(),
-        shipping: house.shipping.clone(),
-        retention,
-        approvals: house.approvals.clone(),
-        sessions: house.sessions.clone(),
-        refusals: house.refusals.clone(),
-        reviewers: config.reviewers.clone(),
-        logins,
-        token_end: Arc::new(move |sha256| masking.masking.token_end(sha256)),
-        agents_cgroup: house.site.agents_cgroup.clone(),
-        status: Arc::new(status),
-        metrics: scrape(house),
-    }
-}
-
 /// Where held operations may be answered from elsewhere, if anywhere.
 fn answer_links(config: &Config) -> anyhow::Result<Option<Arc<Links>>> {
     let Some(answers) = &config.answers else {
@@ -709,153 +465,4 @@ fn answer_links(config: &Config) -> anyhow::Result<Option<Arc<Links>>> {
     };
     let key = config.state_dir.join("answer-links.key");
     Ok(Some(Arc::new(Links::open(&key, answers.origin()?)?)))
-}
-
-fn groups_of(config: &Config, logins: &Arc<Logins>) -> GroupsOf {
-    let (reviewers, logins) = (config.reviewers.clone(), logins.clone());
-    Arc::new(move |uid| control::groups_of(uid, &reviewers, &logins))
-}
-
-fn scrape(house: &Arc<House>) -> Scrape {
-    let kernel = house.clone();
-    Scrape {
-        sessions: house.sessions.clone(),
-        approvals: house.approvals.clone(),
-        kernel_refusals: Arc::new(move || {
-            let counts = kernel.kernel.refusals().unwrap_or_default().into_iter();
-            counts
-                .map(|(reason, count)| (reason.name(), count))
-                .collect()
-        }),
-    }
-}
-
-fn status(house: &House) -> serde_json::Value {
-    let refusals = house.kernel.refusals().unwrap_or_default();
-    let in_force = house.gate.in_force();
-    let refusals: Vec<_> = refusals
-        .iter()
-        .map(|(reason, count)| json!({"reason": reason.name(), "count": count}))
-        .collect();
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "sessions": house.sessions.count(),
-        "policy": {
-            "mode": in_force.mode,
-            "policies": in_force.policies.iter().count(),
-        },
-        "links": house.kernel.links(),
-        "refusals": refusals,
-        "notifications": house.notifier.told(),
-        "shipping": house.shipping.as_ref().map(Shipping::status),
-        "refusals_lost": house.kernel.lost_refusals().unwrap_or_default(),
-    })
-}
-
-/// The names that a session may know.
-struct SessionNames {
-    house: Arc<House>,
-    sandbox: Arc<Sandbox>,
-}
-
-impl dns::Names for SessionNames {
-    fn knows(&self, name: &str) -> bool {
-        let room = self.sandbox.room();
-        let session = &room.session;
-        let asked = || session.standing.on_host(Action::NET_RESOLVE, name, None);
-        Catalog::built_in().is_google_host(name)
-            || self.house.databases.know(name)
-            || room.instances.at(name).is_some()
-            || self.house.gate.allows(session, &asked())
-    }
-
-    fn unknown(&self) -> config::UnknownNames {
-        self.house.unknown_names
-    }
-
-    fn refused(&self, name: &str) {
-        let refused = Refused {
-            session: Some(self.sandbox.room().session.id.clone()),
-            by: RefusedBy::Dns,
-            process: None,
-            destination: Some(Text::short(name)),
-            reason: "unknown to policy".into(),
-        };
-        self.house.refusals.note(refused, None);
-    }
-}
-
-/// Serves a session's listeners until dropped or aborted; when the daemon stops, until what is under way is answered.
-pub(crate) async fn serve_listeners(
-    house: Arc<House>,
-    sandbox: Arc<Sandbox>,
-    listeners: launch::Listeners,
-) {
-    let names = SessionNames {
-        house: house.clone(),
-        sandbox: sandbox.clone(),
-    };
-    let resolver = dns::serve(
-        sandbox.room().book.clone(),
-        listeners.dns_udp,
-        listeners.dns_tcp,
-        names,
-    );
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut tasks = JoinSet::new();
-    for listener in listeners.proxy {
-        tasks.spawn(accept(
-            house.clone(),
-            sandbox.clone(),
-            listener,
-            places.clone(),
-        ));
-    }
-    tokio::select! {
-        () = resolver => {}
-        _ = tasks.join_next() => {}
-        () = house.stopped() => {}
-    }
-    while tasks.join_next().await.is_some() {}
-}
-
-async fn accept(
-    house: Arc<House>,
-    sandbox: Arc<Sandbox>,
-    listener: TcpListener,
-    places: Arc<Semaphore>,
-) {
-    // Of loopback, never of all addresses, so that each connection has the same.
-    let own = match listener.local_addr() {
-        Ok(own) => own,
-        Err(error) => return tracing::error!(%error, "a session's listener is none"),
-    };
-    let mut connections = JoinSet::new();
-    let mut stopped = std::pin::pin!(house.stopped());
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, client)) => {
-                    let flow = connection::origin(&house, &sandbox.room(), own, client);
-                    // Full means no: dropping the stream closes it.
-                    if let Ok(place) = places.clone().try_acquire_owned() {
-                        let (house, sandbox) = (house.clone(), sandbox.clone());
-                        connections.spawn(async move {
-                            connection::serve(house, sandbox, stream, flow).await;
-                            drop(place);
-                        });
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-            () = &mut stopped => break,
-        }
-    }
-    // From here on whoever connects is refused.
-    drop(listener);
-    while connections.join_next().await.is_some() {}
 }

@@ -32,6 +32,7 @@ pub mod lookup;
 pub mod masking;
 pub mod metadata;
 pub mod metrics;
+mod mountinfo;
 pub mod notifications;
 pub mod notify;
 pub mod oidc;

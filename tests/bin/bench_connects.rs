@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddrV4,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
@@ -14,6 +14,7 @@ use holdpoint_tests::{
     footprint::processor_time,
     host,
     interrupts::Interrupts,
+    program,
     world::{Settings, World},
 };
 use serde::Deserialize;
@@ -63,24 +64,17 @@ impl Measured {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let args = Args::parse();
     let done = if args.listen { listen() } else { run(&args) };
-    if let Err(error) = done {
-        eprintln!("bench connects: {error:#}");
-        std::process::exit(1);
-    }
+    program::end("bench connects", done)
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
     host::require()?;
     let interrupts = Interrupts::block()?;
-    let world = World::with(&Settings {
-        silent: true,
-        ..Settings::default()
-    })?;
-    let remnants = world.remnants();
-    interrupts.clean_up(move || remnants.remove());
+    let world = World::with(&Settings::default().silent())?;
+    interrupts.clean_up(world.remnants());
     let listener = Listener::start()?;
     let mut measured: [Vec<Measured>; 2] = Default::default();
     for round in 0..args.rounds {

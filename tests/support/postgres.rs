@@ -1,5 +1,6 @@
 //! A real PostgreSQL of a test's own: TLS on, passwords required, everything it is asked written into a log that tests read.
 
+mod bystander;
 mod connection;
 mod fingerprint;
 mod log;
@@ -23,11 +24,13 @@ use nix::{
 use tempfile::TempDir;
 
 pub use self::{
+    bystander::Bystander,
     connection::Connection,
     fingerprint::Fingerprint,
-    log::{Entry, Log},
+    log::{Entry, LOOKUP, Log},
+    setup::ADMIN,
 };
-use crate::stand_in::Authority;
+use crate::{interrupts::Leftovers, stand_in::Authority};
 
 /// The name agents use for the server; its certificate carries it.
 pub const HOST: &str = "db.internal";
@@ -131,6 +134,17 @@ pub struct Postgres {
     dir: TempDir,
 }
 
+impl Options {
+    /// The server that differs so.
+    ///
+    /// # Panics
+    /// When this host has no PostgreSQL, or it does not start.
+    #[must_use]
+    pub fn start(&self) -> Postgres {
+        Postgres::with(self).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
 impl Postgres {
     /// A server as most tests want it.
     ///
@@ -138,7 +152,7 @@ impl Postgres {
     /// When this host has no PostgreSQL, or it does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::with(&Options::default()).unwrap_or_else(|error| panic!("{error:#}"))
+        Options::default().start()
     }
 
     /// Whether this host has one to start.
@@ -312,13 +326,20 @@ impl Postgres {
         environment
     }
 
+    /// A program of Debian's version, past Holdpoint, as `role`.
+    #[must_use]
+    pub fn client(&self, program: &str, role: Role) -> Command {
+        let mut command = Command::new(self.program(program));
+        command.envs(self.environment(role));
+        command
+    }
+
     /// What [`Drop`] ends and removes, for whoever may not get that far.
-    pub fn remnants(&self) -> impl FnOnce() + Send + 'static {
-        let server = Pid::from_raw(self.pid().cast_signed());
-        let dir = self.dir().to_owned();
-        move || {
-            let _ = kill(server, Signal::SIGQUIT);
-            let _ = fs::remove_dir_all(dir);
+    #[must_use]
+    pub fn remnants(&self) -> Remnants {
+        Remnants {
+            server: Pid::from_raw(self.pid().cast_signed()),
+            dir: self.dir().to_owned(),
         }
     }
 
@@ -332,7 +353,7 @@ impl Postgres {
 
     fn try_query(&self, database: &str, sql: &str) -> anyhow::Result<String> {
         let output = Command::new(self.program("psql"))
-            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", setup::ADMIN])
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", ADMIN])
             .arg("-h")
             .arg(self.dir().join("run"))
             .args(["-p", &self.address.port().to_string(), "-d", database])
@@ -412,6 +433,20 @@ impl Drop for Postgres {
     }
 }
 
+/// A server's processes and files.
+#[derive(Debug)]
+pub struct Remnants {
+    server: Pid,
+    dir: PathBuf,
+}
+
+impl Leftovers for Remnants {
+    fn remove(self) {
+        let _ = kill(self.server, Signal::SIGQUIT);
+        let _ = fs::remove_dir_all(self.dir);
+    }
+}
+
 /// The newest version there is, where Debian puts it.
 fn binaries() -> anyhow::Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql").ok().into_iter();
@@ -467,7 +502,7 @@ fn secret(file: &Path, text: &str) -> anyhow::Result<()> {
 fn initialise(binaries: &Path, account: &SystemUser, data: &Path) -> anyhow::Result<()> {
     let output = Command::new(binaries.join("initdb"))
         .args(["--no-sync", "--auth=trust", "--encoding=UTF8"])
-        .args(["--locale=C.UTF-8", "-U", setup::ADMIN, "-D"])
+        .args(["--locale=C.UTF-8", "-U", ADMIN, "-D"])
         .arg(data)
         .uid(account.uid.as_raw())
         .gid(account.gid.as_raw())

@@ -67,6 +67,16 @@ impl World {
         Ok(list.iter().cloned().map(Approval).collect())
     }
 
+    /// The approvals that wait for people.
+    ///
+    /// # Errors
+    /// When the daemon does not say.
+    pub fn pending(&self) -> anyhow::Result<Vec<Approval>> {
+        let mut all = self.approvals()?;
+        all.retain(|it| it.state() == "pending");
+        Ok(all)
+    }
+
     /// Waits until exactly one pending approval mentions `text`.
     ///
     /// # Panics
@@ -84,8 +94,8 @@ impl World {
     pub fn find_hold(&self, text: &str, limit: Duration) -> anyhow::Result<Approval> {
         let started = Instant::now();
         loop {
-            let mut pending = self.approvals()?;
-            pending.retain(|it| it.state() == "pending" && it.mentions(text));
+            let mut pending = self.pending()?;
+            pending.retain(|it| it.mentions(text));
             ensure!(
                 pending.len() < 2,
                 "{} holds for {text}, not one",
@@ -150,6 +160,28 @@ pub fn events(world: &World, session: &str) -> anyhow::Result<Vec<Value>> {
         .clone())
 }
 
+/// The events of one kind, of all sessions.
+///
+/// # Panics
+/// When the daemon does not say.
+#[must_use]
+pub fn events_of_kind(world: &World, kind: &str) -> Vec<Value> {
+    let sessions = sessions(world).expect("the daemon answers");
+    let of = |session: &Value| events(world, session_id(session)).expect("the daemon answers");
+    let all = sessions.iter().flat_map(of);
+    all.filter(|it| it["event"] == kind).collect()
+}
+
+/// What `holdpoint sessions export` gives of a session: its events, one on a line.
+///
+/// # Panics
+/// When the daemon does not say.
+#[must_use]
+pub fn export(world: &World, session: &str) -> String {
+    let exported = world.holdpoint_text(&["sessions", "export", session, "--format", "ndjson"]);
+    exported.expect("the daemon answers")
+}
+
 /// The sessions that `holdpoint sessions list` tells, newest first.
 ///
 /// # Errors
@@ -166,4 +198,15 @@ pub fn sessions(world: &World) -> anyhow::Result<Vec<Value>> {
 #[must_use]
 pub fn session_id(session: &Value) -> &str {
     session["id"].as_str().unwrap_or_default()
+}
+
+/// The id of the only session there was.
+///
+/// # Panics
+/// When there were others, or the daemon does not say.
+#[must_use]
+pub fn only_session(world: &World) -> String {
+    let all = sessions(world).expect("the daemon answers");
+    assert_eq!(all.len(), 1, "{all:?}");
+    session_id(&all[0]).to_owned()
 }

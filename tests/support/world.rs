@@ -26,6 +26,7 @@ use crate::{
     daemon::Daemon,
     files::{copy_policies, holdpoint_binary, install},
     host,
+    interrupts::Leftovers,
     issuer::Issuer,
     postgres::Connection,
     sandbox::Sandbox,
@@ -71,6 +72,44 @@ pub struct Settings {
     pub connections: Vec<Connection>,
 }
 
+impl Settings {
+    /// Cedar policies besides the shipped ones.
+    #[must_use]
+    pub fn policies(self, text: &str) -> Self {
+        Self {
+            extra_policies: text.to_owned(),
+            ..self
+        }
+    }
+
+    /// Further tables of the configuration; `ISSUER` in it becomes the issuer's URL.
+    #[must_use]
+    pub fn configuration(self, text: &str) -> Self {
+        Self {
+            extra_configuration: text.to_owned(),
+            ..self
+        }
+    }
+
+    /// For what is measured: the stand-in does not write down what arrives, and the daemon logs no details.
+    #[must_use]
+    pub fn silent(self) -> Self {
+        Self {
+            silent: true,
+            ..self
+        }
+    }
+
+    /// The world that is so.
+    ///
+    /// # Panics
+    /// When this host cannot run one, or the daemon does not start.
+    #[must_use]
+    pub fn start(&self) -> World {
+        World::with(self).unwrap_or_else(|error| panic!("{error:#}"))
+    }
+}
+
 /// A running world.
 #[derive(Debug)]
 pub struct World {
@@ -92,7 +131,7 @@ impl World {
     /// When this host cannot run one, or the daemon does not start.
     #[must_use]
     pub fn start() -> Self {
-        Self::with(&Settings::default()).unwrap_or_else(|error| panic!("{error:#}"))
+        Settings::default().start()
     }
 
     /// A world that differs.
@@ -292,15 +331,28 @@ impl World {
     /// # Errors
     /// When it fails or prints something else.
     pub fn holdpoint_json(&self, args: &[&str]) -> anyhow::Result<Value> {
-        let output = self.holdpoint(args).args(["--output", "json"]).output()?;
+        let printed = self.printed_by(&[args, &["--output", "json"]].concat())?;
+        serde_json::from_slice(&printed)
+            .with_context(|| format!("holdpoint {} printed no JSON", args.join(" ")))
+    }
+
+    /// Runs `holdpoint ARGS --config ...` as root and reads what it prints for people.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn holdpoint_text(&self, args: &[&str]) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&self.printed_by(args)?).into_owned())
+    }
+
+    fn printed_by(&self, args: &[&str]) -> anyhow::Result<Vec<u8>> {
+        let output = self.holdpoint(args).output()?;
         ensure!(
             output.status.success(),
             "holdpoint {}: {}",
             args.join(" "),
             String::from_utf8_lossy(&output.stderr)
         );
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("holdpoint {} printed no JSON", args.join(" ")))
+        Ok(output.stdout)
     }
 
     /// `holdpoint ARGS --config ...`, as root.
@@ -421,9 +473,9 @@ pub struct Remnants {
     dir: PathBuf,
 }
 
-impl Remnants {
-    /// Ends the sessions, detaches the programs, deletes the files. What is gone already is no error.
-    pub fn remove(&self) {
+impl Leftovers for Remnants {
+    /// Ends the sessions, detaches the programs, deletes the files.
+    fn remove(self) {
         if let Some(pid) = self.daemon {
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
         }
@@ -433,7 +485,9 @@ impl Remnants {
         let _ = fs::remove_dir_all(&self.dir);
         self.remove_private_tmp();
     }
+}
 
+impl Remnants {
     /// What sessions leave that nobody ends properly.
     fn remove_private_tmp(&self) {
         let name = self.agents.file_name().unwrap_or_default();

@@ -1,13 +1,14 @@
 //! The cgroup2 hierarchy: where it is mounted, and the cgroup that all sessions are children of.
 
 use std::{
-    ffi::OsString,
     fs, io,
-    os::unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Component, Path, PathBuf},
 };
 
 use anyhow::Context as _;
+
+use crate::mountinfo::{self, Mount};
 
 /// The cgroup that sessions are direct children of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,57 +73,21 @@ pub fn level(cgroup2_root: &Path, path: &Path) -> anyhow::Result<u32> {
 /// # Errors
 /// When it is mounted nowhere.
 pub fn cgroup2_root() -> anyhow::Result<PathBuf> {
-    let mountinfo = fs::read("/proc/self/mountinfo").context("cannot read /proc/self/mountinfo")?;
-    cgroup2_mount(&mountinfo).context(
+    let mounts = mountinfo::mounts().context("cannot read /proc/self/mountinfo")?;
+    cgroup2_mount(mounts).context(
         "no cgroup2 hierarchy is mounted, and sessions are cgroups: run `mount -t cgroup2 none /sys/fs/cgroup/unified`",
     )
 }
 
-/// From the format in proc_pid_mountinfo(5).
-fn cgroup2_mount(mountinfo: &[u8]) -> Option<PathBuf> {
-    mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut fields = line.split(|byte| *byte == b' ');
-        let root = fields.nth(3)?;
-        let mount_point = fields.next()?;
-        // Optional fields end with a lone dash; the type follows.
-        let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
-        (kind == b"cgroup2" && root == b"/")
-            .then(|| PathBuf::from(OsString::from_vec(unescape(mount_point))))
-    })
-}
-
-/// Spaces, tabs, newlines and backslashes are octal there: `\040`.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        match (first, tail) {
-            (
-                b'\\',
-                [
-                    a @ b'0'..=b'3',
-                    b @ b'0'..=b'7',
-                    c @ b'0'..=b'7',
-                    after @ ..,
-                ],
-            ) => {
-                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = after;
-            }
-            _ => {
-                plain.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    plain
+fn cgroup2_mount(mounts: Vec<Mount>) -> Option<PathBuf> {
+    let whole = |it: &Mount| it.kind == "cgroup2" && it.root == Path::new("/");
+    mounts.into_iter().find(whole).map(|it| it.point)
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::mountinfo::parse;
 
     const MOUNTINFO: &str = "\
 25 1 0:23 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755
@@ -134,7 +99,7 @@ mod tests {
     #[test]
     fn the_mount_of_the_root_is_found() {
         assert_eq!(
-            cgroup2_mount(MOUNTINFO.as_bytes()),
+            cgroup2_mount(parse(MOUNTINFO.as_bytes())),
             Some(PathBuf::from("/sys/fs/cgroup/uni fied"))
         );
     }
@@ -142,7 +107,7 @@ mod tests {
     #[test]
     fn version_1_alone_is_none() {
         let old = MOUNTINFO.replace("cgroup2", "cgroup");
-        assert_eq!(cgroup2_mount(old.as_bytes()), None);
+        assert_eq!(cgroup2_mount(parse(old.as_bytes())), None);
     }
 
     #[test]
@@ -153,21 +118,5 @@ mod tests {
         assert_eq!(level("/sys/fs/cgroup/a.slice/a-b.slice/"), Some(2));
         assert_eq!(level("/sys/fs/cgroup/a/../../b"), None);
         assert_eq!(level("/sys/fs"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read(bytes: Vec<u8>) {
-            cgroup2_mount(&bytes);
-        }
-
-        #[test]
-        fn what_was_escaped_comes_back(plain: Vec<u8>) {
-            let escaped: Vec<u8> = plain
-                .iter()
-                .flat_map(|byte| format!("\\{byte:03o}").into_bytes())
-                .collect();
-            prop_assert_eq!(unescape(&escaped), plain);
-        }
     }
 }

@@ -34,7 +34,6 @@ pub mod launcher;
 mod limits;
 mod listener;
 pub(crate) mod message;
-pub(crate) mod mountinfo;
 mod mounts;
 mod network;
 mod piped;

@@ -14,10 +14,11 @@ use nix::{
 };
 
 use super::{
-    keep, mountinfo, private,
+    keep, private,
     sandbox::{RUN, Rules},
     trust::{self, Trust},
 };
+use crate::mountinfo;
 
 /// File systems that show the kernel's view of the host: its processes, cgroups, BPF programs, traces, queues and namespaces.
 const HOST_VIEWS: [&str; 9] = [

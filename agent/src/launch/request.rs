@@ -15,7 +15,6 @@ use zeroize::Zeroizing;
 use super::{
     Prepared, Site, environment, limits,
     message::{self, Event, Octets, Request, Start, TerminalUse},
-    mountinfo,
     network::Network,
     program::Named,
     running,
@@ -25,7 +24,7 @@ use super::{
     wire::{MESSAGE_LIMIT, REQUEST_LIMIT, nonblocking},
 };
 use crate::{
-    containers,
+    containers, mountinfo,
     session::{SessionId, User},
 };
 

@@ -3,13 +3,18 @@
 mod nginx;
 mod table;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use holdpoint_tests::{
     host,
     interrupts::Interrupts,
+    program,
     world::{INSTANCES_URL, Settings, World},
 };
 use nginx::Nginx;
@@ -38,23 +43,16 @@ struct Measured {
     p99_us: u64,
 }
 
-fn main() {
-    if let Err(error) = run(&Args::parse()) {
-        eprintln!("bench: {error:#}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    program::end("bench", run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
     host::require()?;
     host::require_program("nginx", "nginx")?;
     let interrupts = Interrupts::block()?;
-    let world = World::with(&Settings {
-        silent: true,
-        ..Settings::default()
-    })?;
-    let remnants = world.remnants();
-    interrupts.clean_up(move || remnants.remove());
+    let world = World::with(&Settings::default().silent())?;
+    interrupts.clean_up(world.remnants());
     let bench = Bench {
         nginx: Nginx::start(&world)?,
         generator: install_generator(&world)?,

@@ -7,7 +7,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    process,
+    process::{self, ExitCode},
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use holdpoint::kernel::{AgentsCgroup, Kernel, Network, SessionPorts, SessionRules, cgroup2_root};
+use holdpoint_tests::program;
 use nix::{
     sched::{CloneFlags, unshare},
     sys::{
@@ -41,11 +42,8 @@ const PORTS: SessionPorts = SessionPorts {
     dns: 53,
 };
 
-fn main() {
-    if let Err(error) = run(&Args::parse()) {
-        eprintln!("bench hooks: {error:#}");
-        process::exit(1);
-    }
+fn main() -> ExitCode {
+    program::end("bench hooks", run(&Args::parse()))
 }
 
 /// One thing to measure.

@@ -1,11 +1,12 @@
 //! The ways to the database.
 
-use std::{fmt, fs, process::Command};
+use std::{fmt, process::Command};
 
-use anyhow::Context as _;
 use clap::ValueEnum;
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    database,
+    footprint::processor_time,
+    postgres::{Postgres, Role},
     world::World,
 };
 
@@ -57,10 +58,8 @@ impl Bench {
     }
 
     fn outside(&self, run: Run) -> Command {
-        let mut command = Command::new(self.postgres.program("pgbench"));
-        command
-            .args(run.arguments())
-            .envs(self.postgres.environment(Role::App));
+        let mut command = self.postgres.client("pgbench", Role::App);
+        command.args(run.arguments());
         command
     }
 
@@ -69,32 +68,18 @@ impl Bench {
         let arguments = run.arguments();
         let mut command = vec![program.as_str()];
         command.extend(arguments.iter().map(String::as_str));
-        self.world
-            .sandbox()
-            .env("PGHOST", HOST)
-            .env("PGPORT", AGENT_PORT.to_string())
-            .env("PGDATABASE", DATABASE)
-            .env("PGUSER", "whoever")
+        database::agent(&self.world)
             .env("PGSSLMODE", "require")
             .command(&command)
     }
 }
 
 fn with_cpu(pid: u32, command: Command) -> anyhow::Result<Measured> {
-    let before = cpu_us(pid)?;
+    let before = processor_time(pid)?;
     let measured = pgbench::run(command)?;
-    let spent = cpu_us(pid)? - before;
+    let spent = processor_time(pid)? - before;
     #[expect(clippy::cast_precision_loss, reason = "a run is not that long")]
-    let cpu_us = Some(spent as f64 / measured.queries.max(1) as f64);
+    let queries = measured.queries.max(1) as f64;
+    let cpu_us = Some(spent.as_secs_f64() * 1e6 / queries);
     Ok(Measured { cpu_us, ..measured })
-}
-
-/// User and system time of a process: fields 14 and 15 of `/proc/PID/stat`, in ticks of 10 ms (proc_pid_stat(5)).
-fn cpu_us(pid: u32) -> anyhow::Result<u64> {
-    const TICK_US: u64 = 10_000;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
-    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
-    let mut next = || times.next().context("/proc/PID/stat");
-    Ok((next()?? + next()??) * TICK_US)
 }

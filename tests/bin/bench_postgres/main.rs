@@ -5,11 +5,14 @@ mod pgbench;
 mod pgbouncer;
 mod table;
 
+use std::process::ExitCode;
+
 use clap::Parser;
 use holdpoint_tests::{
     host,
     interrupts::Interrupts,
-    postgres::{Options, Postgres, Role},
+    postgres::{Options, Postgres},
+    program,
     world::{Settings, World},
 };
 
@@ -58,11 +61,8 @@ struct Args {
     contenders: Vec<Contender>,
 }
 
-fn main() {
-    if let Err(error) = run(&Args::parse()) {
-        eprintln!("bench: {error:#}");
-        std::process::exit(1);
-    }
+fn main() -> ExitCode {
+    program::end("bench", run(&Args::parse()))
 }
 
 fn run(args: &Args) -> anyhow::Result<()> {
@@ -72,18 +72,12 @@ fn run(args: &Args) -> anyhow::Result<()> {
         logs_statements: false,
         ..Options::default()
     })?;
-    let world = World::with(&Settings {
-        silent: true,
-        extra_policies: POLICIES.to_owned(),
-        extra_configuration: MASK.to_owned(),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    })?;
-    let remnants = (world.remnants(), postgres.remnants());
-    interrupts.clean_up(move || {
-        remnants.0.remove();
-        remnants.1();
-    });
+    let settings = Settings::with_database(&postgres)
+        .policies(POLICIES)
+        .configuration(MASK)
+        .silent();
+    let world = World::with(&settings)?;
+    interrupts.clean_up((world.remnants(), postgres.remnants()));
     pgbench::initialise(&postgres)?;
     let pgbouncer = match args.contenders.contains(&Contender::Pgbouncer) {
         true => Some(PgBouncer::start(&postgres)?),

@@ -60,9 +60,9 @@ pub struct Measured {
 
 /// Makes the tables.
 pub fn initialise(postgres: &Postgres) -> anyhow::Result<()> {
-    let output = Command::new(postgres.program("pgbench"))
+    let output = postgres
+        .client("pgbench", Role::App)
         .args(["-i", "-q", "-s", SCALE])
-        .envs(postgres.environment(Role::App))
         .output()?;
     ensure!(
         output.status.success(),

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 use holdpoint_tests::{
     host,
-    postgres::{DATABASE, Postgres, Role},
+    postgres::{DATABASE, Postgres, Remnants},
     reviewer::{Approval, events},
     sandbox,
     world::Settings,
@@ -51,25 +51,17 @@ impl Server {
     pub fn settings(&self) -> Settings {
         match self {
             Self::Missing(_) => Settings::default(),
-            Self::Running(postgres) => Settings {
-                extra_policies: POLICY.to_owned(),
-                extra_configuration: MASK.to_owned(),
-                connections: vec![postgres.connection(Role::App)],
-                ..Settings::default()
-            },
+            Self::Running(postgres) => Settings::with_database(postgres)
+                .policies(POLICY)
+                .configuration(MASK),
         }
     }
 
-    /// Removes what it would leave behind.
-    pub fn remnants(&self) -> impl FnOnce() + Send + 'static {
-        let remove = match self {
+    /// What it would leave behind.
+    pub fn remnants(&self) -> Option<Remnants> {
+        match self {
             Self::Missing(_) => None,
             Self::Running(postgres) => Some(postgres.remnants()),
-        };
-        || {
-            if let Some(remove) = remove {
-                remove();
-            }
         }
     }
 }

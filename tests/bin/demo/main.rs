@@ -50,11 +50,7 @@ fn run(args: &Args) -> anyhow::Result<()> {
     let interrupts = Interrupts::block()?;
     let server = database::Server::start()?;
     let world = World::with(&server.settings())?;
-    let remnants = (world.remnants(), server.remnants());
-    interrupts.clean_up(move || {
-        remnants.0.remove();
-        remnants.1();
-    });
+    interrupts.clean_up((world.remnants(), server.remnants()));
     let mut demo = Demo {
         world: &world,
         client,

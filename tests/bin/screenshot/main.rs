@@ -9,7 +9,7 @@ use clap::Parser;
 use holdpoint_tests::{
     host,
     interrupts::Interrupts,
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
+    postgres::{AGENT_PORT, DATABASE, HOST, Postgres},
     sandbox::Running,
     terminal::Terminal,
     world::{Settings, World},
@@ -48,15 +48,8 @@ fn main() -> anyhow::Result<()> {
     host::require()?;
     let interrupts = Interrupts::block()?;
     let postgres = Postgres::start();
-    let world = World::with(&Settings {
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    })?;
-    let remnants = (world.remnants(), postgres.remnants());
-    interrupts.clean_up(move || {
-        remnants.0.remove();
-        remnants.1();
-    });
+    let world = World::with(&Settings::with_database(&postgres))?;
+    interrupts.clean_up((world.remnants(), postgres.remnants()));
     let _clients = ask(&world)?;
     let (binary, config) = (world.binary(), world.config());
     let command = format!(

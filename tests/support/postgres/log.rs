@@ -3,6 +3,9 @@
 /// `log_line_prefix`: session, user, database, application; then severity and message.
 pub(super) const LINE_PREFIX: &str = "~%c|%u|%d|%a|";
 
+/// What the look-ups of Holdpoint call themselves.
+pub const LOOKUP: &str = "holdpoint look-up";
+
 /// What a server has written down.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Vec<Entry>);
@@ -46,7 +49,7 @@ impl Entry {
 
     fn is_estimate(&self) -> bool {
         let is_planned = |sql: &str| sql.starts_with("EXPLAIN (FORMAT JSON, VERBOSE) ");
-        self.application == "holdpoint look-up" && self.sql().is_some_and(is_planned)
+        self.application == LOOKUP && self.sql().is_some_and(is_planned)
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{DATABASE, Options, Role, log::LINE_PREFIX};
 
 /// The superuser of the tests, over the server's own socket only; what it asks is not logged.
-pub(super) const ADMIN: &str = "test_admin";
+pub const ADMIN: &str = "test_admin";
 
 /// `postgresql.conf`.
 pub(super) fn configuration(dir: &Path, port: u16, options: &Options) -> String {

@@ -17,7 +17,10 @@ use nix::{
 };
 
 use super::super::{bind::Bind, birth::Birth};
-use crate::launch::{keep, mountinfo, sandbox::Identity};
+use crate::{
+    launch::{keep, sandbox::Identity},
+    mountinfo,
+};
 
 /// A session's.
 pub struct Inside {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 use holdpoint_core::sql::{
     Name, Names, Resolved, Statement,
-    facts::{self, Facts},
+    facts::{self, Facts, observed::Answers},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -60,6 +60,43 @@ impl<S> Kept<S> {
             client,
             used: Instant::now(),
         })
+    }
+}
+
+/// What a database can be asked, over whichever connection there is. (An async closure's future could not be said to be `Send`.)
+trait Question<S>: Sync {
+    type Answer: Send;
+
+    fn put_to(
+        &self,
+        client: &mut Client<S>,
+    ) -> impl Future<Output = anyhow::Result<Self::Answer>> + Send;
+}
+
+/// What do these names mean?
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Question<S> for Names {
+    type Answer = Answers;
+
+    async fn put_to(&self, client: &mut Client<S>) -> anyhow::Result<Answers> {
+        client.look(self).await
+    }
+}
+
+/// What are these columns called?
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Question<S> for [(u32, i16)] {
+    type Answer = Vec<Origin>;
+
+    async fn put_to(&self, client: &mut Client<S>) -> anyhow::Result<Vec<Origin>> {
+        client.columns(self).await
+    }
+}
+
+/// Which columns has this relation?
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Question<S> for Name {
+    type Answer = Option<Vec<String>>;
+
+    async fn put_to(&self, client: &mut Client<S>) -> anyhow::Result<Option<Vec<String>>> {
+        client.table(self).await
     }
 }
 
@@ -163,24 +200,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
         relation: &Name,
     ) -> anyhow::Result<Option<Vec<String>>> {
         let mut lane = self.lane.lock().await;
-        let again = match lane.take() {
-            Some(Kept { mut client, .. }) => client
-                .table(relation)
-                .await
-                .ok()
-                .map(|columns| (client, columns)),
-            None => None,
-        };
-        let (client, columns) = match again {
-            Some(done) => done,
-            None => {
-                let mut client = self.open(dial).await?;
-                let columns = client.table(relation).await?;
-                (client, columns)
-            }
-        };
-        *lane = Kept::now(client);
-        Ok(columns)
+        self.ask(&mut lane, dial, relation).await
     }
 
     fn at_once(&self, statement: &Statement) -> Resolved {
@@ -197,12 +217,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
             if resolved.needs.is_empty() {
                 return Ok(resolved);
             }
-            self.ask(dial, &resolved.needs).await?;
+            self.learn(dial, &resolved.needs).await?;
         }
         bail!("they lead to ever more names");
     }
 
-    async fn ask(
+    async fn learn(
         self: &Arc<Self>,
         dial: &impl Dial<Stream = S>,
         needs: &Names,
@@ -220,24 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
         if asked > MOST_ASKED {
             bail!("they are {asked}, where {MOST_ASKED} are the most that are looked up");
         }
-        // The server may have been restarted since it was last asked.
-        let again = match lane.take() {
-            Some(Kept { mut client, .. }) => client
-                .look(&missing)
-                .await
-                .ok()
-                .map(|answers| (client, answers)),
-            None => None,
-        };
-        let (client, answers) = match again {
-            Some(done) => done,
-            None => {
-                let mut client = self.open(dial).await?;
-                let answers = client.look(&missing).await?;
-                (client, answers)
-            }
-        };
-        *lane = Kept::now(client);
+        let answers = self.ask(&mut lane, dial, &missing).await?;
         self.write(|known| {
             if known.epoch == epoch {
                 known.facts.add(answers);
@@ -259,23 +262,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
             return Ok(columns);
         }
         let epoch = self.read(|known| known.epoch);
-        let again = match lane.take() {
-            Some(Kept { mut client, .. }) => client
-                .columns(origins)
-                .await
-                .ok()
-                .map(|columns| (client, columns)),
-            None => None,
-        };
-        let (client, columns) = match again {
-            Some(done) => done,
-            None => {
-                let mut client = self.open(dial).await?;
-                let columns = client.columns(origins).await?;
-                (client, columns)
-            }
-        };
-        *lane = Kept::now(client);
+        let columns = self.ask(&mut lane, dial, origins).await?;
         self.write(|known| {
             if known.epoch == epoch {
                 known
@@ -293,6 +280,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
                 .map(|origin| known.columns.get(origin).cloned())
                 .collect()
         })
+    }
+
+    /// Asks over the connection that is kept, and over a new one where that fails: the server may have been restarted since it was last
+    /// asked.
+    async fn ask<Q: Question<S> + ?Sized>(
+        self: &Arc<Self>,
+        lane: &mut Option<Kept<S>>,
+        dial: &impl Dial<Stream = S>,
+        question: &Q,
+    ) -> anyhow::Result<Q::Answer> {
+        if let Some(Kept { mut client, .. }) = lane.take()
+            && let Ok(answer) = question.put_to(&mut client).await
+        {
+            *lane = Kept::now(client);
+            return Ok(answer);
+        }
+        let mut client = self.open(dial).await?;
+        let answer = question.put_to(&mut client).await?;
+        *lane = Kept::now(client);
+        Ok(answer)
     }
 
     async fn open(self: &Arc<Self>, dial: &impl Dial<Stream = S>) -> anyhow::Result<Client<S>> {

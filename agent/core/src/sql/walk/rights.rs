@@ -2,7 +2,7 @@
 
 use pg_query::{
     NodeEnum,
-    protobuf::{GrantStmt, Node, ObjectType},
+    protobuf::{GrantStmt, Node, ObjectType, RoleSpec},
 };
 
 use super::{Walk, objects::object_name};
@@ -22,14 +22,8 @@ impl Walk {
             NodeEnum::CreateRoleStmt(it) => {
                 self.creates(O::ObjectRole, Some(Name::plain(&it.role)))
             }
-            NodeEnum::AlterRoleStmt(it) => {
-                let role = it.role.as_ref().map(|it| Name::plain(&it.rolename));
-                self.alters(O::ObjectRole as i32, role);
-            }
-            NodeEnum::AlterRoleSetStmt(it) => {
-                let role = it.role.as_ref().map(|it| Name::plain(&it.rolename));
-                self.alters(O::ObjectRole as i32, role);
-            }
+            NodeEnum::AlterRoleStmt(it) => self.alters_role(it.role.as_ref()),
+            NodeEnum::AlterRoleSetStmt(it) => self.alters_role(it.role.as_ref()),
             NodeEnum::DropRoleStmt(it) => self.drops_roles(&it.roles),
             NodeEnum::DropOwnedStmt(_) => self.does("postgres.drop_owned", None),
             NodeEnum::ReassignOwnedStmt(_) => self.does("postgres.reassign_owned", None),
@@ -131,6 +125,11 @@ impl Walk {
                 "it is a statement that Holdpoint does not know",
             )),
         }
+    }
+
+    fn alters_role(&mut self, role: Option<&RoleSpec>) {
+        let role = role.map(|it| Name::plain(&it.rolename));
+        self.alters(ObjectType::ObjectRole as i32, role);
     }
 
     fn drops_roles(&mut self, roles: &[Node]) {

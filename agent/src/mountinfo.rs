@@ -1,14 +1,16 @@
 //! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 
 use std::{
-    ffi::OsStr,
-    os::unix::ffi::OsStrExt as _,
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
 };
 
 /// One mount.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mount {
+    /// What of its file system it shows.
+    pub root: PathBuf,
     /// Where it is.
     pub point: PathBuf,
     /// The type of its file system.
@@ -31,7 +33,8 @@ pub fn below_cgroup2<'a>(mounts: &[Mount], path: &'a Path) -> Option<&'a Path> {
         .find_map(|mount| path.strip_prefix(&mount.point).ok())
 }
 
-fn parse(text: &[u8]) -> Vec<Mount> {
+/// What such a file tells.
+pub fn parse(text: &[u8]) -> Vec<Mount> {
     text.split(|byte| *byte == b'\n')
         .filter_map(mount)
         .collect()
@@ -40,10 +43,13 @@ fn parse(text: &[u8]) -> Vec<Mount> {
 /// `36 35 98:0 /root /point rw,noatime master:1 - ext3 /dev/root rw`
 fn mount(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let point = unescape(fields.nth(4)?);
+    let mut path = |at| Some(OsString::from_vec(unescape(fields.nth(at)?)).into());
+    let (root, point) = (path(3)?, path(0)?);
+    // Optional fields end with a lone dash; the type follows.
     fields.find(|field| field == b"-")?;
     Some(Mount {
-        point: OsStr::from_bytes(&point).into(),
+        root,
+        point,
         kind: String::from_utf8_lossy(fields.next()?).into_owned(),
     })
 }
@@ -89,6 +95,7 @@ mod tests {
         assert_eq!(
             mounts[0],
             Mount {
+                root: "/".into(),
                 point: "/proc".into(),
                 kind: "proc".into()
             }
@@ -105,6 +112,15 @@ mod tests {
         #[test]
         fn any_bytes_are_survived(text: Vec<u8>) {
             parse(&text);
+        }
+
+        #[test]
+        fn what_was_escaped_comes_back(plain: Vec<u8>) {
+            let escaped: Vec<u8> = plain
+                .iter()
+                .flat_map(|byte| format!("\\{byte:03o}").into_bytes())
+                .collect();
+            prop_assert_eq!(unescape(&escaped), plain);
         }
     }
 }
