@@ -44,6 +44,7 @@ use crate::{
     target::Target,
 };
 use asked::CONTAINS;
+use decide::Asked;
 use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
 use kept::Kept;
@@ -271,7 +272,7 @@ impl Policies {
 
     fn person(&self, principal: &Principal) -> Represented<Arc<Person>> {
         self.people.find(principal, |principal| {
-            let party = self.index.party(entities::principal_uids(principal));
+            let party = self.index.party(&entities::principal_names(principal));
             Person::new(party, principal, None)
         })
     }
@@ -282,8 +283,8 @@ impl Policies {
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Represented<Decision> {
-        let (decision, stands) = self.put(principal, operation, now, |slices, question| {
-            let decision = decide::decide(&self.rules, slices, question, principal, operation);
+        let (decision, stands) = self.put(principal, operation, now, |slices, asked| {
+            let decision = decide::decide(&self.rules, slices, asked, principal, operation);
             (decision, Matter::tells(read_by(slices)))
         })?;
         if let (Decision::Allow(terms), true) = (&decision, stands) {
@@ -305,8 +306,8 @@ impl Policies {
             && self.asks_target
             && self.standing(principal, operation).is_none()
             && self
-                .put(principal, operation, now, |slices, question| {
-                    decide::needs_target(&self.rules, slices, question)
+                .put(principal, operation, now, |slices, asked| {
+                    decide::needs_target(&self.rules, slices, asked)
                 })
                 .unwrap_or(false)
     }
@@ -317,18 +318,18 @@ impl Policies {
         principal: &Principal,
         operation: &Operation,
         now: Option<Timestamp>,
-        answer: impl FnOnce(&[&Slice], &Question) -> T,
+        answer: impl FnOnce(&[&Slice], &Asked) -> T,
     ) -> Represented<T> {
         let index = &self.index;
         let who = self.person(principal)?;
         let what = self.actions.find(&operation.action, |action| {
-            Represented::Ok(index.party(entities::action_uids(action)))
+            Represented::Ok(index.party(&entities::action_names(action)))
         })?;
-        let whom = index.party(entities::resource_uids(operation));
+        let whom = index.party(&entities::resource_names(operation));
         let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
         let reads = read_by(&slices);
-        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
-        Ok(answer(&slices, &question))
+        let question = || Question::new(&who, &what, &whom, operation, now, reads, None);
+        Ok(answer(&slices, &Asked::new(&question)))
     }
 
     /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
@@ -336,10 +337,14 @@ impl Policies {
     #[must_use]
     pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
         let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
-        match Question::whole(principal, operation, None, None) {
-            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
-            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
-        }
+        let question = || Question::whole(principal, operation, None, None);
+        decide::decide(
+            &self.rules,
+            &[all],
+            &Asked::new(&question),
+            principal,
+            operation,
+        )
     }
 
     /// What is odd about policies that were loaded from `sources`, and stops nothing: rules that can never match or never matter.

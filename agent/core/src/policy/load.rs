@@ -27,6 +27,8 @@ pub(super) struct Rule {
     pub(super) reads: Reads,
     /// What an operation has to be for it to match.
     pub(super) plain: Option<Plain>,
+    /// Whether it has no condition besides.
+    pub(super) bare: bool,
 }
 
 /// A rule, and what checking it takes besides. Cedar makes a tree of a policy by reading its text again, which takes longer than
@@ -158,6 +160,7 @@ fn rule(
         asks: Asks::of(&tree),
         reads: Reads::of(&tree),
         plain: Plain::needed_by(&tree),
+        bare: Plain::is_all_of(&tree),
     };
     Ok(Read { rule, tree })
 }
@@ -226,6 +229,10 @@ impl Rule {
 
     pub(super) fn forbids(&self) -> bool {
         !matches!(self.role, Role::Permit { .. })
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        matches!(self.role, Role::Hold { .. })
     }
 
     pub(super) fn source<'a>(&self, sources: &'a [Source]) -> &'a Source {

@@ -575,6 +575,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         "principal is Principal in Group::\"agents\"",
         "principal == Principal::\"https://issuer.example.com#agent\"",
         "principal in Principal::\"https://issuer.example.com#x\"",
+        "principal == Group::\"agents\"",
+        "principal is Principal in Principal::\"https://issuer.example.com#x\"",
     ];
     let action = vec![
         "action",
@@ -586,6 +588,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         "action in Action::\"google\"",
         "action in Action::\"net\"",
         "action == Action::\"google.unknown\"",
+        "action == Action::\"read\"",
+        "action in [Action::\"google\", Action::\"compute.*\", Action::\"read\"]",
     ];
     let resource = vec![
         "resource",
@@ -596,6 +600,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         "resource in Host::\"example.com\"",
         "resource == Resource::\"//x\"",
         "resource in Resource::\"//y\"",
+        "resource == Project::\"p\"",
+        "resource == Host::\"example.com\"",
     ];
     // Each applies to some operations only: otherwise one forbid would hide everything else.
     let condition = vec![
@@ -610,6 +616,10 @@ fn any_policy() -> impl Strategy<Value = String> {
         "when { principal in Group::\"others\" && action in Action::\"write\" || resource in Project::\"q\" }",
         "when { context.traits.contains(\"public-access\") || context.unreadable }",
         "when { context.traits.contains(\"public-access\") && context.path like \"*a*\" }",
+        "when { context.traits.contains(\"public-access\") }",
+        "when { context.traits.contains(\"open-to-internet\") && context.traits.contains(\"public-access\") }",
+        "unless { context.traits.contains(\"public-access\") }",
+        "when { true }",
         "when { context.unreadable } unless { context.path like \"*b*\" }",
         "when { context.unreadable }",
         "when { context.traits.contains(\"own-host\") && context has port && context.port + 9223372036854775000 > 1 }",
@@ -622,7 +632,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         select(principal),
         select(action),
         select(resource),
-        select(condition),
+        // Rules without a condition are not put to Cedar.
+        prop_oneof![1 => Just(""), 3 => select(condition)],
     )
         .prop_map(|(effect, principal, action, resource, condition)| {
             format!("{effect}({principal}, {action}, {resource}) {condition};\n")
@@ -655,11 +666,11 @@ pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
         Just(Content::Fields(fields(&[("f", "v")]))),
         ".{0,20}".prop_map(|name| Content::Fields(fields(&[(name.as_str(), "v")]))),
     ];
-    let trait_ = proptest::option::of(select(Trait::ALL.to_vec()));
+    let traits = btree_set(select(Trait::ALL.to_vec()), 0..3);
     let project = proptest::option::of(select(vec!["p", "q", "r"]));
-    let rest = (project, trait_, any::<bool>());
+    let rest = (project, traits, any::<bool>());
     (id, "[ab/]{0,3}", port, host, name, content, rest).prop_map(
-        |(id, path, port, host, name, content, (project, trait_, asks))| {
+        |(id, path, port, host, name, content, (project, traits, asks))| {
             let mut operation = operation(id);
             operation.path = path;
             operation.port = port;
@@ -671,7 +682,7 @@ pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
                 .then(|| ("q".to_owned(), "1".to_owned()))
                 .into_iter()
                 .collect();
-            operation.traits = trait_.into_iter().collect();
+            operation.traits = traits;
             operation.content = content;
             operation
         },

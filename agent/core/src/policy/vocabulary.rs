@@ -1,5 +1,7 @@
 //! The names of actions that policies may use.
 
+use std::borrow::Cow;
+
 use crate::{
     catalog::Catalog,
     groups::{Group, Groups, classify},
@@ -109,16 +111,16 @@ fn nearest(name: &str, known: &dyn KnownActions) -> String {
 }
 
 /// The names under which policies may speak of an action: itself first, then everything it is in.
-pub(super) fn names_of(action: &Action) -> Vec<String> {
-    let mut names = vec![action.id().to_owned()];
-    names.extend(action.groups().iter().map(|group| group.name().to_owned()));
+pub(super) fn names_of(action: &Action) -> Vec<Cow<'_, str>> {
+    let mut names = vec![action.id().into()];
+    names.extend(action.groups().iter().map(|group| group.name().into()));
     match action.id() {
         Action::UNKNOWN => {}
-        Action::NET_CONNECT | Action::NET_RESOLVE => names.push(NET.to_owned()),
+        Action::NET_CONNECT | Action::NET_RESOLVE => names.push(NET.into()),
         _ => {
-            names.push(format!("{}.*", action.service()));
+            names.push(format!("{}.*", action.service()).into());
             if action.service() != POSTGRES {
-                names.push(GOOGLE.to_owned());
+                names.push(GOOGLE.into());
             }
         }
     }
