@@ -1,10 +1,6 @@
 //! From the policies that match to a decision.
 
-use std::{
-    cell::OnceCell,
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{cell::OnceCell, collections::BTreeMap, fmt::Write as _};
 
 use cedar_policy::{AuthorizationError, Authorizer, PolicySet};
 

@@ -92,7 +92,8 @@ impl Head {
 fn above(name: &str, known: &dyn KnownActions) -> Vec<String> {
     match vocabulary::look_up(name, known) {
         Ok(Name::Method(groups)) => {
-            let names = vocabulary::names_of(&Action::new(name, groups));
+            let action = Action::new(name, groups);
+            let names = vocabulary::names_of(&action);
             names.into_iter().map(Cow::into_owned).collect()
         }
         Ok(Name::Fixed) if name == Action::UNKNOWN || name == NET => vec![name.to_owned()],
