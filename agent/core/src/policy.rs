@@ -6,6 +6,7 @@ mod alike;
 mod annotations;
 mod asked;
 pub mod asks;
+mod complaints;
 mod decide;
 mod doubts;
 pub mod editor;
