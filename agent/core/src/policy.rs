@@ -256,19 +256,12 @@ impl Policies {
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Decision {
-        if let Some(terms) = self.standing(principal, operation) {
-            return Decision::Allow(terms);
-        }
-        self.decided(principal, operation, now)
+        self.person(principal)
+            .and_then(|who| match standing(&who, operation) {
+                Some(terms) => Ok(Decision::Allow(terms)),
+                None => self.decided(&who, principal, operation, now),
+            })
             .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
-    }
-
-    /// The terms on which `principal` may do what is no different from `operation` for any policy that may be about it, where that was
-    /// decided before.
-    fn standing(&self, principal: &Principal, operation: &Operation) -> Option<Terms> {
-        let who = self.person(principal).ok()?;
-        let terms = who.standing.look(&Matter::of(operation))?;
-        Some(Terms::clone(&terms))
     }
 
     fn person(&self, principal: &Principal) -> Represented<Arc<Person>> {
@@ -280,17 +273,18 @@ impl Policies {
 
     fn decided(
         &self,
+        who: &Person,
         principal: &Principal,
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Represented<Decision> {
-        let (decision, stands) = self.put(principal, operation, now, |slices, asked| {
+        let (decision, stands) = self.put(who, operation, now, |slices, asked| {
             let decision = decide::decide(&self.rules, slices, asked, principal, operation);
             (decision, Matter::tells(read_by(slices)))
         })?;
         if let (Decision::Allow(terms), true) = (&decision, stands) {
-            let standing = &self.person(principal)?.standing;
-            standing.keep(Matter::of(operation), Arc::new(terms.clone()));
+            who.standing
+                .keep(Matter::of(operation), Arc::new(terms.clone()));
         }
         Ok(decision)
     }
@@ -305,31 +299,44 @@ impl Policies {
     ) -> bool {
         matches!(operation.target, Target::NotLookedUp)
             && self.asks_target
-            && self.standing(principal, operation).is_none()
             && self
-                .put(principal, operation, now, |slices, asked| {
+                .unless_standing(principal, operation, now, |slices, asked| {
                     decide::needs_target(&self.rules, slices, asked)
                 })
                 .unwrap_or(false)
     }
 
+    /// As [`Self::put`]; `false` where the decision stands already.
+    fn unless_standing(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+        answer: impl FnOnce(&[&Slice], &Asked) -> bool,
+    ) -> Represented<bool> {
+        let who = self.person(principal)?;
+        match standing(&who, operation) {
+            Some(_) => Ok(false),
+            None => self.put(&who, operation, now, answer),
+        }
+    }
+
     /// Puts an operation before those policies that may be about it.
     fn put<T>(
         &self,
-        principal: &Principal,
+        who: &Person,
         operation: &Operation,
         now: Option<Timestamp>,
         answer: impl FnOnce(&[&Slice], &Asked) -> T,
     ) -> Represented<T> {
         let index = &self.index;
-        let who = self.person(principal)?;
         let what = self.actions.find(&operation.action, |action| {
             Represented::Ok(index.party(&entities::action_names(action)))
         })?;
         let whom = index.party(&entities::resource_names(operation));
         let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
         let reads = read_by(&slices);
-        let question = || Question::new(&who, &what, &whom, operation, now, reads, None);
+        let question = || Question::new(who, &what, &whom, operation, now, reads, None);
         Ok(answer(&slices, &Asked::new(&question)))
     }
 
@@ -422,9 +429,8 @@ impl Policies {
         now: Option<Timestamp>,
     ) -> bool {
         self.asks_contains
-            && self.standing(principal, operation).is_none()
             && self
-                .put(principal, operation, now, |slices, _| {
+                .unless_standing(principal, operation, now, |slices, _| {
                     read_by(slices).has(CONTAINS)
                 })
                 .unwrap_or(true)
@@ -441,6 +447,13 @@ impl Policies {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
         Self::of(rest.cloned())
     }
+}
+
+/// The terms on which `who` may do what is no different from `operation` for any policy that may be about it, where that was
+/// decided before.
+fn standing(who: &Person, operation: &Operation) -> Option<Terms> {
+    let terms = who.standing.look(&Matter::of(operation))?;
+    Some(Terms::clone(&terms))
 }
 
 /// What any of the policies looks at.

@@ -56,7 +56,9 @@ fn advised(message: &str) -> Option<String> {
         ),
         _ => return None,
     };
-    Some(format!("{before}attribute `{name}`{place} not found; {advice}"))
+    Some(format!(
+        "{before}attribute `{name}`{place} not found; {advice}"
+    ))
 }
 
 fn of_context(name: &str) -> String {
@@ -79,7 +81,9 @@ fn of_principal(name: &str) -> String {
 fn of_resource(name: &str) -> String {
     match nearest(name, &OF_TARGET) {
         Some(looked_up) => {
-            format!("write `context.target.{looked_up}`, which is looked up where a policy asks for it")
+            format!(
+                "write `context.target.{looked_up}`, which is looked up where a policy asks for it"
+            )
         }
         None => one_of("resource", &OF_RESOURCE, name),
     }
@@ -101,7 +105,6 @@ fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::policy::{
         Policies,
         tests::{Few, source},

@@ -18,7 +18,8 @@ use super::{
     index::Party,
     kept::Kept,
     matter::Matter,
-    reads::Reads,
+    reads::{IN, Reads},
+    schema::OF_RESOURCE,
     vocabulary,
 };
 use crate::{
@@ -47,12 +48,23 @@ impl Question {
         reads: Reads,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
-        let mut entities = vec![action(what), resource(whom, operation, reads)?];
+        let related = reads.has(IN);
+        let mut entities = Vec::new();
+        if related {
+            entities.push(action(what));
+        }
+        if related || OF_RESOURCE.into_iter().any(|name| reads.has(name)) {
+            entities.push(resource(whom, operation, reads)?);
+        }
         let context = context(operation, now, reads, &mut entities)?;
+        let person = match related {
+            true => &who.related,
+            false => &who.alone,
+        };
         let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
         Ok(Self {
             request: Request::new(own, what, whom, context, schema)?,
-            entities: who.entities.clone().add_entities(entities, schema)?,
+            entities: person.clone().add_entities(entities, schema)?,
         })
     }
 
@@ -87,7 +99,9 @@ pub(super) struct Person {
     pub(super) party: Party,
     /// What it may do whatever else there is to it.
     pub(super) standing: Kept<Matter, Terms>,
-    entities: Entities,
+    /// It, and what it is in.
+    related: Entities,
+    alone: Entities,
 }
 
 impl Person {
@@ -101,19 +115,26 @@ impl Person {
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let claims = principal.claims.iter();
-        let entity = Entity::new_with_tags(
-            party.uids[0].clone(),
-            [
-                ("issuer".to_owned(), text(&principal.issuer)),
-                ("subject".to_owned(), text(&principal.subject)),
-            ],
-            party.uids[1..].iter().cloned(),
-            claims.map(|(claim, value)| (claim.clone(), text(value))),
-        )?;
+        let claims: Vec<_> = claims.map(|(claim, value)| (claim, text(value))).collect();
+        let within = |parents: &[EntityUid]| -> Represented<Entities> {
+            let entity = Entity::new_with_tags(
+                party.uids[0].clone(),
+                [
+                    ("issuer".to_owned(), text(&principal.issuer)),
+                    ("subject".to_owned(), text(&principal.subject)),
+                ],
+                parents.iter().cloned(),
+                claims
+                    .iter()
+                    .map(|(claim, value)| ((*claim).clone(), value.clone())),
+            )?;
+            Ok(Entities::from_entities([entity], schema)?)
+        };
         Ok(Self {
-            party,
+            related: within(&party.uids[1..])?,
+            alone: within(&[])?,
             standing: Kept::default(),
-            entities: Entities::from_entities([entity], schema)?,
+            party,
         })
     }
 }

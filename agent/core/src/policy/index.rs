@@ -1,10 +1,10 @@
 //! Cedar's time grows with the policies it is given: it gets only those whose heads can be about an operation.
 
-use std::collections::HashMap;
-
 use cedar_policy::{
     ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
+
+use rustc_hash::FxHashMap;
 
 use super::{
     entities::{Kind, Name},
@@ -33,9 +33,9 @@ type Of = (Named, Option<Plain>);
 #[derive(Default)]
 pub(super) struct Index {
     /// The entities that some rule names, in its head or anywhere else, by their ids.
-    known: [HashMap<String, Known>; Kind::ALL.len()],
+    known: [FxHashMap<String, Known>; Kind::ALL.len()],
     count: u32,
-    slices: HashMap<Whose, HashMap<Of, Slice>>,
+    slices: FxHashMap<Whose, FxHashMap<Of, Slice>>,
 }
 
 struct Known {
@@ -73,14 +73,11 @@ pub(super) struct Slice {
     pub(super) reads: Reads,
 }
 
-/// What a rule's head says.
-struct Head {
-    principal: Named,
-    /// One for each action that it names.
-    actions: Vec<Named>,
-    resource: Named,
-    /// Whether the names are all that it says.
-    plain: bool,
+/// Whether a policy's head says nothing but what [`Index`] finds it by.
+pub(super) fn names_only(policy: &Policy) -> bool {
+    use {PrincipalConstraint as P, ResourceConstraint as R};
+    matches!(policy.principal_constraint(), P::Any | P::Eq(_) | P::In(_))
+        && matches!(policy.resource_constraint(), R::Any | R::Eq(_) | R::In(_))
 }
 
 impl Index {
@@ -90,48 +87,41 @@ impl Index {
             for literal in rule.policy.entity_literals() {
                 index.number(literal);
             }
-            let head = index.head(&rule.policy);
-            for action in head.actions {
-                let slices = index.slices.entry((head.principal, action)).or_default();
-                let slice = slices.entry((head.resource, rule.plain)).or_default();
-                if head.plain && rule.bare {
+            let (principal, resource) = index.head(&rule.policy);
+            for action in index.actions(&rule.policy) {
+                let slices = index.slices.entry((principal, action)).or_default();
+                let slice = slices.entry((resource, rule.plain)).or_default();
+                if rule.bare {
                     slice.certain.push(place);
                 } else {
-                    slice.add(rule);
+                    slice.add(rule, &rule.conditions);
                 }
             }
         }
         index
     }
 
-    fn head(&mut self, policy: &Policy) -> Head {
-        let mut plain = true;
+    /// Which principals and which resources a policy's head names.
+    fn head(&mut self, policy: &Policy) -> (Named, Named) {
         let principal = match policy.principal_constraint() {
-            PrincipalConstraint::Any => Named::Any,
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => Named::Any,
             PrincipalConstraint::Eq(uid) => Named::Itself(self.number(uid)),
-            PrincipalConstraint::In(uid) => Named::Within(self.number(uid)),
-            PrincipalConstraint::Is(_) => {
-                plain = false;
-                Named::Any
-            }
-            PrincipalConstraint::IsIn(_, uid) => {
-                plain = false;
+            PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => {
                 Named::Within(self.number(uid))
             }
         };
         let resource = match policy.resource_constraint() {
-            ResourceConstraint::Any => Named::Any,
+            ResourceConstraint::Any | ResourceConstraint::Is(_) => Named::Any,
             ResourceConstraint::Eq(uid) => Named::Itself(self.number(uid)),
-            ResourceConstraint::In(uid) => Named::Within(self.number(uid)),
-            ResourceConstraint::Is(_) => {
-                plain = false;
-                Named::Any
-            }
-            ResourceConstraint::IsIn(_, uid) => {
-                plain = false;
+            ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => {
                 Named::Within(self.number(uid))
             }
         };
+        (principal, resource)
+    }
+
+    /// One for each that it names.
+    fn actions(&mut self, policy: &Policy) -> Vec<Named> {
         let mut actions = match policy.action_constraint() {
             ActionConstraint::Any => vec![Named::Any],
             ActionConstraint::Eq(uid) => vec![Named::Itself(self.number(uid))],
@@ -142,12 +132,7 @@ impl Index {
         };
         actions.sort_unstable();
         actions.dedup();
-        Head {
-            principal,
-            actions,
-            resource,
-            plain,
-        }
+        actions
     }
 
     /// What is of no kind that can be asked about has a number that nobody finds.
@@ -215,19 +200,21 @@ impl Index {
 impl Slice {
     pub(super) fn of_all(rules: &[Rule]) -> Self {
         let mut slice = Self::default();
-        rules.iter().for_each(|rule| slice.add(rule));
+        for rule in rules {
+            slice.add(rule, &rule.policy);
+        }
         slice.reads = Reads::EVERYTHING;
         slice
     }
 
-    fn add(&mut self, rule: &Rule) {
+    fn add(&mut self, rule: &Rule, policy: &Policy) {
         let set = if rule.holds() {
             &mut self.holds
         } else {
             &mut self.verdict
         };
         set.get_or_insert_default()
-            .add(rule.policy.clone())
+            .add(policy.clone())
             .expect("every rule has an id of its own, and no head twice");
         self.reads = self.reads.and(rule.reads);
     }

@@ -8,9 +8,9 @@ use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
     asked::Asks,
-    literals,
+    index, literals,
     plain::Plain,
-    reads::Reads,
+    reads::{IN, Reads},
     validate,
     vocabulary::KnownActions,
 };
@@ -21,13 +21,16 @@ use crate::{digest::Digest, operation::Trait};
 pub(super) struct Rule {
     /// Its id is its place among all rules that were loaded together.
     pub(super) policy: Policy,
+    /// The same for those whom its head is known to be about: its conditions alone, unless the head says more than names. It takes Cedar
+    /// half of the time.
+    pub(super) conditions: Policy,
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
     pub(super) asks: Asks,
     pub(super) reads: Reads,
     /// What an operation has to be for it to match.
     pub(super) plain: Option<Plain>,
-    /// Whether it has no condition besides.
+    /// Whether it matches whatever is that, and what its head names.
     pub(super) bare: bool,
 }
 
@@ -130,11 +133,17 @@ fn rule(
     Start { at, line }: Start,
     source: &Source,
 ) -> Result<Read, Vec<Problem>> {
-    let tree = policy.to_pst().map_err(|error| {
+    let not_taken_apart = |error: pst::PstConstructionError| {
         let message = format!("it cannot be taken apart: {error}");
         vec![source.problem(at, message)]
-    })?;
+    };
+    let tree = policy.to_pst().map_err(not_taken_apart)?;
     let tree = tree.body().clone();
+    let names_only = index::names_only(policy);
+    let conditions = match names_only {
+        true => without_head(&tree).map_err(not_taken_apart)?,
+        false => policy.clone(),
+    };
     let role = annotations::role(policy).map_err(|complaints| {
         let text = &source.text[at..];
         let problem = |complaint: String| {
@@ -157,12 +166,26 @@ fn rule(
             sha256: Some(Digest::of_bytes(policy.to_string().as_bytes())),
         },
         role,
+        conditions,
         asks: Asks::of(&tree),
-        reads: Reads::of(&tree),
+        reads: match names_only {
+            true => Reads::of(&tree),
+            false => Reads::of(&tree).and(Reads::attribute(IN)),
+        },
         plain: Plain::needed_by(&tree),
-        bare: Plain::is_all_of(&tree),
+        bare: names_only && Plain::is_all_of(&tree),
     };
     Ok(Read { rule, tree })
+}
+
+fn without_head(tree: &pst::Template) -> Result<Policy, pst::PstConstructionError> {
+    let mut tree = tree.clone();
+    tree.principal = pst::PrincipalConstraint::Any;
+    tree.action = pst::ActionConstraint::Any;
+    tree.resource = pst::ResourceConstraint::Any;
+    tree.annotations.clear();
+    let tree = pst::StaticPolicy::try_from(tree)?;
+    Policy::from_pst(pst::Policy::Static(tree))
 }
 
 /// Policies that would do without the target where it cannot be looked up.
@@ -223,8 +246,12 @@ pub(super) fn place_of(id: &PolicyId) -> usize {
 impl Rule {
     /// The same rule in another place.
     pub(super) fn at(self, place: usize) -> Self {
-        let policy = self.policy.new_id(PolicyId::new(place.to_string()));
-        Self { policy, ..self }
+        let id = PolicyId::new(place.to_string());
+        Self {
+            policy: self.policy.new_id(id.clone()),
+            conditions: self.conditions.new_id(id),
+            ..self
+        }
     }
 
     pub(super) fn forbids(&self) -> bool {

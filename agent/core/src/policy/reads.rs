@@ -1,13 +1,16 @@
 //! What policies look at. To put an operation before Cedar takes longer than to judge it, so only what is asked about is put.
 
-use cedar_policy::pst::{Clause, Expr, Template, Var};
+use cedar_policy::pst::{Clause, Expr, Literal, Template, Var};
 
 use super::asked::{CONTAINS, TARGET, UNREADABLE};
 
+/// No attribute, but what principals, actions and resources are in.
+pub(super) const IN: &str = "in";
+
 /// Attributes that are left out where no policy reads them. One that is not listed is always there.
-const LEFT_OUT: [&str; 15] = [
+const LEFT_OUT: [&str; 16] = [
     "method", "host", "port", "path", "query", "body", UNREADABLE, "traits", TARGET, "name",
-    "project", "location", "size", "now", CONTAINS,
+    "project", "location", "size", "now", CONTAINS, IN,
 ];
 
 /// A set of attributes, whosoever they are.
@@ -42,7 +45,8 @@ impl Reads {
         self.0 & !those.fold(Self::default(), Self::and).0 == 0
     }
 
-    fn attribute(name: &str) -> Self {
+    /// The set of this one.
+    pub(super) fn attribute(name: &str) -> Self {
         let place = LEFT_OUT.iter().position(|known| *known == name);
         place.map_or_else(Self::default, |place| Self(1 << place))
     }
@@ -57,6 +61,8 @@ impl Reads {
                         .map(|attr| Self::attribute(attr))
                         .fold(Self::below(expr), Self::and),
                 ),
+                // What something is in can be asked of what is named only: no attribute is a principal, an action or a resource.
+                Expr::Literal(Literal::EntityUID(_)) => Some(Self::attribute(IN)),
                 // Compared or passed on as a whole.
                 Expr::Var(Var::Context) => Some(Self::EVERYTHING),
                 _ => None,
@@ -99,6 +105,10 @@ mod tests {
                 &["unreadable", "name"],
             ),
             ("when { {\"x\": context}.x.path == \"\" }", &LEFT_OUT),
+            (
+                "when { if principal in [Group::\"g\"] then true else context.unreadable }",
+                &["unreadable", IN],
+            ),
             ("when { context == context }", &LEFT_OUT),
         ] {
             let text = format!("forbid(principal, action, resource) {condition};");
