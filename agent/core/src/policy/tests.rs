@@ -50,6 +50,13 @@ impl KnownActions for Few {
             .min_by_key(|known| strsim::levenshtein(known, id))
     }
 
+    fn nearest_service(&self, service: &str) -> Option<&str> {
+        let services = METHODS
+            .iter()
+            .map(|(id, _)| &id[..id.find('.').expect("one")]);
+        services.min_by_key(|known| strsim::levenshtein(known, service))
+    }
+
     fn takes_in_path(&self, id: &str, parameter: &str) -> bool {
         id.starts_with("sql.") && parameter == "instance"
     }
@@ -378,6 +385,18 @@ fn mistakes_stop_the_load_with_file_line_and_what_to_write() {
         (
             "permit(principal, action in [Action::\"read\", Action::\"delte\"], resource);",
             r#"x.cedar:1: there is no action "delte"; did you mean "delete"?"#,
+        ),
+        (
+            "permit(principal, action in Action::\"compute\", resource);",
+            r#"x.cedar:1: there is no action "compute"; did you mean "compute.*"?"#,
+        ),
+        (
+            "permit(principal, action in Action::\"stroage.*\", resource);",
+            r#"x.cedar:1: there is no action "stroage.*"; did you mean "storage.*"?"#,
+        ),
+        (
+            "permit(principal, action in Action::\"postgre.*\", resource);",
+            r#"x.cedar:1: there is no action "postgre.*"; did you mean "postgres.*"?"#,
         ),
         (
             "@id(\"a\")\n@holds(\"x\")\nforbid(principal, action, resource);",

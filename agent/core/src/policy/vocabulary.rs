@@ -17,6 +17,8 @@ pub trait KnownActions {
     fn nearest(&self, id: &str) -> Option<&str>;
     /// Whether `service` is what stands before the first dot of some id.
     fn has_service(&self, service: &str) -> bool;
+    /// The service that is spelled most like `service`.
+    fn nearest_service(&self, service: &str) -> Option<&str>;
     /// Whether the method with this id has this parameter in its path, and so never in its query.
     fn takes_in_path(&self, id: &str, parameter: &str) -> bool;
 }
@@ -32,6 +34,11 @@ impl KnownActions for Catalog {
 
     fn has_service(&self, service: &str) -> bool {
         Self::has_service(self, service)
+    }
+
+    fn nearest_service(&self, service: &str) -> Option<&str> {
+        let names = self.service_names().into_iter();
+        names.min_by_key(|name| strsim::levenshtein(name, service))
     }
 
     fn takes_in_path(&self, id: &str, parameter: &str) -> bool {
@@ -91,6 +98,9 @@ fn fixed() -> impl Iterator<Item = &'static str> {
 }
 
 fn nearest(name: &str, known: &dyn KnownActions) -> String {
+    if let Some(service) = service_meant(name, known) {
+        return format!("{service}.*");
+    }
     let distance = |other: &str| strsim::levenshtein(name, other);
     let own = fixed()
         .chain(sql::ACTIONS.keys().copied())
@@ -108,6 +118,19 @@ fn nearest(name: &str, known: &dyn KnownActions) -> String {
     method
         .filter(|method| distance(method) < distance(own))
         .unwrap_or_else(|| own.to_owned())
+}
+
+/// The service that a name without other dots is most like, unless it is more like one of the fixed names.
+fn service_meant<'a>(name: &str, known: &'a dyn KnownActions) -> Option<&'a str> {
+    let stem = name.strip_suffix(".*").unwrap_or(name);
+    let distance = |service: &&str| strsim::levenshtein(service, stem);
+    let services = known.nearest_service(stem).into_iter().chain([POSTGRES]);
+    let nearest = services.min_by_key(distance)?;
+    let away = distance(&nearest);
+    let is_meant = !stem.contains('.')
+        && away * 2 <= stem.chars().count()
+        && fixed().all(|fixed| strsim::levenshtein(fixed, name) > away);
+    is_meant.then_some(nearest)
 }
 
 /// The names under which policies may speak of an action: itself first, then everything it is in.
