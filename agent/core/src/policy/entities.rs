@@ -64,7 +64,10 @@ impl Question {
         let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
         Ok(Self {
             request: Request::new(own, what, whom, context, schema)?,
-            entities: person.clone().add_entities(entities, schema)?,
+            entities: match entities.is_empty() {
+                true => person.clone(),
+                false => person.clone().add_entities(entities, schema)?,
+            },
         })
     }
 

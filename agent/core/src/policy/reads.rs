@@ -1,6 +1,6 @@
 //! What policies look at. To put an operation before Cedar takes longer than to judge it, so only what is asked about is put.
 
-use cedar_policy::pst::{Clause, Expr, Literal, Template, Var};
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Template, Var};
 
 use super::asked::{CONTAINS, TARGET, UNREADABLE};
 
@@ -61,8 +61,24 @@ impl Reads {
                         .map(|attr| Self::attribute(attr))
                         .fold(Self::below(expr), Self::and),
                 ),
-                // What something is in can be asked of what is named only: no attribute is a principal, an action or a resource.
-                Expr::Literal(Literal::EntityUID(_)) => Some(Self::attribute(IN)),
+                Expr::BinaryOp {
+                    op: BinaryOp::In,
+                    left,
+                    right,
+                } => Some(
+                    Self::attribute(IN)
+                        .and(Self::in_expression(left))
+                        .and(Self::in_expression(right)),
+                ),
+                Expr::Is {
+                    expr,
+                    in_expr: Some(within),
+                    ..
+                } => Some(
+                    Self::attribute(IN)
+                        .and(Self::in_expression(expr))
+                        .and(Self::in_expression(within)),
+                ),
                 // Compared or passed on as a whole.
                 Expr::Var(Var::Context) => Some(Self::EVERYTHING),
                 _ => None,
@@ -108,6 +124,14 @@ mod tests {
             (
                 "when { if principal in [Group::\"g\"] then true else context.unreadable }",
                 &["unreadable", IN],
+            ),
+            (
+                "when { resource is Resource in Project::\"p\" && action == Action::\"read\" }",
+                &[IN],
+            ),
+            (
+                "when { principal is Principal && action != Action::\"read\" }",
+                &[],
             ),
             ("when { context == context }", &LEFT_OUT),
         ] {

@@ -639,6 +639,7 @@ fn any_policy() -> impl Strategy<Value = String> {
         "when { context.traits.contains(\"open-to-internet\") && context.traits.contains(\"public-access\") }",
         "unless { context.traits.contains(\"public-access\") }",
         "when { true }",
+        "when { resource is Resource in Project::\"p\" && action != Action::\"sql.instances.delete\" }",
         "when { principal is Principal && resource in [Project::\"p\", Host::\"example.com\"] }",
         "when { context.body.hasTag(\"f\") && !context.body.getTag(\"f\").isEmpty() && context.body.getTag(\"f\").containsAll([\"v\"]) }",
         "when { resource.name like \"//*\" && !(context.path like \"*\\**\") }",
