@@ -95,7 +95,7 @@ fn parse(source: &Source) -> Result<Vec<(Policy, Start)>, Vec<Problem>> {
         .map_err(|errors: cedar_policy::ParseErrors| {
             let errors = errors.iter().map(DetailedError::from);
             errors
-                .map(|error| source.complaint(&error, "not a policy: "))
+                .map(|error| source.not_a_policy(&error))
                 .collect::<Vec<_>>()
         })?;
     if let Some(template) = set.templates().next() {
@@ -292,6 +292,17 @@ impl Source {
             line: self.line(at),
             message,
         }
+    }
+
+    fn not_a_policy(&self, error: &DetailedError) -> Problem {
+        let mut problem = self.complaint(error, "not a policy: ");
+        let at = error.source_locations.first();
+        let before = at.and_then(|label| self.text.get(..label.loc.start));
+        let annotation = before.and_then(|before| Some(&before[before.rfind('@')?..]));
+        if annotation.is_some_and(|it| it.contains('(') && !it.contains(')')) {
+            problem.message += "; an annotation has one text in quotes, such as @min_approvals(\"2\") or @grantable(\"resource, project\")";
+        }
+        problem
     }
 
     pub(super) fn complaint(&self, error: &DetailedError, prefix: &str) -> Problem {

@@ -387,6 +387,14 @@ fn mistakes_stop_the_load_with_file_line_and_what_to_write() {
             r#"x.cedar:1: there is no action "delte"; did you mean "delete"?"#,
         ),
         (
+            "@hold(\"x\")\n@min_approvals(2)\nforbid(principal, action, resource);",
+            "x.cedar:2: not a policy: unexpected token `2` (expected string literal); an annotation has one text in quotes, such as",
+        ),
+        (
+            "@hold(\"x\") @grantable(\"resource\", \"project\") forbid(principal, action, resource);",
+            "x.cedar:1: not a policy: unexpected token `,` (expected `)`); an annotation has one text in quotes, such as",
+        ),
+        (
             "permit(principal, action in Action::\"compute\", resource);",
             r#"x.cedar:1: there is no action "compute"; did you mean "compute.*"?"#,
         ),
