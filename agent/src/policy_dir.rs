@@ -46,6 +46,11 @@ pub fn read_files(dir: &Path, suffix: &str) -> anyhow::Result<Vec<Source>> {
         if name.ends_with(suffix) && !name.starts_with('.') {
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("cannot read {}", path.display()))?;
+            // What some editors put in front of UTF-8 is no part of it.
+            let text = match text.strip_prefix('\u{feff}') {
+                Some(rest) => rest.to_owned(),
+                None => text,
+            };
             sources.push(Source {
                 file: name.into_owned(),
                 text,

@@ -15,7 +15,7 @@ use std::{io, path::Path, time::Duration};
 
 use bytes::Bytes;
 use holdpoint_core::recognise::Reading;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, response::Parts};
 use http_body_util::{BodyExt as _, Full, Limited, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper_util::{
@@ -148,6 +148,30 @@ impl Upstream {
             Ok(outcome) => outcome.map_err(|cause| FetchError::new(&uri, cause)),
             Err(_) => Err(FetchError::new(&uri, FetchCause::Late(timeout))),
         }
+    }
+
+    /// Sends a small request of whose answer only the head counts: whoever has answered has read it. What follows is taken for `limit` bytes and
+    /// what is left of `timeout`, so that the connection may be used again.
+    ///
+    /// # Errors
+    /// When no head came back within `timeout`.
+    pub async fn tell(
+        &self,
+        request: Request<Bytes>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Parts, FetchError> {
+        let uri = request.uri().clone();
+        let until = tokio::time::Instant::now() + timeout;
+        let request = request.map(|body| Full::new(body).map_err(|never| match never {}).boxed());
+        let answer = tokio::time::timeout_at(until, self.exchange(request)).await;
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|cause| FetchError::new(&uri, cause.into()))?,
+            Err(_) => return Err(FetchError::new(&uri, FetchCause::Late(timeout))),
+        };
+        let (head, body) = answer.into_parts();
+        let _ = tokio::time::timeout_at(until, Limited::new(body, limit).collect()).await;
+        Ok(head)
     }
 
     /// Sends one of Holdpoint's own readings, which no client can make, and collects the whole answer, whatever its status.

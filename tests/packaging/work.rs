@@ -68,7 +68,7 @@ impl Service {
     }
 }
 
-/// `holdpoint run`, which ends its session when it goes.
+/// What runs until it is dropped: `holdpoint run`, say, which ends its session when it goes.
 struct Asking(Child);
 
 impl Drop for Asking {
@@ -121,6 +121,39 @@ fn what_is_held_waits_for_a_reviewer_and_what_is_denied_never_leaves() {
     // All of it is in the record.
     let sessions = host.ok("holdpoint sessions list");
     assert!(sessions.contains("agent"), "{sessions}");
+}
+
+#[test]
+fn who_is_logged_in_is_told_of_a_hold_on_their_terminal() {
+    let service = Service::installed();
+    service.configure();
+    service.add_configuration("[[notification]]\nkind = \"terminals\"\n");
+    let host = &service.container;
+    host.ok("systemctl start holdpoint");
+    host.ok("useradd --create-home --groups holdpoint-reviewers reviewer");
+    // script(1) makes a terminal of the user's own, as a login does, and keeps what appears on it.
+    let login = |user: &str| {
+        let shell = "tty; stat -c %U:%a $(tty); exec sleep 600";
+        let script = format!("script --quiet --flush --command '{shell}' /home/{user}/seen");
+        let mut command = host.command(&format!("exec runuser -u {user} -- {script}"));
+        let login = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        host.eventually(&format!("grep -q {user}:620 /home/{user}/seen"), PATIENCE);
+        Asking(login.expect("nsenter can be run"))
+    };
+    let (_reviewer, _agent) = (login("reviewer"), login("agent"));
+
+    let delete = format!(
+        "curl -sS --http1.1 --max-time 300 -X DELETE https://sqladmin.googleapis.com{PROD_DB}"
+    );
+    let mut running = service.session(&delete);
+    let running = running.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let running = Asking(running.expect("nsenter can be run"));
+    let id = service.wait_for_hold();
+    host.eventually(&format!("grep -q {id} /home/reviewer/seen"), PATIENCE);
+    host.ok("grep -q 'To answer: holdpoint review' /home/reviewer/seen");
+    // Nobody is asked about what they ask for.
+    host.ok(&format!("! grep -q {id} /home/agent/seen"));
+    drop(running);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod alike;
 mod annotations;
 mod asked;
 pub mod asks;
+mod complaints;
 mod decide;
 mod doubts;
 pub mod editor;
@@ -44,6 +45,7 @@ use crate::{
     target::Target,
 };
 use asked::CONTAINS;
+use decide::Asked;
 use entities::{Person, Question, Represented};
 use index::{Index, Party, Slice};
 use kept::Kept;
@@ -254,41 +256,35 @@ impl Policies {
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Decision {
-        if let Some(terms) = self.standing(principal, operation) {
-            return Decision::Allow(terms);
-        }
-        self.decided(principal, operation, now)
+        self.person(principal)
+            .and_then(|who| match standing(&who, operation) {
+                Some(terms) => Ok(Decision::Allow(terms)),
+                None => self.decided(&who, principal, operation, now),
+            })
             .unwrap_or_else(|error| Decision::Deny(decide::unaskable(&*error, operation)))
-    }
-
-    /// The terms on which `principal` may do what is no different from `operation` for any policy that may be about it, where that was
-    /// decided before.
-    fn standing(&self, principal: &Principal, operation: &Operation) -> Option<Terms> {
-        let who = self.person(principal).ok()?;
-        let terms = who.standing.look(&Matter::of(operation))?;
-        Some(Terms::clone(&terms))
     }
 
     fn person(&self, principal: &Principal) -> Represented<Arc<Person>> {
         self.people.find(principal, |principal| {
-            let party = self.index.party(entities::principal_uids(principal));
+            let party = self.index.party(&entities::principal_names(principal));
             Person::new(party, principal, None)
         })
     }
 
     fn decided(
         &self,
+        who: &Person,
         principal: &Principal,
         operation: &Operation,
         now: Option<Timestamp>,
     ) -> Represented<Decision> {
-        let (decision, stands) = self.put(principal, operation, now, |slices, question| {
-            let decision = decide::decide(&self.rules, slices, question, principal, operation);
+        let (decision, stands) = self.put(who, operation, now, |slices, asked| {
+            let decision = decide::decide(&self.rules, slices, asked, principal, operation);
             (decision, Matter::tells(read_by(slices)))
         })?;
         if let (Decision::Allow(terms), true) = (&decision, stands) {
-            let standing = &self.person(principal)?.standing;
-            standing.keep(Matter::of(operation), Arc::new(terms.clone()));
+            who.standing
+                .keep(Matter::of(operation), Arc::new(terms.clone()));
         }
         Ok(decision)
     }
@@ -303,32 +299,45 @@ impl Policies {
     ) -> bool {
         matches!(operation.target, Target::NotLookedUp)
             && self.asks_target
-            && self.standing(principal, operation).is_none()
             && self
-                .put(principal, operation, now, |slices, question| {
-                    decide::needs_target(&self.rules, slices, question)
+                .unless_standing(principal, operation, now, |slices, asked| {
+                    decide::needs_target(&self.rules, slices, asked)
                 })
                 .unwrap_or(false)
+    }
+
+    /// As [`Self::put`]; `false` where the decision stands already.
+    fn unless_standing(
+        &self,
+        principal: &Principal,
+        operation: &Operation,
+        now: Option<Timestamp>,
+        answer: impl FnOnce(&[&Slice], &Asked) -> bool,
+    ) -> Represented<bool> {
+        let who = self.person(principal)?;
+        match standing(&who, operation) {
+            Some(_) => Ok(false),
+            None => self.put(&who, operation, now, answer),
+        }
     }
 
     /// Puts an operation before those policies that may be about it.
     fn put<T>(
         &self,
-        principal: &Principal,
+        who: &Person,
         operation: &Operation,
         now: Option<Timestamp>,
-        answer: impl FnOnce(&[&Slice], &Question) -> T,
+        answer: impl FnOnce(&[&Slice], &Asked) -> T,
     ) -> Represented<T> {
         let index = &self.index;
-        let who = self.person(principal)?;
         let what = self.actions.find(&operation.action, |action| {
-            Represented::Ok(index.party(entities::action_uids(action)))
+            Represented::Ok(index.party(&entities::action_names(action)))
         })?;
-        let whom = index.party(entities::resource_uids(operation));
+        let whom = index.party(&entities::resource_names(operation));
         let slices = index.slices(&who.party, &what, &whom, Plain::of(operation));
         let reads = read_by(&slices);
-        let question = Question::new(&who, &what, &whom, operation, now, reads, None)?;
-        Ok(answer(&slices, &question))
+        let question = || Question::new(who, &what, &whom, operation, now, reads, None);
+        Ok(answer(&slices, &Asked::new(&question)))
     }
 
     /// As [`Self::decide`], with Cedar told everything and asked about every policy: what [`Self::decide`] is tested and
@@ -336,10 +345,14 @@ impl Policies {
     #[must_use]
     pub fn decide_unsliced(&self, principal: &Principal, operation: &Operation) -> Decision {
         let all = self.all.get_or_init(|| Slice::of_all(&self.rules));
-        match Question::whole(principal, operation, None, None) {
-            Ok(question) => decide::decide(&self.rules, &[all], &question, principal, operation),
-            Err(error) => Decision::Deny(decide::unaskable(&*error, operation)),
-        }
+        let question = || Question::whole(principal, operation, None, None);
+        decide::decide(
+            &self.rules,
+            &[all],
+            &Asked::new(&question),
+            principal,
+            operation,
+        )
     }
 
     /// What is odd about policies that were loaded from `sources`, and stops nothing: rules that can never match or never matter.
@@ -416,9 +429,8 @@ impl Policies {
         now: Option<Timestamp>,
     ) -> bool {
         self.asks_contains
-            && self.standing(principal, operation).is_none()
             && self
-                .put(principal, operation, now, |slices, _| {
+                .unless_standing(principal, operation, now, |slices, _| {
                     read_by(slices).has(CONTAINS)
                 })
                 .unwrap_or(true)
@@ -435,6 +447,13 @@ impl Policies {
         let rest = self.rules.iter().filter(|rule| rule.reference != *policy);
         Self::of(rest.cloned())
     }
+}
+
+/// The terms on which `who` may do what is no different from `operation` for any policy that may be about it, where that was
+/// decided before.
+fn standing(who: &Person, operation: &Operation) -> Option<Terms> {
+    let terms = who.standing.look(&Matter::of(operation))?;
+    Some(Terms::clone(&terms))
 }
 
 /// What any of the policies looks at.

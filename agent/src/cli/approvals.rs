@@ -247,6 +247,17 @@ pub(in crate::cli) fn request_text(detail: &ApprovalDetail) -> String {
     text
 }
 
+/// How long, such as `90s` or `10m`.
+pub(in crate::cli) fn lasting(text: &str) -> Result<SignedDuration, String> {
+    let time: SignedDuration = text
+        .parse()
+        .map_err(|_| "write a time such as 90s, 10m or 2h".to_owned())?;
+    match time.is_negative() {
+        true => Err("that is over already; write a time such as 90s, 10m or 2h".to_owned()),
+        false => Ok(time),
+    }
+}
+
 /// What goes into a path of the API as it is.
 pub(super) fn word(text: &str) -> anyhow::Result<&str> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';

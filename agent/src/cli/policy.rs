@@ -80,6 +80,11 @@ pub async fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn check(dir: &Path, strict: bool, config: Option<&Path>) -> anyhow::Result<()> {
     let policies = load(dir)?;
+    anyhow::ensure!(
+        policies.iter().next().is_some(),
+        "{}: there is no policy in its *.cedar files, so everything would be denied",
+        dir.display()
+    );
     if let Some(config) = config {
         let unfit = policy_dir::unfit(&policies, &Config::load(config)?);
         if !unfit.is_empty() {
@@ -146,6 +151,16 @@ mod tests {
     fn a_directory_without_policies_is_no_success() {
         let empty = tempfile::tempdir().expect("a directory");
         assert!(check(empty.path(), false, None).is_err());
+        std::fs::write(empty.path().join("a.cedar"), "// later\n").expect("a file");
+        assert!(check(empty.path(), false, None).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_policy() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let text = "\u{feff}permit(principal, action in Action::\"read\", resource);\r\n";
+        std::fs::write(dir.path().join("a.cedar"), text).expect("a file");
+        check(dir.path(), true, None).expect("editors write them");
     }
 
     #[test]

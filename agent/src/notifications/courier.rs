@@ -14,7 +14,7 @@ use crate::upstream::Upstream;
 
 /// For one attempt: connecting, sending, the whole answer.
 const ATTEMPT: Duration = Duration::from_secs(10);
-/// Nobody reads the answer; more than this of it is a failure.
+/// Nobody reads what is answered; so much of it is taken for the connection to be of further use.
 const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// Knows the way to one destination.
@@ -64,18 +64,18 @@ impl Courier {
         let Ok(request) = request.body(body) else {
             return Attempt::Refused("it cannot be written as a request".to_owned());
         };
-        let answer = match self.client.fetch(request, LONGEST_ANSWER, ATTEMPT).await {
+        let answer = match self.client.tell(request, LONGEST_ANSWER, ATTEMPT).await {
             Ok(answer) => answer,
             // The error names the URL, which may be a secret.
             Err(error) => return Attempt::Again(error.cause(), Duration::ZERO),
         };
-        let why = format!("it answered {}", answer.status());
-        match answer.status() {
+        let why = format!("it answered {}", answer.status);
+        match answer.status {
             status if status.is_success() => Attempt::Taken,
             // "The endpoint is gone": nobody is there to be told, ever.
             StatusCode::GONE => Attempt::Refused(why),
             _ => {
-                let after = answer.headers().get(header::RETRY_AFTER);
+                let after = answer.headers.get(header::RETRY_AFTER);
                 let after = after.and_then(|value| retry_after(value, now));
                 Attempt::Again(why, after.unwrap_or_default())
             }

@@ -246,6 +246,38 @@ async fn fetch_is_bounded_in_size_and_time() {
 }
 
 #[tokio::test]
+async fn who_is_only_told_something_has_been_told_however_much_they_say() {
+    let talker = raw_server(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 204 No\r\n\r\nHTTP/1.1 500 No\r\n\r\n")
+            .await;
+    })
+    .await;
+    let endless = raw_server(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n")
+            .await;
+        while stream.write_all(&[b'.'; 4096]).await.is_ok() {}
+    })
+    .await;
+    let broken = raw_server(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        let _ = stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n12")
+            .await;
+    })
+    .await;
+    let upstream = Upstream::new(&config::Upstream::default()).expect("a client");
+    for (address, status) in [(talker, 204), (endless, 200), (broken, 200)] {
+        let uri = format!("http://{address}/");
+        let told = upstream.tell(post(&uri, ""), 8192, 10 * SECOND).await;
+        assert_eq!(told.expect("a head").status, status);
+    }
+}
+
+#[tokio::test]
 async fn a_peer_that_never_shakes_hands_is_given_up_on() {
     let silent = raw_server(|stream, _| async move {
         tokio::time::sleep(60 * SECOND).await;

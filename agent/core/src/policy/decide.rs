@@ -1,16 +1,13 @@
 //! From the policies that match to a decision.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{cell::OnceCell, collections::BTreeMap, fmt::Write as _};
 
 use cedar_policy::{AuthorizationError, Authorizer, PolicySet};
 
 use super::{
     Decision, Denial, Hold, HoldRule, Terms,
     annotations::{Mask, Role},
-    entities::Question,
+    entities::{Question, Represented},
     index::Slice,
     load::{Rule, place_of},
 };
@@ -19,20 +16,41 @@ use crate::{
     operation::{Action, Content, Operation},
 };
 
+/// A question that is made when the first policy has to be put to Cedar: many decisions follow from heads alone.
+pub(super) struct Asked<'a> {
+    make: &'a dyn Fn() -> Represented<Question>,
+    made: OnceCell<Question>,
+}
+
+impl<'a> Asked<'a> {
+    pub(super) fn new(make: &'a dyn Fn() -> Represented<Question>) -> Self {
+        let made = OnceCell::new();
+        Self { make, made }
+    }
+
+    fn question(&self) -> Represented<&Question> {
+        if let Some(question) = self.made.get() {
+            return Ok(question);
+        }
+        let question = (self.make)()?;
+        Ok(self.made.get_or_init(|| question))
+    }
+}
+
 /// Whether the target has to be looked up before it can be decided: a policy has asked for it and nobody has looked.
-pub(super) fn needs_target(rules: &[Rule], slices: &[&Slice], question: &Question) -> bool {
-    matches!(weigh(rules, slices, question), Err(Stop::Failed(rule, _)) if rule.asks.target)
+pub(super) fn needs_target(rules: &[Rule], slices: &[&Slice], asked: &Asked) -> bool {
+    matches!(weigh(rules, slices, asked), Err(Stop::Failed(rule, _)) if rule.asks.target)
 }
 
 /// First what denies and what permits; only then what holds, because Cedar names no permits once something forbids.
 pub(super) fn decide(
     rules: &[Rule],
     slices: &[&Slice],
-    question: &Question,
+    asked: &Asked,
     principal: &Principal,
     operation: &Operation,
 ) -> Decision {
-    match weigh(rules, slices, question) {
+    match weigh(rules, slices, asked) {
         Ok(Matches { permits, .. }) if permits.is_empty() => {
             Decision::Deny(not_permitted(principal, operation))
         }
@@ -46,6 +64,7 @@ pub(super) fn decide(
         }),
         Err(Stop::Forbidden(by)) => Decision::Deny(forbidden(&by, operation)),
         Err(Stop::Failed(rule, error)) => Decision::Deny(failed(rule, &error, operation)),
+        Err(Stop::Unaskable(error)) => Decision::Deny(unaskable(&*error, operation)),
     }
 }
 
@@ -68,32 +87,36 @@ struct Matches<'a> {
 enum Stop<'a> {
     Forbidden(Vec<&'a Rule>),
     Failed(&'a Rule, String),
+    Unaskable(Box<dyn std::error::Error + Send + Sync>),
 }
 
-fn weigh<'a>(
-    rules: &'a [Rule],
-    slices: &[&Slice],
-    question: &Question,
-) -> Result<Matches<'a>, Stop<'a>> {
-    let verdict = ask(rules, slices.iter().map(|slice| &slice.verdict), question)?;
+fn weigh<'a>(rules: &'a [Rule], slices: &[&Slice], asked: &Asked) -> Result<Matches<'a>, Stop<'a>> {
+    let certain = slices.iter().flat_map(|slice| &slice.certain).copied();
+    let (certain_holds, certain): (Vec<usize>, Vec<usize>) =
+        certain.partition(|place| rules[*place].holds());
+    let sets = slices.iter().filter_map(|slice| slice.verdict.as_deref());
+    let verdict = ask(rules, certain, sets, asked)?;
     let (forbids, permits): (Vec<_>, Vec<_>) = verdict.into_iter().partition(|rule| rule.forbids());
     if !forbids.is_empty() {
         return Err(Stop::Forbidden(forbids));
     }
-    let holds = ask(rules, slices.iter().map(|slice| &slice.holds), question)?;
+    let sets = slices.iter().filter_map(|slice| slice.holds.as_deref());
+    let holds = ask(rules, certain_holds, sets, asked)?;
     Ok(Matches { permits, holds })
 }
 
-/// The policies that match, in the order read. Of a set with a forbid that matches, the forbids only. A policy that fails to
-/// evaluate may be the one that forbids: nothing is allowed then.
+/// The policies that match, in the order read: those that do for `certain`, and of `sets` what Cedar says. Of a set with a forbid that
+/// matches, the forbids only. A policy that fails to evaluate may be the one that forbids: nothing is allowed then.
 fn ask<'a, 's>(
     rules: &'a [Rule],
+    certain: Vec<usize>,
     sets: impl Iterator<Item = &'s PolicySet>,
-    question: &Question,
+    asked: &Asked,
 ) -> Result<Vec<&'a Rule>, Stop<'a>> {
-    let mut matching = BTreeSet::new();
+    let mut matching = certain;
     let mut failed = BTreeMap::new();
-    for set in sets.filter(|set| !set.is_empty()) {
+    for set in sets {
+        let question = asked.question().map_err(Stop::Unaskable)?;
         let response = Authorizer::new().is_authorized(&question.request, set, &question.entities);
         matching.extend(response.diagnostics().reason().map(place_of));
         for AuthorizationError::PolicyEvaluationError(error) in response.diagnostics().errors() {
@@ -104,10 +127,13 @@ fn ask<'a, 's>(
     let first = failed
         .into_iter()
         .min_by_key(|(place, _)| (!rules[*place].asks.target, *place));
-    match first {
-        Some((place, error)) => Err(Stop::Failed(&rules[place], error)),
-        None => Ok(matching.into_iter().map(|place| &rules[place]).collect()),
+    if let Some((place, error)) = first {
+        return Err(Stop::Failed(&rules[place], error));
     }
+    // One that names several actions may be in several slices.
+    matching.sort_unstable();
+    matching.dedup();
+    Ok(matching.into_iter().map(|place| &rules[place]).collect())
 }
 
 /// Whether a change would be let pass by nothing that knows that Holdpoint cannot read it. This is no policy, so that no

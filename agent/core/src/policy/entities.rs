@@ -18,7 +18,8 @@ use super::{
     index::Party,
     kept::Kept,
     matter::Matter,
-    reads::Reads,
+    reads::{IN, Reads},
+    schema::OF_RESOURCE,
     vocabulary,
 };
 use crate::{
@@ -47,12 +48,26 @@ impl Question {
         reads: Reads,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
-        let mut entities = vec![action(what), resource(whom, operation, reads)?];
+        let related = reads.has(IN);
+        let mut entities = Vec::new();
+        if related {
+            entities.push(action(what));
+        }
+        if related || OF_RESOURCE.into_iter().any(|name| reads.has(name)) {
+            entities.push(resource(whom, operation, reads)?);
+        }
         let context = context(operation, now, reads, &mut entities)?;
+        let person = match related {
+            true => &who.related,
+            false => &who.alone,
+        };
         let [own, what, whom] = [&who.party, what, whom].map(|party| party.uids[0].clone());
         Ok(Self {
             request: Request::new(own, what, whom, context, schema)?,
-            entities: who.entities.clone().add_entities(entities, schema)?,
+            entities: match entities.is_empty() {
+                true => person.clone(),
+                false => person.clone().add_entities(entities, schema)?,
+            },
         })
     }
 
@@ -66,9 +81,10 @@ impl Question {
         now: Option<Timestamp>,
         schema: Option<&Schema>,
     ) -> Represented<Self> {
-        let who = Person::new(Party::whole(principal_uids(principal)), principal, schema)?;
-        let what = Party::whole(action_uids(&operation.action));
-        let whom = Party::whole(resource_uids(operation));
+        let party = Party::whole(&principal_names(principal));
+        let who = Person::new(party, principal, schema)?;
+        let what = Party::whole(&action_names(&operation.action));
+        let whom = Party::whole(&resource_names(operation));
         Self::new(
             &who,
             &what,
@@ -86,11 +102,13 @@ pub(super) struct Person {
     pub(super) party: Party,
     /// What it may do whatever else there is to it.
     pub(super) standing: Kept<Matter, Terms>,
-    entities: Entities,
+    /// It, and what it is in.
+    related: Entities,
+    alone: Entities,
 }
 
 impl Person {
-    /// `principal`, whose [`principal_uids`] are `party`; checked against `schema`, if there is one.
+    /// `principal`, whose [`principal_names`] are those of `party`; checked against `schema`, if there is one.
     ///
     /// # Errors
     /// When Cedar cannot represent it.
@@ -100,62 +118,109 @@ impl Person {
         schema: Option<&Schema>,
     ) -> Represented<Self> {
         let claims = principal.claims.iter();
-        let entity = Entity::new_with_tags(
-            party.uids[0].clone(),
-            [
-                ("issuer".to_owned(), text(&principal.issuer)),
-                ("subject".to_owned(), text(&principal.subject)),
-            ],
-            party.uids[1..].iter().cloned(),
-            claims.map(|(claim, value)| (claim.clone(), text(value))),
-        )?;
+        let claims: Vec<_> = claims.map(|(claim, value)| (claim, text(value))).collect();
+        let within = |parents: &[EntityUid]| -> Represented<Entities> {
+            let entity = Entity::new_with_tags(
+                party.uids[0].clone(),
+                [
+                    ("issuer".to_owned(), text(&principal.issuer)),
+                    ("subject".to_owned(), text(&principal.subject)),
+                ],
+                parents.iter().cloned(),
+                claims
+                    .iter()
+                    .map(|(claim, value)| ((*claim).clone(), value.clone())),
+            )?;
+            Ok(Entities::from_entities([entity], schema)?)
+        };
         Ok(Self {
-            party,
+            related: within(&party.uids[1..])?,
+            alone: within(&[])?,
             standing: Kept::default(),
-            entities: Entities::from_entities([entity], schema)?,
+            party,
         })
     }
 }
 
+/// What an entity is called.
+pub(super) struct Name<'a> {
+    pub(super) kind: Kind,
+    pub(super) id: Cow<'a, str>,
+}
+
+impl<'a> Name<'a> {
+    fn new(kind: Kind, id: impl Into<Cow<'a, str>>) -> Self {
+        let id = id.into();
+        Self { kind, id }
+    }
+
+    pub(super) fn uid(&self) -> EntityUid {
+        uid(self.kind.entity_type(), &self.id)
+    }
+}
+
 /// A principal, then its groups.
-pub(super) fn principal_uids(principal: &Principal) -> Vec<EntityUid> {
-    let groups = principal.groups.iter().map(|group| uid(&GROUP, group));
-    let own = uid(&PRINCIPAL, &principal.name());
+pub(super) fn principal_names(principal: &Principal) -> Vec<Name<'_>> {
+    let groups = principal.groups.iter();
+    let groups = groups.map(|group| Name::new(Kind::Group, group.as_str()));
+    let own = Name::new(Kind::Principal, principal.name());
     std::iter::once(own).chain(groups).collect()
 }
 
 /// An action, then the groups it is in.
-pub(super) fn action_uids(action: &Action) -> Vec<EntityUid> {
-    let names = vocabulary::names_of(action);
-    names.iter().map(|name| uid(&ACTION, name)).collect()
+pub(super) fn action_names(action: &Action) -> Vec<Name<'_>> {
+    let names = vocabulary::names_of(action).into_iter();
+    names.map(|name| Name::new(Kind::Action, name)).collect()
 }
 
 /// A resource, then its project, its host and the domains of that.
-pub(super) fn resource_uids(operation: &Operation) -> Vec<EntityUid> {
+pub(super) fn resource_names(operation: &Operation) -> Vec<Name<'_>> {
     let resource = &operation.resource;
-    let project = resource.project.iter().map(|id| uid(&PROJECT, id));
-    let hosts = domains(&operation.host).map(|domain| uid(&HOST, domain));
-    std::iter::once(uid(&RESOURCE, &resource.name))
-        .chain(project)
+    let project = resource.project.as_deref();
+    let hosts = domains(&operation.host).map(|domain| Name::new(Kind::Host, domain));
+    std::iter::once(Name::new(Kind::Resource, resource.name.as_str()))
+        .chain(project.map(|id| Name::new(Kind::Project, id)))
         .chain(hosts)
         .collect()
 }
 
-macro_rules! entity_type {
-    ($($constant:ident $name:literal)*) => {$(
-        static $constant: LazyLock<EntityTypeName> =
-            LazyLock::new(|| $name.parse().expect("the name is an identifier"));
-    )*};
+macro_rules! kinds {
+    ($($kind:ident)*) => {
+        /// The types of entities that are asked about, and of what they are in.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Kind {
+            $($kind),*
+        }
+
+        impl Kind {
+            pub(super) const ALL: [Self; [$(stringify!($kind)),*].len()] = [$(Self::$kind),*];
+
+            fn entity_type(self) -> &'static EntityTypeName {
+                match self {
+                    $(Self::$kind => {
+                        static NAME: LazyLock<EntityTypeName> = LazyLock::new(|| type_name(stringify!($kind)));
+                        &NAME
+                    })*
+                }
+            }
+        }
+    };
 }
 
-entity_type! {
-    ACTION "Action"
-    FIELDS "Fields"
-    GROUP "Group"
-    HOST "Host"
-    PRINCIPAL "Principal"
-    PROJECT "Project"
-    RESOURCE "Resource"
+kinds! { Action Group Host Principal Project Resource }
+
+impl Kind {
+    pub(super) fn of(uid: &EntityUid) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|kind| kind.entity_type() == uid.type_name())
+    }
+}
+
+/// The type of `context.body`, `context.query` and a target's fields.
+static FIELDS: LazyLock<EntityTypeName> = LazyLock::new(|| type_name("Fields"));
+
+fn type_name(name: &str) -> EntityTypeName {
+    name.parse().expect("the name is an identifier")
 }
 
 fn uid(kind: &EntityTypeName, id: &str) -> EntityUid {

@@ -1,31 +1,46 @@
 //! Cedar's time grows with the policies it is given: it gets only those whose heads can be about an operation.
 
-use std::collections::HashMap;
-
 use cedar_policy::{
     ActionConstraint, EntityUid, Policy, PolicySet, PrincipalConstraint, ResourceConstraint,
 };
 
-use super::{annotations::Role, load::Rule, plain::Plain, reads::Reads};
+use rustc_hash::FxHashMap;
 
-/// What one part of a head names; `None` is everybody, every action or everything.
-type Named = Option<u32>;
+use super::{
+    entities::{Kind, Name},
+    load::Rule,
+    plain::Plain,
+    reads::Reads,
+};
 
-/// What a policy's head names, and what an operation plainly has to be besides.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Head {
-    principal: Named,
-    action: Named,
-    resource: Named,
-    plain: Option<Plain>,
+/// What one part of a head names.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Named {
+    /// Everybody, every action or everything.
+    Any,
+    /// `== X`
+    Itself(u32),
+    /// `in X`
+    Within(u32),
 }
+
+/// Which principals and actions a policy's head names.
+type Whose = (Named, Named);
+/// Which resources it names, and what an operation plainly has to be besides.
+type Of = (Named, Option<Plain>);
 
 /// All rules, by their heads.
 #[derive(Default)]
 pub(super) struct Index {
-    /// The entities that some rule names, in its head or anywhere else.
-    numbers: HashMap<EntityUid, u32>,
-    slices: HashMap<Head, Slice>,
+    /// The entities that some rule names, in its head or anywhere else, by their ids.
+    known: [FxHashMap<String, Known>; Kind::ALL.len()],
+    count: u32,
+    slices: FxHashMap<Whose, FxHashMap<Of, Slice>>,
+}
+
+struct Known {
+    number: u32,
+    uid: EntityUid,
 }
 
 /// A principal, an action or a resource: itself, then what it is in.
@@ -37,87 +52,124 @@ pub(super) struct Party {
 
 impl Party {
     /// For those who do not go by heads.
-    pub(super) fn whole(uids: Vec<EntityUid>) -> Self {
+    pub(super) fn whole(names: &[Name]) -> Self {
         Self {
-            uids,
+            uids: names.iter().map(Name::uid).collect(),
             names: Vec::new(),
         }
     }
 }
 
-/// Some of the rules, made ready for Cedar.
+/// Some of the rules, made ready to be asked.
 #[derive(Default)]
 pub(super) struct Slice {
+    /// Those that ask for no more than their heads say: what finds the slice meets them. Their places.
+    pub(super) certain: Vec<usize>,
     /// Permits, and forbids that deny.
-    pub(super) verdict: PolicySet,
+    pub(super) verdict: Option<Box<PolicySet>>,
     /// Forbids that hold.
-    pub(super) holds: PolicySet,
+    pub(super) holds: Option<Box<PolicySet>>,
     /// What any of them looks at.
     pub(super) reads: Reads,
+}
+
+/// Whether a policy's head says nothing but what [`Index`] finds it by.
+pub(super) fn names_only(policy: &Policy) -> bool {
+    use {PrincipalConstraint as P, ResourceConstraint as R};
+    matches!(policy.principal_constraint(), P::Any | P::Eq(_) | P::In(_))
+        && matches!(policy.resource_constraint(), R::Any | R::Eq(_) | R::In(_))
 }
 
 impl Index {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let mut index = Self::default();
-        for rule in rules {
+        for (place, rule) in rules.iter().enumerate() {
             for literal in rule.policy.entity_literals() {
                 index.number(literal);
             }
-            for head in index.heads(&rule.policy, rule.plain) {
-                index.slices.entry(head).or_default().add(rule);
+            let (principal, resource) = index.head(&rule.policy);
+            for action in index.actions(&rule.policy) {
+                let slices = index.slices.entry((principal, action)).or_default();
+                let slice = slices.entry((resource, rule.plain)).or_default();
+                if rule.bare {
+                    slice.certain.push(place);
+                } else {
+                    slice.add(rule, &rule.conditions);
+                }
             }
         }
         index
     }
 
-    /// One for each action that it names.
-    fn heads(&mut self, policy: &Policy, plain: Option<Plain>) -> Vec<Head> {
+    /// Which principals and which resources a policy's head names.
+    fn head(&mut self, policy: &Policy) -> (Named, Named) {
         let principal = match policy.principal_constraint() {
-            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => None,
-            PrincipalConstraint::Eq(uid)
-            | PrincipalConstraint::In(uid)
-            | PrincipalConstraint::IsIn(_, uid) => Some(self.number(uid)),
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_) => Named::Any,
+            PrincipalConstraint::Eq(uid) => Named::Itself(self.number(uid)),
+            PrincipalConstraint::In(uid) | PrincipalConstraint::IsIn(_, uid) => {
+                Named::Within(self.number(uid))
+            }
         };
         let resource = match policy.resource_constraint() {
-            ResourceConstraint::Any | ResourceConstraint::Is(_) => None,
-            ResourceConstraint::Eq(uid)
-            | ResourceConstraint::In(uid)
-            | ResourceConstraint::IsIn(_, uid) => Some(self.number(uid)),
+            ResourceConstraint::Any | ResourceConstraint::Is(_) => Named::Any,
+            ResourceConstraint::Eq(uid) => Named::Itself(self.number(uid)),
+            ResourceConstraint::In(uid) | ResourceConstraint::IsIn(_, uid) => {
+                Named::Within(self.number(uid))
+            }
         };
+        (principal, resource)
+    }
+
+    /// One for each that it names.
+    fn actions(&mut self, policy: &Policy) -> Vec<Named> {
         let mut actions = match policy.action_constraint() {
-            ActionConstraint::Any => vec![None],
-            ActionConstraint::Eq(uid) => vec![Some(self.number(uid))],
+            ActionConstraint::Any => vec![Named::Any],
+            ActionConstraint::Eq(uid) => vec![Named::Itself(self.number(uid))],
             ActionConstraint::In(uids) => {
-                uids.into_iter().map(|uid| Some(self.number(uid))).collect()
+                let numbers = uids.into_iter().map(|uid| self.number(uid));
+                numbers.map(Named::Within).collect()
             }
         };
         actions.sort_unstable();
         actions.dedup();
-        let head = |action| Head {
-            principal,
-            action,
-            resource,
-            plain,
-        };
-        actions.into_iter().map(head).collect()
+        actions
     }
 
+    /// What is of no kind that can be asked about has a number that nobody finds.
     fn number(&mut self, uid: EntityUid) -> u32 {
-        let next = u32::try_from(self.numbers.len()).expect("fewer policies than that");
-        *self.numbers.entry(uid).or_insert(next)
+        let next = self.count;
+        let number = match Kind::of(&uid) {
+            Some(kind) => {
+                let id = uid.id().unescaped().to_owned();
+                let known = Known { number: next, uid };
+                self.known[kind as usize].entry(id).or_insert(known).number
+            }
+            None => next,
+        };
+        self.count = next.checked_add(1).expect("fewer policies than that");
+        number
     }
 
     /// An entity as the rules know it. What it is in and no rule names makes no difference: `in` asks for what is named, and
     /// no attribute holds a principal, an action or a resource.
-    pub(super) fn party(&self, mut uids: Vec<EntityUid>) -> Party {
-        let mut names = vec![None];
-        let mut place = 0;
-        uids.retain(|uid| {
-            let number = self.numbers.get(uid).copied();
-            names.extend(number.map(Some));
-            place += 1;
-            place == 1 || number.is_some()
-        });
+    pub(super) fn party(&self, all: &[Name]) -> Party {
+        let mut uids = Vec::with_capacity(all.len());
+        let mut names = Vec::with_capacity(all.len() + 2);
+        names.push(Named::Any);
+        for (place, name) in all.iter().enumerate() {
+            let known = self.known[name.kind as usize].get(name.id.as_ref());
+            match known {
+                Some(Known { number, uid }) => {
+                    uids.push(uid.clone());
+                    names.push(Named::Within(*number));
+                    if place == 0 {
+                        names.push(Named::Itself(*number));
+                    }
+                }
+                None if place == 0 => uids.push(name.uid()),
+                None => {}
+            }
+        }
         Party { uids, names }
     }
 
@@ -130,39 +182,39 @@ impl Index {
         plain: impl Iterator<Item = Plain>,
     ) -> Vec<&Slice> {
         let plain: Vec<_> = std::iter::once(None).chain(plain.map(Some)).collect();
-        let mut slices = Vec::new();
+        let mut found = Vec::new();
         for &principal in &who.names {
             for &action in &what.names {
+                let Some(slices) = self.slices.get(&(principal, action)) else {
+                    continue;
+                };
                 for &resource in &whom.names {
-                    for &plain in &plain {
-                        slices.extend(self.slices.get(&Head {
-                            principal,
-                            action,
-                            resource,
-                            plain,
-                        }));
-                    }
+                    found.extend(plain.iter().filter_map(|&it| slices.get(&(resource, it))));
                 }
             }
         }
-        slices
+        found
     }
 }
 
 impl Slice {
     pub(super) fn of_all(rules: &[Rule]) -> Self {
         let mut slice = Self::default();
-        rules.iter().for_each(|rule| slice.add(rule));
+        for rule in rules {
+            slice.add(rule, &rule.policy);
+        }
         slice.reads = Reads::EVERYTHING;
         slice
     }
 
-    fn add(&mut self, rule: &Rule) {
-        let set = match rule.role {
-            Role::Hold { .. } => &mut self.holds,
-            Role::Permit { .. } | Role::Forbid { .. } => &mut self.verdict,
+    fn add(&mut self, rule: &Rule, policy: &Policy) {
+        let set = if rule.holds() {
+            &mut self.holds
+        } else {
+            &mut self.verdict
         };
-        set.add(rule.policy.clone())
+        set.get_or_insert_default()
+            .add(policy.clone())
             .expect("every rule has an id of its own, and no head twice");
         self.reads = self.reads.and(rule.reads);
     }

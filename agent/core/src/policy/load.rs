@@ -8,9 +8,9 @@ use super::{
     PolicyRef, Problem, Source,
     annotations::{self, Role},
     asked::Asks,
-    literals,
+    index, literals,
     plain::Plain,
-    reads::Reads,
+    reads::{IN, Reads},
     validate,
     vocabulary::KnownActions,
 };
@@ -21,12 +21,17 @@ use crate::{digest::Digest, operation::Trait};
 pub(super) struct Rule {
     /// Its id is its place among all rules that were loaded together.
     pub(super) policy: Policy,
+    /// The same for those whom its head is known to be about: its conditions alone, unless the head says more than names. It takes Cedar
+    /// half of the time.
+    pub(super) conditions: Policy,
     pub(super) reference: PolicyRef,
     pub(super) role: Role,
     pub(super) asks: Asks,
     pub(super) reads: Reads,
     /// What an operation has to be for it to match.
     pub(super) plain: Option<Plain>,
+    /// Whether it matches whatever is that, and what its head names.
+    pub(super) bare: bool,
 }
 
 /// A rule, and what checking it takes besides. Cedar makes a tree of a policy by reading its text again, which takes longer than
@@ -90,7 +95,7 @@ fn parse(source: &Source) -> Result<Vec<(Policy, Start)>, Vec<Problem>> {
         .map_err(|errors: cedar_policy::ParseErrors| {
             let errors = errors.iter().map(DetailedError::from);
             errors
-                .map(|error| source.complaint(&error, "not a policy: "))
+                .map(|error| source.not_a_policy(&error))
                 .collect::<Vec<_>>()
         })?;
     if let Some(template) = set.templates().next() {
@@ -128,11 +133,17 @@ fn rule(
     Start { at, line }: Start,
     source: &Source,
 ) -> Result<Read, Vec<Problem>> {
-    let tree = policy.to_pst().map_err(|error| {
+    let not_taken_apart = |error: pst::PstConstructionError| {
         let message = format!("it cannot be taken apart: {error}");
         vec![source.problem(at, message)]
-    })?;
+    };
+    let tree = policy.to_pst().map_err(not_taken_apart)?;
     let tree = tree.body().clone();
+    let names_only = index::names_only(policy);
+    let conditions = match names_only {
+        true => without_head(&tree).map_err(not_taken_apart)?,
+        false => policy.clone(),
+    };
     let role = annotations::role(policy).map_err(|complaints| {
         let text = &source.text[at..];
         let problem = |complaint: String| {
@@ -155,11 +166,26 @@ fn rule(
             sha256: Some(Digest::of_bytes(policy.to_string().as_bytes())),
         },
         role,
+        conditions,
         asks: Asks::of(&tree),
-        reads: Reads::of(&tree),
+        reads: match names_only {
+            true => Reads::of(&tree),
+            false => Reads::of(&tree).and(Reads::attribute(IN)),
+        },
         plain: Plain::needed_by(&tree),
+        bare: names_only && Plain::is_all_of(&tree),
     };
     Ok(Read { rule, tree })
+}
+
+fn without_head(tree: &pst::Template) -> Result<Policy, pst::PstConstructionError> {
+    let mut tree = tree.clone();
+    tree.principal = pst::PrincipalConstraint::Any;
+    tree.action = pst::ActionConstraint::Any;
+    tree.resource = pst::ResourceConstraint::Any;
+    tree.annotations.clear();
+    let tree = pst::StaticPolicy::try_from(tree)?;
+    Policy::from_pst(pst::Policy::Static(tree))
 }
 
 /// Policies that would do without the target where it cannot be looked up.
@@ -220,12 +246,20 @@ pub(super) fn place_of(id: &PolicyId) -> usize {
 impl Rule {
     /// The same rule in another place.
     pub(super) fn at(self, place: usize) -> Self {
-        let policy = self.policy.new_id(PolicyId::new(place.to_string()));
-        Self { policy, ..self }
+        let id = PolicyId::new(place.to_string());
+        Self {
+            policy: self.policy.new_id(id.clone()),
+            conditions: self.conditions.new_id(id),
+            ..self
+        }
     }
 
     pub(super) fn forbids(&self) -> bool {
         !matches!(self.role, Role::Permit { .. })
+    }
+
+    pub(super) fn holds(&self) -> bool {
+        matches!(self.role, Role::Hold { .. })
     }
 
     pub(super) fn source<'a>(&self, sources: &'a [Source]) -> &'a Source {
@@ -258,6 +292,17 @@ impl Source {
             line: self.line(at),
             message,
         }
+    }
+
+    fn not_a_policy(&self, error: &DetailedError) -> Problem {
+        let mut problem = self.complaint(error, "not a policy: ");
+        let at = error.source_locations.first();
+        let before = at.and_then(|label| self.text.get(..label.loc.start));
+        let annotation = before.and_then(|before| Some(&before[before.rfind('@')?..]));
+        if annotation.is_some_and(|it| it.contains('(') && !it.contains(')')) {
+            problem.message += "; an annotation has one text in quotes, such as @min_approvals(\"2\") or @grantable(\"resource, project\")";
+        }
+        problem
     }
 
     pub(super) fn complaint(&self, error: &DetailedError, prefix: &str) -> Problem {

@@ -3,11 +3,16 @@
 
 use std::collections::BTreeSet;
 
-use super::{asked::UNREADABLE, reads::Reads};
+use super::{
+    asked::UNREADABLE,
+    reads::{IN, Reads},
+};
 use crate::operation::{Action, Content, Operation, Trait};
 
 /// The attributes that [`Matter`] has all of.
-const TOLD: [&str; 6] = ["host", "name", "project", "location", "traits", UNREADABLE];
+const TOLD: [&str; 7] = [
+    "host", "name", "project", "location", "traits", UNREADABLE, IN,
+];
 
 /// An operation without its details. With a principal, it says which policies may be about it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,6 +63,7 @@ mod tests {
             "resource has project && resource has location",
             "context.traits.contains(\"opaque\") || context.unreadable",
             "principal.getTag(\"repository\") == \"r\"",
+            "resource in Project::\"p\" && action in Action::\"read\"",
         ] {
             assert!(Matter::tells(reads(told)), "{told}");
         }

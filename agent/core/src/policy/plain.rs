@@ -31,6 +31,15 @@ impl Plain {
         }
     }
 
+    /// Whether `policy` has no conditions, but for the one that [`Self::needed_by`] finds.
+    pub(super) fn is_all_of(policy: &Template) -> bool {
+        match policy.clauses().as_slice() {
+            [] => true,
+            [Clause::When(condition)] => Self::alone(condition).is_some(),
+            _ => false,
+        }
+    }
+
     fn begins(condition: &Expr) -> Option<Self> {
         match condition {
             Expr::BinaryOp {
@@ -38,6 +47,12 @@ impl Plain {
                 left,
                 ..
             } => Self::begins(left),
+            other => Self::alone(other),
+        }
+    }
+
+    fn alone(condition: &Expr) -> Option<Self> {
+        match condition {
             Expr::BinaryOp {
                 op: BinaryOp::Contains,
                 left,

@@ -1,13 +1,16 @@
 //! What policies look at. To put an operation before Cedar takes longer than to judge it, so only what is asked about is put.
 
-use cedar_policy::pst::{Clause, Expr, Template, Var};
+use cedar_policy::pst::{BinaryOp, Clause, Expr, Template, Var};
 
 use super::asked::{CONTAINS, TARGET, UNREADABLE};
 
+/// No attribute, but what principals, actions and resources are in.
+pub(super) const IN: &str = "in";
+
 /// Attributes that are left out where no policy reads them. One that is not listed is always there.
-const LEFT_OUT: [&str; 15] = [
+const LEFT_OUT: [&str; 16] = [
     "method", "host", "port", "path", "query", "body", UNREADABLE, "traits", TARGET, "name",
-    "project", "location", "size", "now", CONTAINS,
+    "project", "location", "size", "now", CONTAINS, IN,
 ];
 
 /// A set of attributes, whosoever they are.
@@ -42,7 +45,8 @@ impl Reads {
         self.0 & !those.fold(Self::default(), Self::and).0 == 0
     }
 
-    fn attribute(name: &str) -> Self {
+    /// The set of this one.
+    pub(super) fn attribute(name: &str) -> Self {
         let place = LEFT_OUT.iter().position(|known| *known == name);
         place.map_or_else(Self::default, |place| Self(1 << place))
     }
@@ -56,6 +60,24 @@ impl Reads {
                         .iter()
                         .map(|attr| Self::attribute(attr))
                         .fold(Self::below(expr), Self::and),
+                ),
+                Expr::BinaryOp {
+                    op: BinaryOp::In,
+                    left,
+                    right,
+                } => Some(
+                    Self::attribute(IN)
+                        .and(Self::in_expression(left))
+                        .and(Self::in_expression(right)),
+                ),
+                Expr::Is {
+                    expr,
+                    in_expr: Some(within),
+                    ..
+                } => Some(
+                    Self::attribute(IN)
+                        .and(Self::in_expression(expr))
+                        .and(Self::in_expression(within)),
                 ),
                 // Compared or passed on as a whole.
                 Expr::Var(Var::Context) => Some(Self::EVERYTHING),
@@ -99,6 +121,18 @@ mod tests {
                 &["unreadable", "name"],
             ),
             ("when { {\"x\": context}.x.path == \"\" }", &LEFT_OUT),
+            (
+                "when { if principal in [Group::\"g\"] then true else context.unreadable }",
+                &["unreadable", IN],
+            ),
+            (
+                "when { resource is Resource in Project::\"p\" && action == Action::\"read\" }",
+                &[IN],
+            ),
+            (
+                "when { principal is Principal && action != Action::\"read\" }",
+                &[],
+            ),
             ("when { context == context }", &LEFT_OUT),
         ] {
             let text = format!("forbid(principal, action, resource) {condition};");

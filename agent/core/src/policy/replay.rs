@@ -111,11 +111,15 @@ pub(super) struct About {
     action: Vec<EntityUid>,
 }
 
+fn uids(names: &[entities::Name]) -> Vec<EntityUid> {
+    names.iter().map(entities::Name::uid).collect()
+}
+
 impl About {
     pub(super) fn new(principal: &Principal, operation: &Operation) -> Self {
         Self {
-            principal: entities::principal_uids(principal),
-            action: entities::action_uids(&operation.action),
+            principal: uids(&entities::principal_names(principal)),
+            action: uids(&entities::action_names(&operation.action)),
         }
     }
 

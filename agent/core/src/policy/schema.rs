@@ -18,7 +18,41 @@ use crate::{
     sql,
 };
 
-const TYPES: &str = r"
+/// The types of entities that policies name.
+pub(super) const TYPES: [&str; 6] = [
+    "Action",
+    "Group",
+    "Host",
+    "Principal",
+    "Project",
+    "Resource",
+];
+/// The attributes in [`DECLARATIONS`].
+pub(super) const OF_RESOURCE: [&str; 4] = ["name", "host", "project", "location"];
+pub(super) const OF_TARGET: [&str; 6] = [
+    "exists",
+    "labels",
+    "tags",
+    "deletion_protection",
+    "created",
+    "fields",
+];
+pub(super) const OF_CONTEXT: [&str; 12] = [
+    "method",
+    "host",
+    "port",
+    "path",
+    "query",
+    "body",
+    "unreadable",
+    "traits",
+    "contains",
+    "target",
+    "size",
+    "now",
+];
+
+const DECLARATIONS: &str = r"
 entity Group;
 entity Project;
 entity Host;
@@ -116,7 +150,7 @@ impl Named {
     /// The schema, in Cedar's own syntax. Actions outside of `scope` are names only.
     pub(super) fn schema(&self, scope: &Scope) -> String {
         let mut text = Text {
-            text: TYPES.to_owned(),
+            text: DECLARATIONS.to_owned(),
             scope,
         };
         for group in Group::ALL.into_iter().map(Group::name).chain([GOOGLE, NET]) {

@@ -50,6 +50,13 @@ impl KnownActions for Few {
             .min_by_key(|known| strsim::levenshtein(known, id))
     }
 
+    fn nearest_service(&self, service: &str) -> Option<&str> {
+        let services = METHODS
+            .iter()
+            .map(|(id, _)| &id[..id.find('.').expect("one")]);
+        services.min_by_key(|known| strsim::levenshtein(known, service))
+    }
+
     fn takes_in_path(&self, id: &str, parameter: &str) -> bool {
         id.starts_with("sql.") && parameter == "instance"
     }
@@ -380,6 +387,26 @@ fn mistakes_stop_the_load_with_file_line_and_what_to_write() {
             r#"x.cedar:1: there is no action "delte"; did you mean "delete"?"#,
         ),
         (
+            "@hold(\"x\")\n@min_approvals(2)\nforbid(principal, action, resource);",
+            "x.cedar:2: not a policy: unexpected token `2` (expected string literal); an annotation has one text in quotes, such as",
+        ),
+        (
+            "@hold(\"x\") @grantable(\"resource\", \"project\") forbid(principal, action, resource);",
+            "x.cedar:1: not a policy: unexpected token `,` (expected `)`); an annotation has one text in quotes, such as",
+        ),
+        (
+            "permit(principal, action in Action::\"compute\", resource);",
+            r#"x.cedar:1: there is no action "compute"; did you mean "compute.*"?"#,
+        ),
+        (
+            "permit(principal, action in Action::\"stroage.*\", resource);",
+            r#"x.cedar:1: there is no action "stroage.*"; did you mean "storage.*"?"#,
+        ),
+        (
+            "permit(principal, action in Action::\"postgre.*\", resource);",
+            r#"x.cedar:1: there is no action "postgre.*"; did you mean "postgres.*"?"#,
+        ),
+        (
             "@id(\"a\")\n@holds(\"x\")\nforbid(principal, action, resource);",
             "x.cedar:2: @holds is not an annotation Holdpoint knows; did you mean @hold?",
         ),
@@ -575,6 +602,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         "principal is Principal in Group::\"agents\"",
         "principal == Principal::\"https://issuer.example.com#agent\"",
         "principal in Principal::\"https://issuer.example.com#x\"",
+        "principal == Group::\"agents\"",
+        "principal is Principal in Principal::\"https://issuer.example.com#x\"",
     ];
     let action = vec![
         "action",
@@ -586,6 +615,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         "action in Action::\"google\"",
         "action in Action::\"net\"",
         "action == Action::\"google.unknown\"",
+        "action == Action::\"read\"",
+        "action in [Action::\"google\", Action::\"compute.*\", Action::\"read\"]",
     ];
     let resource = vec![
         "resource",
@@ -596,6 +627,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         "resource in Host::\"example.com\"",
         "resource == Resource::\"//x\"",
         "resource in Resource::\"//y\"",
+        "resource == Project::\"p\"",
+        "resource == Host::\"example.com\"",
     ];
     // Each applies to some operations only: otherwise one forbid would hide everything else.
     let condition = vec![
@@ -610,6 +643,17 @@ fn any_policy() -> impl Strategy<Value = String> {
         "when { principal in Group::\"others\" && action in Action::\"write\" || resource in Project::\"q\" }",
         "when { context.traits.contains(\"public-access\") || context.unreadable }",
         "when { context.traits.contains(\"public-access\") && context.path like \"*a*\" }",
+        "when { context.traits.contains(\"public-access\") }",
+        "when { context.traits.contains(\"open-to-internet\") && context.traits.contains(\"public-access\") }",
+        "unless { context.traits.contains(\"public-access\") }",
+        "when { true }",
+        "when { resource is Resource in Project::\"p\" && action != Action::\"sql.instances.delete\" }",
+        "when { principal is Principal && resource in [Project::\"p\", Host::\"example.com\"] }",
+        "when { context.body.hasTag(\"f\") && !context.body.getTag(\"f\").isEmpty() && context.body.getTag(\"f\").containsAll([\"v\"]) }",
+        "when { resource.name like \"//*\" && !(context.path like \"*\\**\") }",
+        "when { context has size.vcpus && context.size.vcpus * 2 - 1 <= -1 }",
+        "when { principal.subject != \"x\" && [resource.name, \"//x\"].containsAny([\"//y\", resource.host]) }",
+        "unless { action in [Action::\"read\", Action::\"compute.*\"] && principal in Group::\"others\" }",
         "when { context.unreadable } unless { context.path like \"*b*\" }",
         "when { context.unreadable }",
         "when { context.traits.contains(\"own-host\") && context has port && context.port + 9223372036854775000 > 1 }",
@@ -622,7 +666,8 @@ fn any_policy() -> impl Strategy<Value = String> {
         select(principal),
         select(action),
         select(resource),
-        select(condition),
+        // Rules without a condition are not put to Cedar.
+        prop_oneof![1 => Just(""), 3 => select(condition)],
     )
         .prop_map(|(effect, principal, action, resource, condition)| {
             format!("{effect}({principal}, {action}, {resource}) {condition};\n")
@@ -655,11 +700,11 @@ pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
         Just(Content::Fields(fields(&[("f", "v")]))),
         ".{0,20}".prop_map(|name| Content::Fields(fields(&[(name.as_str(), "v")]))),
     ];
-    let trait_ = proptest::option::of(select(Trait::ALL.to_vec()));
+    let traits = btree_set(select(Trait::ALL.to_vec()), 0..3);
     let project = proptest::option::of(select(vec!["p", "q", "r"]));
-    let rest = (project, trait_, any::<bool>());
+    let rest = (project, traits, any::<bool>());
     (id, "[ab/]{0,3}", port, host, name, content, rest).prop_map(
-        |(id, path, port, host, name, content, (project, trait_, asks))| {
+        |(id, path, port, host, name, content, (project, traits, asks))| {
             let mut operation = operation(id);
             operation.path = path;
             operation.port = port;
@@ -671,7 +716,7 @@ pub(super) fn any_operation() -> impl Strategy<Value = Operation> {
                 .then(|| ("q".to_owned(), "1".to_owned()))
                 .into_iter()
                 .collect();
-            operation.traits = trait_.into_iter().collect();
+            operation.traits = traits;
             operation.content = content;
             operation
         },

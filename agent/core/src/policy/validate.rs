@@ -1,15 +1,20 @@
 //! Whether what policies name exists, and whether Cedar's validator finds them sound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::{PolicySet, Schema, ValidationMode, Validator, ffi::DetailedError};
+use cedar_policy::{
+    PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    ffi::DetailedError,
+    pst::{ActionConstraint, BinaryOp, Clause, Expr, Literal, Template},
+};
 
 use super::{
     Problem, Source,
     alike::Alike,
+    complaints,
     load::{Read, Rule, place_of},
     schema::{Named, Scope},
-    vocabulary::{self, KnownActions, Name},
+    vocabulary::{self, KnownActions, Name, OWN_ACTIONS},
 };
 
 /// Everything that is wrong with rules by themselves.
@@ -22,7 +27,7 @@ pub(super) fn problems(
     let mut alike = Alike::default();
     let mut all_named = BTreeMap::new();
     for (place, Read { rule, tree }) in read.iter().enumerate() {
-        match named(rule, sources, known) {
+        match named(rule, tree, sources, known) {
             Ok(named) => {
                 alike.add(place, tree, &named);
                 all_named.insert(place, named);
@@ -44,15 +49,29 @@ pub(super) fn problems(
 }
 
 /// The methods and services that a rule names.
-fn named(rule: &Rule, sources: &[Source], known: &dyn KnownActions) -> Result<Named, Vec<Problem>> {
+fn named(
+    rule: &Rule,
+    tree: &Template,
+    sources: &[Source],
+    known: &dyn KnownActions,
+) -> Result<Named, Vec<Problem>> {
     let mut named = Named::default();
     let mut problems = Vec::new();
+    let compared = compared(tree);
     for literal in rule.policy.entity_literals() {
         if literal.type_name().basename() != "Action" {
             continue;
         }
         let name = literal.id().unescaped();
         match vocabulary::look_up(name, known) {
+            Ok(Name::Fixed | Name::Service(_))
+                if compared.contains(name) && !OWN_ACTIONS.contains(&name) =>
+            {
+                let message = format!(
+                    "{name:?} is a group of actions, which no action is equal to: write `action in Action::{name:?}`"
+                );
+                problems.push(rule.problem_near(sources, &format!("{name:?}"), message));
+            }
             Ok(Name::Fixed) => {}
             Ok(Name::Service(service)) => {
                 named.services.insert(service.to_owned());
@@ -72,6 +91,37 @@ fn named(rule: &Rule, sources: &[Source], known: &dyn KnownActions) -> Result<Na
     }
 }
 
+/// The actions, or groups of them, that something is compared with by `==` or `!=`.
+fn compared(tree: &Template) -> BTreeSet<String> {
+    let mut compared = BTreeSet::new();
+    if let ActionConstraint::Eq(uid) = &tree.action {
+        compared.insert(uid.eid.to_string());
+    }
+    for clause in tree.clauses() {
+        let (Clause::When(condition) | Clause::Unless(condition)) = clause;
+        compared.extend(condition.reduce(
+            &|part| match part {
+                Expr::BinaryOp {
+                    op: BinaryOp::Eq | BinaryOp::NotEq,
+                    left,
+                    right,
+                } => literal(left).or_else(|| literal(right)),
+                _ => None,
+            },
+            &|one, other| &one | &other,
+            BTreeSet::new(),
+        ));
+    }
+    compared
+}
+
+fn literal(expression: &Expr) -> Option<BTreeSet<String>> {
+    match expression {
+        Expr::Literal(Literal::EntityUID(uid)) => Some([uid.eid.to_string()].into()),
+        _ => None,
+    }
+}
+
 /// What Cedar's validator finds. Its warnings are about policies that can never apply and text that deceives the eye:
 /// neither has a place here.
 fn unsound(some: &[&Rule], read: &[Read], sources: &[Source], schema: &str) -> Vec<Problem> {
@@ -86,20 +136,30 @@ fn unsound(some: &[&Rule], read: &[Read], sources: &[Source], schema: &str) -> V
     let warnings = result
         .validation_warnings()
         .map(|warning| (warning.policy_id(), DetailedError::from(warning)));
-    errors
-        .chain(warnings)
-        .map(|(id, error)| {
-            let rule = &read[place_of(id)].rule;
-            let prefix = format!("policy `{id}`");
-            let shown = format!("policy {}", rule.reference.id);
-            let mut problem = rule.source(sources).complaint(&error, "");
-            problem.message = problem.message.replace(&prefix, &shown);
-            if error.source_locations.is_empty() {
-                problem.line = rule.reference.line;
-            }
-            problem
-        })
-        .collect()
+    let found: Vec<_> = errors.chain(warnings).collect();
+    let goes_without_saying = |(id, error): &&(&PolicyId, DetailedError)| {
+        complaints::follows_from_others(&error.message)
+            && found.iter().any(|(other, error)| {
+                other == id && !complaints::follows_from_others(&error.message)
+            })
+    };
+    let said = found.iter().filter(|it| !goes_without_saying(it));
+    let mut told = BTreeSet::new();
+    let mut problems = Vec::new();
+    for (id, error) in said {
+        let rule = &read[place_of(id)].rule;
+        let prefix = format!("policy `{id}`");
+        let shown = format!("policy {}", rule.reference.id);
+        let mut problem = rule.source(sources).complaint(error, "");
+        problem.message = complaints::reworded(&problem.message.replace(&prefix, &shown));
+        if error.source_locations.is_empty() {
+            problem.line = rule.reference.line;
+        }
+        if told.insert((problem.line, problem.message.clone())) {
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 #[cfg(test)]
@@ -174,7 +234,7 @@ mod tests {
 
     /// What the validator says of each policy with a schema of its own.
     fn one_by_one(read: &[Read], sources: &[Source]) -> Vec<Problem> {
-        let of = |Read { rule, tree }: &Read| match named(rule, sources, &Few) {
+        let of = |Read { rule, tree }: &Read| match named(rule, tree, sources, &Few) {
             Ok(named) => {
                 let schema = named.schema(&Scope::of(&tree.action));
                 unsound(&[rule], read, sources, &schema)

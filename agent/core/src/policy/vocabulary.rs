@@ -1,5 +1,7 @@
 //! The names of actions that policies may use.
 
+use std::borrow::Cow;
+
 use crate::{
     catalog::Catalog,
     groups::{Group, Groups, classify},
@@ -15,6 +17,8 @@ pub trait KnownActions {
     fn nearest(&self, id: &str) -> Option<&str>;
     /// Whether `service` is what stands before the first dot of some id.
     fn has_service(&self, service: &str) -> bool;
+    /// The service that is spelled most like `service`.
+    fn nearest_service(&self, service: &str) -> Option<&str>;
     /// Whether the method with this id has this parameter in its path, and so never in its query.
     fn takes_in_path(&self, id: &str, parameter: &str) -> bool;
 }
@@ -30,6 +34,11 @@ impl KnownActions for Catalog {
 
     fn has_service(&self, service: &str) -> bool {
         Self::has_service(self, service)
+    }
+
+    fn nearest_service(&self, service: &str) -> Option<&str> {
+        let names = self.service_names().into_iter();
+        names.min_by_key(|name| strsim::levenshtein(name, service))
     }
 
     fn takes_in_path(&self, id: &str, parameter: &str) -> bool {
@@ -89,6 +98,9 @@ fn fixed() -> impl Iterator<Item = &'static str> {
 }
 
 fn nearest(name: &str, known: &dyn KnownActions) -> String {
+    if let Some(service) = service_meant(name, known) {
+        return format!("{service}.*");
+    }
     let distance = |other: &str| strsim::levenshtein(name, other);
     let own = fixed()
         .chain(sql::ACTIONS.keys().copied())
@@ -108,17 +120,30 @@ fn nearest(name: &str, known: &dyn KnownActions) -> String {
         .unwrap_or_else(|| own.to_owned())
 }
 
+/// The service that a name without other dots is most like, unless it is more like one of the fixed names.
+fn service_meant<'a>(name: &str, known: &'a dyn KnownActions) -> Option<&'a str> {
+    let stem = name.strip_suffix(".*").unwrap_or(name);
+    let distance = |service: &&str| strsim::levenshtein(service, stem);
+    let services = known.nearest_service(stem).into_iter().chain([POSTGRES]);
+    let nearest = services.min_by_key(distance)?;
+    let away = distance(&nearest);
+    let is_meant = !stem.contains('.')
+        && away * 2 <= stem.chars().count()
+        && fixed().all(|fixed| strsim::levenshtein(fixed, name) > away);
+    is_meant.then_some(nearest)
+}
+
 /// The names under which policies may speak of an action: itself first, then everything it is in.
-pub(super) fn names_of(action: &Action) -> Vec<String> {
-    let mut names = vec![action.id().to_owned()];
-    names.extend(action.groups().iter().map(|group| group.name().to_owned()));
+pub(super) fn names_of(action: &Action) -> Vec<Cow<'_, str>> {
+    let mut names = vec![action.id().into()];
+    names.extend(action.groups().iter().map(|group| group.name().into()));
     match action.id() {
         Action::UNKNOWN => {}
-        Action::NET_CONNECT | Action::NET_RESOLVE => names.push(NET.to_owned()),
+        Action::NET_CONNECT | Action::NET_RESOLVE => names.push(NET.into()),
         _ => {
-            names.push(format!("{}.*", action.service()));
+            names.push(format!("{}.*", action.service()).into());
             if action.service() != POSTGRES {
-                names.push(GOOGLE.to_owned());
+                names.push(GOOGLE.into());
             }
         }
     }

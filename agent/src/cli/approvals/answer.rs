@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{
-    left,
+    lasting, left,
     screen::{self, Output, safe},
     word,
 };
@@ -42,7 +42,7 @@ pub(super) struct Granting {
     /// The held operation to grant more of, for example ap-3k9x2m7qht.
     id: String,
     /// How long, for example 30m.
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
     lasting: SignedDuration,
     /// How much: `resource`, or `project` where the policy lets you.
     #[arg(long, default_value = "resource")]

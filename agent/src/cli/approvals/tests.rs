@@ -86,3 +86,13 @@ fn what_a_session_asks_for_stands_together() {
         [("c", at(9)), ("a", at(3)), ("a", at(5)), ("b", at(4))]
     );
 }
+
+#[test]
+fn nothing_lasts_for_less_than_no_time() {
+    assert_eq!(lasting("90s"), Ok(SignedDuration::from_secs(90)));
+    assert_eq!(lasting("0s"), Ok(SignedDuration::ZERO));
+    for wrong in ["-5m", "5m ago", "soon", "", "15"] {
+        let error = lasting(wrong).expect_err(wrong);
+        assert!(error.contains("write a time such as"), "{wrong}: {error}");
+    }
+}

@@ -7,7 +7,7 @@ use holdpoint_core::approval::State;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    listing, row,
+    lasting, listing, row,
     screen::{self, Output},
     word,
 };
@@ -27,7 +27,7 @@ pub(super) struct Waiting {
     #[arg(long, requires = "id")]
     state: Option<String>,
     /// Give up after this time, for example 10m.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = lasting)]
     timeout: Option<SignedDuration>,
     /// How to print it.
     #[arg(long, value_enum, default_value = "table")]

@@ -21,7 +21,7 @@ use holdpoint_core::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    cli::approvals::word,
+    cli::approvals::{lasting, word},
     control::{
         SessionDetail, SessionList,
         client::{Client, Connect},
@@ -52,7 +52,7 @@ fn span(text: &str) -> Result<SignedDuration, String> {
         let days: i64 = days.parse().map_err(|error| format!("{error}"))?;
         return Ok(SignedDuration::from_hours(days.saturating_mul(24)));
     }
-    text.parse().map_err(|error| format!("{error}"))
+    lasting(text)
 }
 
 /// An operation of the past.

@@ -1,5 +1,7 @@
 //! Permits and holds of which an unconditional forbid leaves nothing.
 
+use std::borrow::Cow;
+
 use cedar_policy::{Policy, PrincipalConstraint, ResourceConstraint};
 
 use crate::{
@@ -89,7 +91,11 @@ impl Head {
 /// An action or a group of them, then every group it is wholly in.
 fn above(name: &str, known: &dyn KnownActions) -> Vec<String> {
     match vocabulary::look_up(name, known) {
-        Ok(Name::Method(groups)) => vocabulary::names_of(&Action::new(name, groups)),
+        Ok(Name::Method(groups)) => {
+            let action = Action::new(name, groups);
+            let names = vocabulary::names_of(&action);
+            names.into_iter().map(Cow::into_owned).collect()
+        }
         Ok(Name::Fixed) if name == Action::UNKNOWN || name == NET => vec![name.to_owned()],
         Ok(Name::Fixed) if name.starts_with("net.") => vec![name.to_owned(), NET.to_owned()],
         Ok(Name::Service(vocabulary::POSTGRES)) => vec![name.to_owned()],
