@@ -199,7 +199,9 @@ where
         let asked = client_messages::read(&message)?;
         match asked {
             Asked::Query(text) => self.query(text, &whole).await,
-            Asked::Parse { name, text, types } => self.parse(name, text, types, whole.clone()),
+            Asked::Parse { name, text, types } => {
+                self.parse(name, text, types, whole.clone()).await
+            }
             Asked::Bind {
                 portal,
                 statement,
@@ -207,22 +209,22 @@ where
             } => self.bind(portal, statement, &parameters, &whole).await,
             Asked::Execute(portal) => self.execute(portal, &whole).await,
             Asked::Describe(..) => {
-                self.send_parses();
+                if !self.send_parses(None).await? {
+                    return Ok(());
+                }
                 self.send(&whole, Expected::Describe { hidden: false });
                 Ok(())
             }
             Asked::Close(target, name) => {
-                self.close(target, name, &whole);
-                Ok(())
+                self.close(target, name, &whole).await
             }
             Asked::Flush => {
-                self.send_parses();
+                self.send_parses(None).await?;
                 self.out.extend_from_slice(&whole);
                 Ok(())
             }
             Asked::Sync => {
-                self.sync(&whole);
-                Ok(())
+                self.sync(&whole).await
             }
             Asked::CopyDone | Asked::CopyFail => self.data_ends(&whole).await,
             Asked::FunctionCall => {
