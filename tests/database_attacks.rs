@@ -2,8 +2,8 @@
 
 use holdpoint_tests::{
     postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
-    reviewer::sessions,
-    sandbox::{Ran, Sandbox},
+    reviewer::{Approval, sessions},
+    sandbox::{Ran, Running, Sandbox},
     world::{Settings, World},
 };
 
@@ -182,6 +182,121 @@ fn what_is_prepared_and_never_used_costs_little() {
     let grown = resident(&lab.world).saturating_sub(before);
     assert!(grown < 160 << 10, "{grown} KiB more after than before");
     lab.world.assert_daemon_works("the attack");
+}
+
+#[test]
+fn what_is_only_read_does_nothing() {
+    let lab = Lab::new();
+    let _ = lab.postgres.query(
+        DATABASE,
+        "SET ROLE app;
+         CREATE FUNCTION cry(integer) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.audit (what) VALUES (''cried''); RETURN true; END';
+         CREATE DOMAIN loud AS integer CHECK (public.cry(VALUE));
+         CREATE TABLE louder (them loud[])",
+    );
+    let asking = lab
+        .agent()
+        .start_python("database_attacks.py", &["only_parsed"]);
+    let ran = deny_all(&lab, asking);
+    let cried = "SELECT count(*) FROM audit WHERE what = 'cried'";
+    assert_eq!(lab.postgres.query(DATABASE, cried), "0", "{ran}");
+    assert!(ran.says("C42501"), "{ran}");
+}
+
+fn deny_all(lab: &Lab, asking: Running) -> Ran {
+    answer_all(lab, asking, |_| false)
+}
+
+/// Answers whatever is asked of people, until there is nobody left to ask.
+fn answer_all(lab: &Lab, mut asking: Running, approves: impl Fn(&Approval) -> bool) -> Ran {
+    while asking.is_running() {
+        for approval in lab.world.approvals().expect("the daemon answers") {
+            let answered = match approves(&approval) {
+                _ if approval.state() != "pending" => Ok(()),
+                true => lab.world.approve(approval.id()),
+                false => lab.world.deny(approval.id()),
+            };
+            // Who asked may be gone by now.
+            drop(answered);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    asking.finish()
+}
+
+#[test]
+fn what_other_policies_let_pass_is_not_sent() {
+    for rule in ["@hold(\"dba\")\n", ""] {
+        let lab = Lab::new();
+        let asking = lab
+            .agent()
+            .start_python("database_attacks.py", &["waits_for_other_policies"]);
+        let begun = std::time::Instant::now();
+        while !lab.postgres.log().has("SELECT 'bound'") {
+            assert!(begun.elapsed().as_secs() < 60, "it never binds");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let policy = format!(
+            "@id(\"later\")\n{rule}forbid(principal, action == Action::\"postgres.update\", resource);\n"
+        );
+        lab.world.reload(&policy, "policies reloaded");
+        let go = "INSERT INTO audit (what) VALUES ('go on')";
+        let _ = lab.postgres.query(DATABASE, go);
+        let ran = deny_all(&lab, asking);
+        let changed = "SELECT count(*) FROM scratch WHERE note = 'changed'";
+        assert_eq!(lab.postgres.query(DATABASE, changed), "0", "{ran}");
+        assert!(ran.says("C42501"), "{rule}: {ran}");
+    }
+}
+
+#[test]
+fn a_session_has_its_share_of_connections_and_leaves_the_others_theirs() {
+    let postgres = Postgres::start();
+    let mut connection = postgres.connection(Role::App);
+    connection.session_connections = 3;
+    let settings = Settings {
+        connections: vec![connection],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let lab = Lab { world, postgres };
+    let hoarding = lab
+        .agent()
+        .start_python("database_attacks.py", &["hoards", "5"]);
+    let used = "SELECT count(*) >= 3 FROM pg_stat_activity WHERE usename = 'app' AND application_name = 'hoard'";
+    let begun = std::time::Instant::now();
+    while lab.postgres.query(DATABASE, used) != "t" {
+        assert!(begun.elapsed().as_secs() < 30, "it has none");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let psql = ["psql", "-XAt", "-c", "SELECT 'another session'"];
+    let _ = lab.agent().run(&psql).succeeded();
+    let ran = hoarding.finish().succeeded();
+    assert!(ran.says("3 let in") && ran.says("C53300"), "{ran}");
+    assert!(ran.says("session_connections"), "{ran}");
+    assert!(ran.says("and another"), "{ran}");
+}
+
+#[test]
+fn what_people_allow_does_not_change_how_the_rest_is_read() {
+    let lab = Lab::new();
+    let asking = lab.agent().start_python(
+        "database_attacks.py",
+        &["a_pipeline_changes_how_it_is_read"],
+    );
+    let ran = answer_all(&lab, asking, |approval| approval.mentions("postgres.do"));
+    let changed = "SELECT count(*) FROM scratch WHERE note = 'changed'";
+    assert_eq!(lab.postgres.query(DATABASE, changed), "0", "{ran}");
+    let log = lab.postgres.log();
+    assert!(log.has("SET standard_conforming_strings = off"), "{ran}");
+}
+
+#[test]
+fn a_database_at_another_port_is_refused_in_its_words() {
+    let lab = Lab::new();
+    let psql = ["psql", "-XAt", "-c", "SELECT 1"];
+    let ran = lab.agent().env("PGPORT", "5433").run(&psql).failed();
+    assert!(ran.says("it is in no [[connection]]"), "{ran}");
 }
 
 #[test]

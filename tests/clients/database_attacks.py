@@ -333,6 +333,64 @@ def odd_beginnings():
             print("let in by", what, flush=True)
 
 
+def only_parsed():
+    """Whoever never binds a statement has it read all the same, and its literals with it."""
+    for sql in ("SELECT '{1}'::loud[]", "INSERT INTO louder VALUES ('{2}')", "SELECT * FROM louder WHERE them = '{3}'"):
+        Wire().ask(parse("", sql), SYNC)
+        Wire().ask(parse("", sql), describe("S", ""), FLUSH, until="n")
+        Wire().ask(parse("", sql), parse("", "SELECT 1"), bind("", ""), execute(), SYNC)
+        Wire().ask(parse("", sql), query("SELECT 1"))
+        Wire().ask(parse("s", sql), close("S", "s"), SYNC)
+
+
+def waits_for_other_policies():
+    """What was bound before is executed after."""
+    wire = Wire()
+    wire.ask(query("BEGIN"))
+    wire.ask(parse("d", "UPDATE scratch SET note = 'changed' WHERE id = 1"), bind("p", "d"), FLUSH, until="2")
+    wire.ask(parse("s", "SELECT note FROM scratch"), bind("q", "s"), execute("q", 1), FLUSH, until="s")
+    wire.ask(query("SELECT 'bound'"))
+    for _ in range(100):
+        time.sleep(0.2)
+        wire.send(query("SELECT count(*) FROM audit WHERE what = 'go on'"))
+        if any(tag == "D" and body.endswith(b"1") for tag, body in wire.until("Z")):
+            break
+    wire.ask(execute("p"), SYNC)
+    wire.ask(query("COMMIT"))
+
+
+def a_pipeline_changes_how_it_is_read():
+    """What was approved changes what a backslash means, and what follows at once was read before."""
+    change = "DO $$ BEGIN SET standard_conforming_strings = off; END $$"
+    # One text to Holdpoint; to the server, once that is off, a text and an UPDATE behind it.
+    hidden = "WITH a AS (SELECT '\\' AS p, '), b AS (UPDATE scratch SET note = $$changed$$ RETURNING 1) SELECT 1 --' AS q) SELECT 1"
+    for between in (b"", SYNC):
+        Wire().ask(
+            parse("", change), bind("", ""), execute(), between, parse("", hidden), bind("", ""), execute(), SYNC,
+            times=2 if between else 1,
+        )
+
+
+def hoards():
+    """One session takes all that it gets."""
+    kept = []
+    for _ in range(int(sys.argv[2])):
+        wire = Wire(greet=False)
+        wire.send(startup(application_name="hoard"))
+        told = wire.next()
+        while told[0] not in "ZE":
+            told = wire.next()
+        show([told])
+        if told[0] == "Z":
+            kept.append(wire)
+    print(len(kept), "let in", flush=True)
+    time.sleep(6)
+    kept.pop().socket.close()
+    time.sleep(1)
+    Wire()
+    print("and another", flush=True)
+
+
 def errors_and_settings():
     wire = Wire()
     for sql in (

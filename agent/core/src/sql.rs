@@ -164,9 +164,7 @@ impl Names {
             &self.operators,
             &self.types,
         ];
-        named.iter().map(|it| it.len()).sum::<usize>()
-            + self.attributes.len()
-            + self.methods.len()
+        named.iter().map(|it| it.len()).sum::<usize>() + self.attributes.len() + self.methods.len()
     }
 
     /// Adds those of `other`.

@@ -278,9 +278,7 @@ impl<'a> Asked<'a> {
         };
         let plain = |names: &'a BTreeSet<String>| {
             let names = names.iter();
-            names
-                .map(|name| AskedName { schema: None, name })
-                .collect()
+            names.map(|name| AskedName { schema: None, name }).collect()
         };
         Self {
             relations: all(&names.relations),

@@ -42,7 +42,11 @@ impl Judge for Scripted {
     }
 
     async fn runs_when_read(&self, statement: &sql::Statement) -> bool {
-        statement.names.functions.iter().any(|it| it.name == "reads")
+        statement
+            .names
+            .functions
+            .iter()
+            .any(|it| it.name == "reads")
     }
 
     fn objection(&self, _: &Admitted) -> Option<Refusal> {

@@ -74,8 +74,13 @@ impl Facts {
                 .cloned()
                 .collect()
         }
-        fn plain(asked: &BTreeSet<String>, known: &BTreeMap<Name, Objects<Routine>>) -> BTreeSet<String> {
-            let missing = asked.iter().filter(|name| !known.contains_key(&Name::plain(*name)));
+        fn plain(
+            asked: &BTreeSet<String>,
+            known: &BTreeMap<Name, Objects<Routine>>,
+        ) -> BTreeSet<String> {
+            let missing = asked
+                .iter()
+                .filter(|name| !known.contains_key(&Name::plain(*name)));
             missing.cloned().collect()
         }
         if self.offline {

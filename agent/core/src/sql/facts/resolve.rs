@@ -459,7 +459,11 @@ impl<'a> Walk<'a> {
         }
         let runs_when_read = effects.iter().any(|it| it.opaque.is_some())
             && (effects.iter().any(|it| it.action == actions::UNPARSED)
-                || self.facts.inputs().iter().any(|it| judge::routine(it).is_some()));
+                || self
+                    .facts
+                    .inputs()
+                    .iter()
+                    .any(|it| judge::routine(it).is_some()));
         Resolved {
             effects,
             needs: self.needs,

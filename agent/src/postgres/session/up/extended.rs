@@ -46,7 +46,11 @@ where
                 return Ok(());
             }
         };
-        let parsed = self.judge.parse(text);
+        let parsed = match self.is_read_alike(text).await? {
+            true => self.judge.parse(text),
+            // No server takes this character, so nothing is understood of it.
+            false => self.judge.parse(&format!("\u{1}{text}")),
+        };
         let definition = Definition::new(text.into(), parsed, 0, types.into()).charged(charge);
         self.fresh.insert(name.to_owned(), definition.clone());
         self.unsent += whole.len();
@@ -61,6 +65,23 @@ where
             )),
             false => Ok(()),
         }
+    }
+
+    /// Whether the server reads a text as Holdpoint does. What ran before it in a pipeline, and may have done anything, may have changed
+    /// `standard_conforming_strings` or `client_encoding`, which the server says with its next ReadyForQuery: then the connection ends.
+    async fn is_read_alike(&mut self, text: &str) -> Result<bool, End> {
+        let Some(until) = self.unsure_until else {
+            return Ok(true);
+        };
+        if text.is_ascii() && !text.contains('\\') {
+            return Ok(true);
+        }
+        if self.shared.lock().asked < until {
+            return Ok(false);
+        }
+        self.settled(|state| state.answered >= until).await?;
+        self.unsure_until = None;
+        Ok(true)
     }
 
     pub(super) async fn bind(
@@ -259,7 +280,9 @@ where
         self.unsent = 0;
         // One that takes its name before it is bound was nobody's question.
         let judged = self.waiting.iter().rposition(|it| judged == Some(&*it.0));
-        for (at, (name, definition, whole)) in std::mem::take(&mut self.waiting).into_iter().enumerate() {
+        for (at, (name, definition, whole)) in
+            std::mem::take(&mut self.waiting).into_iter().enumerate()
+        {
             if judged != Some(at) && !self.may_be_read(&definition).await? {
                 return Ok(false);
             }
