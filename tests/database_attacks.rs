@@ -2,7 +2,7 @@
 
 use holdpoint_tests::{
     postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
-    reviewer::{Approval, sessions},
+    reviewer::{Approval, session_id, sessions},
     sandbox::{Ran, Running, Sandbox},
     world::{Settings, World},
 };
@@ -226,7 +226,7 @@ fn answer_all(lab: &Lab, mut asking: Running, approves: impl Fn(&Approval) -> bo
 
 #[test]
 fn what_other_policies_let_pass_is_not_sent() {
-    for rule in ["@hold(\"dba\")\n", ""] {
+    for rule in ["@hold(\"reviewers\")\n", ""] {
         let lab = Lab::new();
         let asking = lab
             .agent()
@@ -322,6 +322,32 @@ fn secrets_of_the_server_are_in_no_file_and_no_answer() {
         .expect("grep is everywhere");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     assert!(!sessions(&lab.world).expect("it answers").is_empty());
+}
+
+#[test]
+fn what_an_agent_says_is_kept_and_shown_without_its_secrets() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["plants_secrets"]);
+    for session in sessions(&lab.world).expect("it answers") {
+        let id = session_id(&session);
+        for arguments in [
+            &["sessions", "show", id, "--bodies"][..],
+            &["sessions", "export", id, "--format", "ndjson"],
+            &["status"],
+        ] {
+            let told = lab.world.holdpoint(arguments).output().expect("it runs");
+            assert!(told.status.success(), "{arguments:?}: {told:?}");
+            let told = String::from_utf8_lossy(&told.stdout);
+            let leaks: Vec<_> = told.lines().filter(|it| it.contains("ghp_")).collect();
+            assert!(leaks.is_empty(), "{arguments:?}: {leaks:#?}\n{ran}");
+        }
+    }
+    let found = std::process::Command::new("grep")
+        .args(["-raoE", "ghp_[a-z]+"])
+        .args(["state", "daemon.log"].map(|it| lab.world.dir().join(it)))
+        .output()
+        .expect("grep is everywhere");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }
 
 /// KiB of memory that the daemon takes.

@@ -6,6 +6,7 @@ use holdpoint_tests::{
     sandbox::{Running, Sandbox},
     world::{INSTANCES_URL, Settings, World},
 };
+
 const PROD_DB: &str = "/sql/v1beta4/projects/lab-project/instances/prod-db";
 
 const NO_READS: &str = r#"@id("no-reads")

@@ -224,10 +224,11 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
     } = match server::connect(entry, &startup.database, &startup.settings).await {
         Ok(link) => link,
         Err(error) => {
+            let shown = arrival.house.masking.shown();
             tracing::warn!(
                 session = %arrival.room.session.id,
                 connection = &*entry.name,
-                database = startup.database,
+                database = &*shown.value("", &startup.database),
                 "no connection to the database at {}: {error}",
                 entry.place
             );

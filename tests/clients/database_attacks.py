@@ -337,7 +337,7 @@ def only_parsed():
     """Whoever never binds a statement has it read all the same, and its literals with it."""
     for sql in ("SELECT '{1}'::loud[]", "INSERT INTO louder VALUES ('{2}')", "SELECT * FROM louder WHERE them = '{3}'"):
         Wire().ask(parse("", sql), SYNC)
-        Wire().ask(parse("", sql), describe("S", ""), FLUSH, until="n")
+        Wire().ask(parse("", sql), describe("S", ""), FLUSH, until="E")
         Wire().ask(parse("", sql), parse("", "SELECT 1"), bind("", ""), execute(), SYNC)
         Wire().ask(parse("", sql), query("SELECT 1"))
         Wire().ask(parse("s", sql), close("S", "s"), SYNC)
@@ -369,6 +369,37 @@ def a_pipeline_changes_how_it_is_read():
             parse("", change), bind("", ""), execute(), between, parse("", hidden), bind("", ""), execute(), SYNC,
             times=2 if between else 1,
         )
+
+
+def plants_secrets():
+    """A secret, and another one in each place; the test looks where they have come to."""
+    def secret(place):
+        return "ghp_" + place.ljust(36, "x")
+
+    def tried(*messages, **settings):
+        try:
+            Wire(**settings).ask(*messages)
+        except (OSError, EOFError) as error:
+            print("!", error)
+
+    tried(query(f"SELECT 1 /* {secret('comment')} */"))
+    tried(query(f"SELECT '{secret('literal')}'"))
+    tried(query(f"BEGIN; SAVEPOINT \"{secret('savepoint')}\"; COMMIT"))
+    tried(query(f"NOTIFY news, '{secret('payload')}'"))
+    tried(query(f"SELECT 1 AS \"{secret('alias')}\""))
+    tried(query(f"SELECT * FROM \"{secret('relation')}\""))
+    tried(query(f"SELECT '{secret('error')}'::integer"))
+    tried(query(f"SELECT 1 '{secret('syntax')}' +"))
+    tried(query(f"SET application_name = '{secret('setting')}'"))
+    tried(query(f"UPDATE scratch SET note = '{secret('update')}' WHERE id = 1"))
+    tried(query("COPY scratch FROM STDIN"), data(f"77\t{secret('copied')}\n".encode()), COPY_DONE)
+    tried(parse(secret("name"), "SELECT $1::text"), bind("", secret("name"), secret("parameter")), execute(), SYNC)
+    tried(parse("", "SELECT $1::text"), bind(secret("portal"), "", "x"), execute(secret("portal")), SYNC)
+    tried(query("SELECT 1"), application_name=secret("application"))
+    tried(query("SELECT 1"), database=secret("database"))
+    tried(query("SELECT 1"), user=secret("user"))
+    tried(query("SELECT 1"), options=f"-c work_mem={secret('option')}")
+    tried(query("SELECT 1"), **{secret("key"): "1"})
 
 
 def hoards():
