@@ -229,8 +229,9 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
                 session = %arrival.room.session.id,
                 connection = &*entry.name,
                 database = &*shown.value("", &startup.database),
-                "no connection to the database at {}: {error}",
-                entry.place
+                "no connection to the database at {}: {}",
+                entry.place,
+                shown.value("", &error.to_string())
             );
             return Err(refuse(arrival, client, error.complaint(&entry.name)).await);
         }

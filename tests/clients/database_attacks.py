@@ -350,10 +350,18 @@ def waits_for_other_policies():
     wire.ask(parse("d", "UPDATE scratch SET note = 'changed' WHERE id = 1"), bind("p", "d"), FLUSH, until="2")
     wire.ask(parse("s", "SELECT note FROM scratch"), bind("q", "s"), execute("q", 1), FLUSH, until="s")
     wire.ask(query("SELECT 'bound'"))
-    for _ in range(100):
+    goes_on = False
+    while not goes_on:
         time.sleep(0.2)
-        wire.send(query("SELECT count(*) FROM audit WHERE what = 'go on'"))
-        if any(tag == "D" and body.endswith(b"1") for tag, body in wire.until("Z")):
+        try:
+            wire.send(query("SELECT count(*) FROM audit WHERE what = 'go on'"))
+            told = ("", b"")
+            while told[0] != "Z":
+                told = wire.next()
+                goes_on |= told[0] == "D" and told[1].endswith(b"1")
+                if told[0] == "E":
+                    show([told])
+        except (OSError, EOFError):
             break
     wire.ask(execute("p"), SYNC)
     wire.ask(query("COMMIT"))
