@@ -6,8 +6,8 @@ use holdpoint_tests::{
     database::{self, CARDS, MASKED_CARDS},
     footprint::memory,
     postgres::{DATABASE, Postgres, Role},
-    reviewer::sessions,
-    sandbox::{Ran, Sandbox},
+    reviewer::{Approval, session_id, sessions},
+    sandbox::{Ran, Running, Sandbox},
     world::{Settings, World},
 };
 
@@ -176,6 +176,117 @@ fn what_is_prepared_and_never_used_costs_little() {
 }
 
 #[test]
+fn what_is_only_read_does_nothing() {
+    let lab = Lab::new();
+    let _ = lab.postgres.query(
+        DATABASE,
+        "SET ROLE app;
+         CREATE FUNCTION cry(integer) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.audit (what) VALUES (''cried''); RETURN true; END';
+         CREATE DOMAIN loud AS integer CHECK (public.cry(VALUE));
+         CREATE TABLE louder (them loud[])",
+    );
+    let asking = lab
+        .agent()
+        .start_python("database_attacks.py", &["only_parsed"]);
+    let ran = deny_all(&lab, asking);
+    let cried = "SELECT count(*) FROM audit WHERE what = 'cried'";
+    assert_eq!(lab.postgres.query(DATABASE, cried), "0", "{ran}");
+    assert!(ran.says("C42501"), "{ran}");
+}
+
+fn deny_all(lab: &Lab, asking: Running) -> Ran {
+    answer_all(lab, asking, |_| false)
+}
+
+/// Answers whatever is asked of people, until there is nobody left to ask.
+fn answer_all(lab: &Lab, mut asking: Running, approves: impl Fn(&Approval) -> bool) -> Ran {
+    while asking.is_running() {
+        for approval in lab.world.approvals().expect("the daemon answers") {
+            let answered = match approves(&approval) {
+                _ if approval.state() != "pending" => Ok(()),
+                true => lab.world.approve(approval.id()),
+                false => lab.world.deny(approval.id()),
+            };
+            // Who asked may be gone by now.
+            drop(answered);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+    asking.finish()
+}
+
+#[test]
+fn what_other_policies_let_pass_is_not_sent() {
+    for rule in ["@hold(\"reviewers\")\n", ""] {
+        let lab = Lab::new();
+        let asking = lab
+            .agent()
+            .start_python("database_attacks.py", &["waits_for_other_policies"]);
+        let begun = std::time::Instant::now();
+        while !lab.postgres.log().has("SELECT 'bound'") {
+            assert!(begun.elapsed().as_secs() < 60, "it never binds");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        let policy = format!(
+            "@id(\"later\")\n{rule}forbid(principal, action == Action::\"postgres.update\", resource);\n"
+        );
+        lab.world.reload(&policy, "policies reloaded");
+        let go = "INSERT INTO audit (what) VALUES ('go on')";
+        let _ = lab.postgres.query(DATABASE, go);
+        let ran = deny_all(&lab, asking);
+        let changed = "SELECT count(*) FROM scratch WHERE note = 'changed'";
+        assert_eq!(lab.postgres.query(DATABASE, changed), "0", "{ran}");
+        assert!(ran.says("C42501"), "{rule}: {ran}");
+    }
+}
+
+#[test]
+fn a_session_has_its_share_of_connections_and_leaves_the_others_theirs() {
+    let postgres = Postgres::start();
+    let mut connection = postgres.connection(Role::App);
+    connection.session_connections = 3;
+    let world = Settings::with_connection(connection).start();
+    let lab = Lab { world, postgres };
+    let hoarding = lab
+        .agent()
+        .start_python("database_attacks.py", &["hoards", "5"]);
+    let used = "SELECT count(*) >= 3 FROM pg_stat_activity WHERE usename = 'app' AND application_name = 'hoard'";
+    let begun = std::time::Instant::now();
+    while lab.postgres.query(DATABASE, used) != "t" {
+        assert!(begun.elapsed().as_secs() < 30, "it has none");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let psql = ["psql", "-XAt", "-c", "SELECT 'another session'"];
+    let _ = lab.agent().run(&psql).succeeded();
+    let ran = hoarding.finish().succeeded();
+    assert!(ran.says("3 let in") && ran.says("C53300"), "{ran}");
+    assert!(ran.says("session_connections"), "{ran}");
+    assert!(ran.says("and another"), "{ran}");
+}
+
+#[test]
+fn what_people_allow_does_not_change_how_the_rest_is_read() {
+    let lab = Lab::new();
+    let asking = lab.agent().start_python(
+        "database_attacks.py",
+        &["a_pipeline_changes_how_it_is_read"],
+    );
+    let ran = answer_all(&lab, asking, |approval| approval.mentions("postgres.do"));
+    let changed = "SELECT count(*) FROM scratch WHERE note = 'changed'";
+    assert_eq!(lab.postgres.query(DATABASE, changed), "0", "{ran}");
+    let log = lab.postgres.log();
+    assert!(log.has("SET standard_conforming_strings = off"), "{ran}");
+}
+
+#[test]
+fn a_database_at_another_port_is_refused_in_its_words() {
+    let lab = Lab::new();
+    let psql = ["psql", "-XAt", "-c", "SELECT 1"];
+    let ran = lab.agent().env("PGPORT", "5433").run(&psql).failed();
+    assert!(ran.says("it is in no [[connection]]"), "{ran}");
+}
+
+#[test]
 fn nothing_but_a_startup_gets_in() {
     let lab = Lab::new();
     let ran = lab.attack(&["odd_beginnings"]).succeeded();
@@ -198,4 +309,30 @@ fn secrets_of_the_server_are_in_no_file_and_no_answer() {
         .expect("grep is everywhere");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "");
     assert!(!sessions(&lab.world).expect("it answers").is_empty());
+}
+
+#[test]
+fn what_an_agent_says_is_kept_and_shown_without_its_secrets() {
+    let lab = Lab::new();
+    let ran = lab.attack(&["plants_secrets"]);
+    for session in sessions(&lab.world).expect("it answers") {
+        let id = session_id(&session);
+        for arguments in [
+            &["sessions", "show", id, "--bodies"][..],
+            &["sessions", "export", id, "--format", "ndjson"],
+            &["status"],
+        ] {
+            let told = lab.world.holdpoint(arguments).output().expect("it runs");
+            assert!(told.status.success(), "{arguments:?}: {told:?}");
+            let told = String::from_utf8_lossy(&told.stdout);
+            let leaks: Vec<_> = told.lines().filter(|it| it.contains("ghp_")).collect();
+            assert!(leaks.is_empty(), "{arguments:?}: {leaks:#?}\n{ran}");
+        }
+    }
+    let found = std::process::Command::new("grep")
+        .args(["-raoE", "ghp_[a-z]+"])
+        .args(["state", "daemon.log"].map(|it| lab.world.dir().join(it)))
+        .output()
+        .expect("grep is everywhere");
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
 }

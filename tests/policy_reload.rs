@@ -8,30 +8,8 @@ use holdpoint_tests::{
     sandbox::{Running, Sandbox},
     world::{INSTANCES_URL, Settings, World},
 };
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 
 const PROD_DB: &str = "/sql/v1beta4/projects/lab-project/instances/prod-db";
-
-/// Writes a policy file and has the daemon read it; returns once its log says `outcome`.
-fn reload(world: &World, policy: &str, outcome: &str) {
-    fs::write(world.dir().join("policies/90-test.cedar"), policy).expect("a policy file");
-    let said = world.daemon_log().matches(outcome).count();
-    let pid = i32::try_from(world.daemon_pid()).expect("a pid");
-    kill(Pid::from_raw(pid), Signal::SIGHUP).expect("the daemon is alive");
-    for _ in 0..200 {
-        if world.daemon_log().matches(outcome).count() > said {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!(
-        "the daemon did not say \"{outcome}\":\n{}",
-        world.daemon_log()
-    );
-}
 
 const NO_READS: &str = r#"@id("no-reads")
 forbid (principal, action == Action::"sql.instances.get", resource);"#;
@@ -45,13 +23,13 @@ fn new_policies_count_at_once_and_broken_ones_never() {
     let get = ["curl", "-sS", "--fail", url.as_str()];
     let _ = world.sandbox().run(&get).succeeded();
 
-    reload(&world, NO_READS, "policies reloaded");
+    world.reload(NO_READS, "policies reloaded");
     let _ = world.sandbox().run(&get).failed();
 
-    reload(&world, "permit (", "the running policies stay in force");
+    world.reload("permit (", "the running policies stay in force");
     let _ = world.sandbox().run(&get).failed();
 
-    reload(&world, "", "policies reloaded");
+    world.reload("", "policies reloaded");
     let _ = world.sandbox().run(&get).succeeded();
 }
 
@@ -63,7 +41,7 @@ fn an_approval_does_not_outlive_the_policy_it_was_asked_under() {
         .sandbox()
         .start(&["curl", "-sS", "-X", "DELETE", &url]);
     let hold = world.wait_for_hold("sql.instances.delete");
-    reload(&world, NO_DELETES, "policies reloaded");
+    world.reload(NO_DELETES, "policies reloaded");
     world.approve(hold.id()).expect("root may approve");
     let told = held.finish();
     assert!(told.says("policy about"), "{told}");
@@ -73,7 +51,7 @@ fn an_approval_does_not_outlive_the_policy_it_was_asked_under() {
 #[test]
 fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
     let world = World::start();
-    reload(&world, NO_DELETES, "policies reloaded");
+    world.reload(NO_DELETES, "policies reloaded");
     // Ends with the first request that fails.
     let ask = ["--connections", "4", "--seconds", "6", INSTANCES_URL];
     let asking: Vec<_> = (0..3)
@@ -97,7 +75,7 @@ fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
             4 => ("permit (", "the running policies stay in force"),
             _ => (NO_DELETES, "policies reloaded"),
         };
-        reload(&world, policy, outcome);
+        world.reload(policy, outcome);
         reloads += 1;
     }
     fs::write(&end, "").expect("our own");
@@ -163,18 +141,18 @@ fn a_connection_that_policy_no_longer_allows_is_cut() {
             "needs an approval",
         ),
     ] {
-        reload(&world, PACKAGES, "policies reloaded");
+        world.reload(PACKAGES, "policies reloaded");
         let agent = world.sandbox();
         let mut lingering = linger(&world, &agent);
 
         let unrelated = format!("{PACKAGES}\n{NO_DELETES}");
-        reload(&world, &unrelated, "policies reloaded");
-        reload(&world, "permit (", "the running policies stay in force");
+        world.reload(&unrelated, "policies reloaded");
+        world.reload("permit (", "the running policies stay in force");
         std::thread::sleep(Duration::from_millis(300));
         assert!(lingering.is_running(), "it is still allowed");
 
         let cut = events_of_kind(&world, "connection_cut").len();
-        reload(&world, revoking, "policies reloaded");
+        world.reload(revoking, "policies reloaded");
         let told = lingering.finish().succeeded();
         assert!(told.stdout.contains("it ended"), "{told}");
         let events = events_of_kind(&world, "connection_cut");
@@ -225,7 +203,7 @@ forbid (principal, action == Action::"storage.objects.insert", resource);"#;
 #[test]
 fn an_upload_that_policy_no_longer_allows_is_cut_and_the_record_tells_how_far_it_came() {
     let world = World::start();
-    reload(&world, UPLOADS, "policies reloaded");
+    world.reload(UPLOADS, "policies reloaded");
     let agent = world.sandbox();
     let up = agent.home().join("up");
     let up_path = up.to_str().expect("a plain path");
@@ -237,12 +215,12 @@ fn an_upload_that_policy_no_longer_allows_is_cut_and_the_record_tells_how_far_it
         std::thread::sleep(Duration::from_millis(50));
     }
     let unrelated = format!("{UPLOADS}\n{NO_DELETES}");
-    reload(&world, &unrelated, "policies reloaded");
+    world.reload(&unrelated, "policies reloaded");
     std::thread::sleep(Duration::from_millis(500));
     assert!(upload.is_running(), "it is still allowed");
     assert!(events_of_kind(&world, "connection_cut").is_empty());
 
-    reload(&world, NO_UPLOADS, "policies reloaded");
+    world.reload(NO_UPLOADS, "policies reloaded");
     let told = upload.finish().succeeded();
     assert!(
         told.says("broke this off") || told.says("broken off"),
@@ -312,7 +290,7 @@ fn observed_policy_lets_everything_pass_that_can_be_read_and_says_so() {
     let configuration = fs::read_to_string(world.config()).expect("our own");
     let enforcing = configuration.replace("\"observe\"", "\"enforce\"");
     fs::write(world.config(), enforcing).expect("our own");
-    reload(&world, NO_DELETES, "policies reloaded");
+    world.reload(NO_DELETES, "policies reloaded");
     let _ = lingering.finish().succeeded();
     assert_eq!(events_of_kind(&world, "connection_cut").len(), 1);
     let _ = agent.run(&["curl", "-sS", "--fail", &url]).failed();

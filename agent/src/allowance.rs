@@ -4,7 +4,10 @@
 //! Full means no. To wait for room instead could wait for ever: requests that have read a part of their body would wait for
 //! each other.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use holdpoint_core::refusal::{Kind, Refusal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -33,6 +36,7 @@ impl Memory {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             own: Arc::new(Semaphore::new(OF_A_SESSION)),
             shared: self.0.clone(),
+            connections: Arc::default(),
         }
     }
 }
@@ -42,6 +46,24 @@ pub struct Allowance {
     requests: Arc<Semaphore>,
     own: Arc<Semaphore>,
     shared: Arc<Semaphore>,
+    /// Connections to databases, by their entries' names.
+    connections: Arc<Mutex<HashMap<Arc<str>, usize>>>,
+}
+
+/// One connection to a database. Dropped, there is room for another.
+pub struct Connected {
+    entry: Arc<str>,
+    all: Arc<Mutex<HashMap<Arc<str>, usize>>>,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get_mut(&self.entry) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(all.remove(&self.entry)),
+        }
+    }
 }
 
 /// One request under way.
@@ -58,6 +80,24 @@ impl Allowance {
             full(&format!(
                 "{REQUESTS} requests of this session are under way already"
             ))
+        })
+    }
+
+    /// A place for one more connection to the databases of this entry, where it has `most`; nothing when there is none.
+    #[must_use]
+    pub fn connection(&self, entry: &Arc<str>, most: usize) -> Option<Connected> {
+        let mut all = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(entry.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Connected {
+            entry: entry.clone(),
+            all: self.connections.clone(),
         })
     }
 
@@ -175,6 +215,20 @@ mod tests {
         assert!(late.charge().cover(1).is_err());
         drop(charges.pop());
         late.charge().cover(1).expect("room again");
+    }
+
+    #[test]
+    fn connections_are_counted_for_each_database() {
+        let allowance = Memory::default().session();
+        let (one, other) = (Arc::from("one"), Arc::from("other"));
+        let open: Vec<_> = (0..3)
+            .filter_map(|_| allowance.connection(&one, 2))
+            .collect();
+        assert_eq!(open.len(), 2);
+        assert!(allowance.connection(&other, 1).is_some());
+        drop(open);
+        assert!(allowance.connection(&one, 1).is_some());
+        assert!(allowance.connection(&one, 0).is_none());
     }
 
     #[test]

@@ -185,7 +185,7 @@ impl Gate {
         let changes = self.changes.subscribe();
         let judged = self.judge(asker, operations).await;
         let outcome = self.record_intents(asker, &judged).await?;
-        match self.pass(asker, &judged).await {
+        match self.pass(asker, &judged, &changes).await {
             Ok(permits) => Ok(Permits {
                 permits,
                 outcome,
@@ -206,6 +206,7 @@ impl Gate {
         &self,
         asker: &mut Asker<'_>,
         judged: &[Judged<'_>],
+        changes: &watch::Receiver<()>,
     ) -> Result<Vec<Permit>, Refusal> {
         refuse_denied(judged)?;
         let is_held = judged.iter().any(Judged::is_held);
@@ -214,6 +215,10 @@ impl Gate {
             true => Box::pin(self.ask_people(asker, judged)).await?,
             false => judged.iter().map(|_| Answered::NotAsked).collect(),
         };
+        let rulings = judged.iter().map(|it| (&*it.operation, &it.ruling));
+        if let Some(refusal) = self.objection_since(&asker.session, changes, rulings) {
+            return Err(refusal);
+        }
         self.permit(judged, answers).await
     }
 
@@ -331,6 +336,38 @@ impl Gate {
                 Demand::Refuse(denial) => return denial.reason.clone(),
             }
         }
+    }
+
+    /// Why what was admitted, and waits to be sent, may not be sent any more: other policies came, by which it would not pass as it did.
+    #[must_use]
+    pub fn overtaken(
+        &self,
+        session: &Session,
+        operations: &[Operation],
+        lease: &Lease,
+    ) -> Option<Refusal> {
+        let rulings = operations.iter().zip(&lease.rulings);
+        self.objection_since(session, &lease.changes, rulings)
+    }
+
+    fn objection_since<'a>(
+        &self,
+        session: &Session,
+        changes: &watch::Receiver<()>,
+        mut rulings: impl Iterator<Item = (&'a Operation, &'a Ruling)>,
+    ) -> Option<Refusal> {
+        if !changes.has_changed().unwrap_or(true) {
+            return None;
+        }
+        rulings.find_map(|(operation, then)| {
+            let now = self.rule(session, operation);
+            match (now.demand(), then.demand()) {
+                (Demand::Refuse(denial), _) => Some(Refusal::denied(operation, denial)),
+                (Demand::Pass(now), Demand::Pass(then)) if now.are_the_same(then) => None,
+                (Demand::Ask(_), Demand::Ask(_)) if now == *then => None,
+                _ => Some(Refusal::overtaken(operation)),
+            }
+        })
     }
 
     async fn judge<'a>(&self, asker: &Asker<'_>, operations: &'a [Operation]) -> Vec<Judged<'a>> {

@@ -207,7 +207,12 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
     if let Err(complaint) = may_enter(entry, startup) {
         return Err(refuse(arrival, client, complaint).await);
     }
-    let mut taken_up = arrival.room.allowance.charge();
+    let most = entry.session_connections;
+    let allowance = &arrival.room.allowance;
+    let Some(_connected) = allowance.connection(&entry.name, most) else {
+        return Err(refuse(arrival, client, as_many_as(most, &entry.name)).await);
+    };
+    let mut taken_up = allowance.charge();
     if taken_up.cover(CONNECTION).is_err() {
         return Err(refuse(arrival, client, too_many()).await);
     }
@@ -219,12 +224,14 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
     } = match server::connect(entry, &startup.database, &startup.settings).await {
         Ok(link) => link,
         Err(error) => {
+            let shown = arrival.house.masking.shown();
             tracing::warn!(
                 session = %arrival.room.session.id,
                 connection = &*entry.name,
-                database = startup.database,
-                "no connection to the database at {}: {error}",
-                entry.place
+                database = &*shown.value("", &startup.database),
+                "no connection to the database at {}: {}",
+                entry.place,
+                shown.value("", &error.to_string())
             );
             return Err(refuse(arrival, client, error.complaint(&entry.name)).await);
         }
@@ -268,6 +275,14 @@ async fn converse<C: AsyncRead + AsyncWrite + Unpin + Send>(
         0 => Err(gone("it asked for nothing")),
         _ => ran,
     }
+}
+
+fn as_many_as(most: usize, entry: &str) -> Complaint {
+    Complaint::new(
+        "53300",
+        format!("Holdpoint opens no further connection to \"{entry}\" for this session: it has {most}"),
+    )
+    .hint("Close connections, or keep fewer in the pool. The operator of this runner can raise session_connections of that [[connection]].")
 }
 
 fn too_many() -> Complaint {

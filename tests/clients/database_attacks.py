@@ -333,6 +333,103 @@ def odd_beginnings():
             print("let in by", what, flush=True)
 
 
+def only_parsed():
+    """Whoever never binds a statement has it read all the same, and its literals with it."""
+    for sql in ("SELECT '{1}'::loud[]", "INSERT INTO louder VALUES ('{2}')", "SELECT * FROM louder WHERE them = '{3}'"):
+        Wire().ask(parse("", sql), SYNC)
+        Wire().ask(parse("", sql), describe("S", ""), FLUSH, until="E")
+        Wire().ask(parse("", sql), parse("", "SELECT 1"), bind("", ""), execute(), SYNC)
+        Wire().ask(parse("", sql), query("SELECT 1"))
+        Wire().ask(parse("s", sql), close("S", "s"), SYNC)
+
+
+def waits_for_other_policies():
+    """What was bound before is executed after."""
+    wire = Wire()
+    wire.ask(query("BEGIN"))
+    wire.ask(parse("d", "UPDATE scratch SET note = 'changed' WHERE id = 1"), bind("p", "d"), FLUSH, until="2")
+    wire.ask(parse("s", "SELECT note FROM scratch"), bind("q", "s"), execute("q", 1), FLUSH, until="s")
+    wire.ask(query("SELECT 'bound'"))
+    goes_on = False
+    while not goes_on:
+        time.sleep(0.2)
+        try:
+            wire.send(query("SELECT count(*) FROM audit WHERE what = 'go on'"))
+            told = ("", b"")
+            while told[0] != "Z":
+                told = wire.next()
+                goes_on |= told[0] == "D" and told[1].endswith(b"1")
+                if told[0] == "E":
+                    show([told])
+        except (OSError, EOFError):
+            break
+    wire.ask(execute("p"), SYNC)
+    wire.ask(query("COMMIT"))
+
+
+def a_pipeline_changes_how_it_is_read():
+    """What was approved changes what a backslash means, and what follows at once was read before."""
+    change = "DO $$ BEGIN SET standard_conforming_strings = off; END $$"
+    # One text to Holdpoint; to the server, once that is off, a text and an UPDATE behind it.
+    hidden = "WITH a AS (SELECT '\\' AS p, '), b AS (UPDATE scratch SET note = $$changed$$ RETURNING 1) SELECT 1 --' AS q) SELECT 1"
+    for between in (b"", SYNC):
+        Wire().ask(
+            parse("", change), bind("", ""), execute(), between, parse("", hidden), bind("", ""), execute(), SYNC,
+            times=2 if between else 1,
+        )
+
+
+def plants_secrets():
+    """A secret, and another one in each place; the test looks where they have come to."""
+    def secret(place):
+        return "ghp_" + place.ljust(36, "x")
+
+    def tried(*messages, **settings):
+        try:
+            Wire(**settings).ask(*messages)
+        except (OSError, EOFError) as error:
+            print("!", error)
+
+    tried(query(f"SELECT 1 /* {secret('comment')} */"))
+    tried(query(f"SELECT '{secret('literal')}'"))
+    tried(query(f"BEGIN; SAVEPOINT \"{secret('savepoint')}\"; COMMIT"))
+    tried(query(f"NOTIFY news, '{secret('payload')}'"))
+    tried(query(f"SELECT 1 AS \"{secret('alias')}\""))
+    tried(query(f"SELECT * FROM \"{secret('relation')}\""))
+    tried(query(f"SELECT '{secret('error')}'::integer"))
+    tried(query(f"SELECT 1 '{secret('syntax')}' +"))
+    tried(query(f"SET application_name = '{secret('setting')}'"))
+    tried(query(f"UPDATE scratch SET note = '{secret('update')}' WHERE id = 1"))
+    tried(query("COPY scratch FROM STDIN"), data(f"77\t{secret('copied')}\n".encode()), COPY_DONE)
+    tried(parse(secret("name"), "SELECT $1::text"), bind("", secret("name"), secret("parameter")), execute(), SYNC)
+    tried(parse("", "SELECT $1::text"), bind(secret("portal"), "", "x"), execute(secret("portal")), SYNC)
+    tried(query("SELECT 1"), application_name=secret("application"))
+    tried(query("SELECT 1"), database=secret("database"))
+    tried(query("SELECT 1"), user=secret("user"))
+    tried(query("SELECT 1"), options=f"-c work_mem={secret('option')}")
+    tried(query("SELECT 1"), **{secret("key"): "1"})
+
+
+def hoards():
+    """One session takes all that it gets."""
+    kept = []
+    for _ in range(int(sys.argv[2])):
+        wire = Wire(greet=False)
+        wire.send(startup(application_name="hoard"))
+        told = wire.next()
+        while told[0] not in "ZE":
+            told = wire.next()
+        show([told])
+        if told[0] == "Z":
+            kept.append(wire)
+    print(len(kept), "let in", flush=True)
+    time.sleep(6)
+    kept.pop().socket.close()
+    time.sleep(1)
+    Wire()
+    print("and another", flush=True)
+
+
 def errors_and_settings():
     wire = Wire()
     for sql in (

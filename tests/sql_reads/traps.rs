@@ -219,6 +219,133 @@ pub const TRAPS: &[Trap] = &[
          CREATE VIEW trap.v AS SELECT trap.evil(1), 'trap.s'::regclass ### 5::bigint",
         "SELECT * FROM trap.v",
     ),
+    Trap {
+        before: "SET search_path = trap",
+        ..trap(
+            "a function behind a value",
+            "CREATE FUNCTION trap.oops(integer) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1) $$",
+            "SELECT (1).oops",
+        )
+    },
+    Trap {
+        before: "SET search_path = trap",
+        ..trap(
+            "a function behind what FROM calls",
+            "CREATE FUNCTION trap.oops(integer) RETURNS integer LANGUAGE sql AS $$ SELECT trap.evil($1) $$",
+            "SELECT x.oops FROM generate_series(1, 1) AS x",
+        )
+    },
+    Trap {
+        before: "SET search_path = trap",
+        ..trap(
+            "a domain behind a value",
+            "CREATE DOMAIN trap.d AS integer CHECK (trap.evil(VALUE) > 0)",
+            "SELECT (5).d",
+        )
+    },
+    Trap {
+        before: "SET search_path = trap",
+        ..trap(
+            "a domain of rows behind a row",
+            "CREATE TABLE trap.t AS SELECT 1 AS a; CREATE DOMAIN trap.whole AS trap.t CHECK (trap.evil((VALUE).a) > 0)",
+            "SELECT t.whole FROM trap.t",
+        )
+    },
+    trap(
+        "an operator that the planner puts in the place of NOT",
+        "CREATE FUNCTION trap.differs(integer, integer) RETURNS boolean LANGUAGE sql AS $$ SELECT trap.evil($1) <> $2 $$;
+         CREATE OPERATOR public.=== (leftarg = integer, rightarg = integer, function = pg_catalog.int4eq, negator = OPERATOR(public.!==));
+         CREATE OPERATOR public.!== (leftarg = integer, rightarg = integer, function = trap.differs, negator = OPERATOR(public.===))",
+        "SELECT NOT (a === 2) FROM generate_series(1, 1) AS v (a)",
+    ),
+    trap(
+        "a default that is worked out by EXPLAIN",
+        "CREATE TABLE trap.t (a integer, b integer DEFAULT trap.pure(1))",
+        "EXPLAIN INSERT INTO trap.t (a) VALUES (1)",
+    ),
+    trap(
+        "a default that an UPDATE names",
+        "CREATE TABLE trap.t (a integer, b integer DEFAULT trap.pure(1))",
+        "EXPLAIN UPDATE trap.t SET b = DEFAULT WHERE a = 1",
+    ),
+    trap(
+        "a default in a conflict",
+        "CREATE TABLE trap.t (a integer PRIMARY KEY, b integer DEFAULT trap.pure(1))",
+        "EXPLAIN INSERT INTO trap.t (a, b) VALUES (1, 2) ON CONFLICT (a) DO UPDATE SET b = DEFAULT",
+    ),
+    trap(
+        "a default in a CTE",
+        "CREATE TABLE trap.t (a integer, b integer DEFAULT trap.pure(1))",
+        "EXPLAIN WITH w AS (INSERT INTO trap.t (a) VALUES (1) RETURNING a) SELECT * FROM w",
+    ),
+    trap(
+        "a default in a MERGE",
+        "CREATE TABLE trap.t (a integer, b integer DEFAULT trap.pure(1))",
+        "EXPLAIN MERGE INTO trap.t USING (VALUES (1)) AS v (x) ON a = x WHEN NOT MATCHED THEN INSERT (a) VALUES (x)",
+    ),
+    trap(
+        "a domain's default",
+        "CREATE DOMAIN trap.d AS integer DEFAULT trap.pure(1); CREATE TABLE trap.t (a integer, b trap.d)",
+        "EXPLAIN INSERT INTO trap.t (a) VALUES (1)",
+    ),
+    trap(
+        "a default behind two views",
+        "CREATE TABLE trap.t (a integer, b integer DEFAULT trap.pure(1)); CREATE VIEW trap.v AS SELECT a FROM trap.t;
+         CREATE VIEW trap.w AS SELECT a FROM trap.v",
+        "EXPLAIN INSERT INTO trap.w (a) VALUES (1)",
+    ),
+    trap(
+        "a default of a view",
+        "CREATE TABLE trap.t (a integer); CREATE VIEW trap.v AS SELECT a FROM trap.t; ALTER VIEW trap.v ALTER a SET DEFAULT trap.pure(1)",
+        "EXPLAIN INSERT INTO trap.v DEFAULT VALUES",
+    ),
+    trap(
+        "a rule that is planned along",
+        "CREATE TABLE trap.t (a integer);
+         CREATE RULE r AS ON INSERT TO trap.t DO ALSO INSERT INTO trap.witness SELECT now() WHERE trap.pure(1) = 1",
+        "EXPLAIN INSERT INTO trap.t VALUES (1)",
+    ),
+    Trap {
+        before: "SET constraint_exclusion = on",
+        ..trap(
+            "a constraint that the planner proves",
+            "CREATE TABLE trap.t (a integer, CHECK (a <> trap.pure(1)))",
+            "SELECT * FROM trap.t WHERE a = 5",
+        )
+    },
+    trap(
+        "statistics of an expression",
+        "CREATE TABLE trap.t (a integer, b integer); CREATE STATISTICS trap.s ON (a + trap.pure(1)), b FROM trap.t",
+        "SELECT * FROM trap.t",
+    ),
+    Trap {
+        before: "SET search_path = trap, pg_catalog",
+        ..trap(
+            "an extension's function that is SQL",
+            "CREATE EXTENSION citext SCHEMA public;
+             CREATE FUNCTION trap.alike(integer, integer) RETURNS boolean LANGUAGE sql AS $$ SELECT trap.evil(1) OPERATOR(pg_catalog.=) 1 $$;
+             CREATE OPERATOR trap.= (leftarg = integer, rightarg = integer, function = trap.alike)",
+            "SELECT public.regexp_matches('a'::public.citext, 'a'::public.citext, 'g')",
+        )
+    },
+    Trap {
+        before: "SELECT dblink_connect('back')",
+        ..plain(
+            "an extension's function behind a value",
+            "",
+            "SELECT ('INSERT INTO trap.witness DEFAULT VALUES'::text).dblink_exec",
+        )
+    },
+    plain(
+        "a function of PostgreSQL's own behind a value",
+        "",
+        "SELECT ('SELECT to_tsvector(trap.evil(1)::text)'::text).ts_stat",
+    ),
+    plain(
+        "a function of PostgreSQL's own behind what FROM calls",
+        "",
+        "SELECT x.ts_stat FROM unnest(ARRAY['SELECT to_tsvector(trap.evil(1)::text)']) AS x",
+    ),
     plain("a function of a user's", "", "SELECT trap.evil(1)"),
     plain("EXPLAIN of what passes for immutable", "", "EXPLAIN SELECT trap.pure(1)"),
     plain("SQL as text", "", "SELECT query_to_xml('SELECT trap.evil(1)', true, true, '')"),
@@ -245,7 +372,8 @@ pub const TRAPS: &[Trap] = &[
 ];
 
 /// Takes away what any of them has made.
-pub const UNDO: &str = "RESET ROLE; SET client_min_messages = warning; RESET search_path; DROP CAST IF EXISTS (integer AS date); DROP FUNCTION IF EXISTS public.round(integer);
+pub const UNDO: &str = "RESET ROLE; RESET constraint_exclusion; SET client_min_messages = warning; RESET search_path; DROP CAST IF EXISTS (integer AS date); DROP FUNCTION IF EXISTS public.round(integer);
 DROP OPERATOR IF EXISTS public.= (text, integer); DROP OPERATOR IF EXISTS public.|| (text, integer);
 DROP OPERATOR IF EXISTS public.>= (text, integer); DROP AGGREGATE IF EXISTS public.max(integer, integer);
-DROP FUNCTION IF EXISTS public.json_scalar(integer); DROP OPERATOR IF EXISTS public.### (regclass, bigint) CASCADE; DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";
+DROP FUNCTION IF EXISTS public.json_scalar(integer); DROP EXTENSION IF EXISTS citext;
+DROP OPERATOR IF EXISTS public.=== (integer, integer); DROP OPERATOR IF EXISTS public.!== (integer, integer); DROP OPERATOR IF EXISTS public.### (regclass, bigint) CASCADE; DROP TABLE IF EXISTS public.orders_lab; DROP VIEW IF EXISTS pg_temp.orders_lab; DROP SCHEMA trap CASCADE";

@@ -320,6 +320,27 @@ impl World {
         self.daemon().as_ref().expect("a daemon runs").pid()
     }
 
+    /// Writes a policy file and has the daemon read it; returns once its log says `outcome`.
+    ///
+    /// # Panics
+    /// When it does not say that.
+    pub fn reload(&self, policy: &str, outcome: &str) {
+        fs::write(self.dir().join("policies/90-test.cedar"), policy).expect("a policy file");
+        let said = self.daemon_log().matches(outcome).count();
+        let pid = i32::try_from(self.daemon_pid()).expect("a pid");
+        kill(Pid::from_raw(pid), Signal::SIGHUP).expect("the daemon is alive");
+        for _ in 0..200 {
+            if self.daemon_log().matches(outcome).count() > said {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!(
+            "the daemon did not say \"{outcome}\":\n{}",
+            self.daemon_log()
+        );
+    }
+
     /// An agent's place: a user and a home of its own.
     #[must_use]
     pub fn sandbox(&self) -> Sandbox<'_> {

@@ -101,6 +101,12 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Whether an operation may happen in the same way, whichever policies say so.
+    #[must_use]
+    pub fn are_the_same(&self, other: &Self) -> bool {
+        (&self.masks, self.unmasked, self.record) == (&other.masks, other.unmasked, other.record)
+    }
+
     /// No policy's.
     pub const NONE: Self = Self {
         policies: Vec::new(),

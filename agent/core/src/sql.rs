@@ -140,6 +140,12 @@ pub struct Names {
     /// What follows a dot: `t.f` is the column f, and where there is none, a call of the function f(t). Harmless unless a
     /// function of that name, in any schema, that takes one composite argument is not.
     pub attributes: BTreeSet<String>,
+    /// What follows a value that may be of any type: `(x).f`, and `x.f` where `x` may be the result of a function in FROM. The server
+    /// takes it for f(x) or for a cast to f, also where PostgreSQL came with f.
+    pub methods: BTreeSet<String>,
+    /// Of [`Self::relations`], those that something would write which is only planned (`EXPLAIN INSERT`): the planner follows their
+    /// rules, and works out their defaults.
+    pub planned: BTreeSet<Name>,
 }
 
 impl Names {
@@ -158,7 +164,7 @@ impl Names {
             &self.operators,
             &self.types,
         ];
-        named.iter().map(|it| it.len()).sum::<usize>() + self.attributes.len()
+        named.iter().map(|it| it.len()).sum::<usize>() + self.attributes.len() + self.methods.len()
     }
 
     /// Adds those of `other`.
@@ -168,6 +174,8 @@ impl Names {
         self.operators.extend(other.operators.iter().cloned());
         self.types.extend(other.types.iter().cloned());
         self.attributes.extend(other.attributes.iter().cloned());
+        self.methods.extend(other.methods.iter().cloned());
+        self.planned.extend(other.planned.iter().cloned());
     }
 }
 
@@ -306,6 +314,9 @@ pub struct Resolved {
     pub needs: Names,
     /// It may make or change what names mean without saying so: a function of a user's, a DO.
     pub defines: bool,
+    /// It may do something as soon as the server reads it, before it is bound: literals of arrays, records and ranges are looked at
+    /// then, by the constraints of domains in them.
+    pub runs_when_read: bool,
 }
 
 impl Resolved {
@@ -319,6 +330,7 @@ impl Resolved {
                 .effects
                 .iter()
                 .any(|effect| effect.opaque.is_some()),
+            runs_when_read: true,
         }
     }
 }

@@ -34,6 +34,9 @@ pub struct Connection {
     /// The users that an agent may say it is. Empty: it does not matter what it says.
     #[serde(default)]
     pub agent_users: BTreeSet<String>,
+    /// How many connections one session may have there at once: the server has a bounded number of them for everybody.
+    #[serde(default = "default_session_connections")]
+    pub session_connections: usize,
     /// Who Holdpoint logs in as. With `iam`, the service account's when absent.
     pub user: Option<String>,
     /// The file with its password. `${CREDENTIALS_DIRECTORY}` at its start stands for systemd's.
@@ -56,6 +59,11 @@ pub struct Connection {
     /// the home directory of whose session it is.
     #[serde(default)]
     pub root_files: Vec<PathBuf>,
+}
+
+/// PostgreSQL's own `max_connections` is 100.
+fn default_session_connections() -> usize {
+    50
 }
 
 /// What is asked of a server's certificate, in libpq's words (`sslmode`) where it has one.

@@ -12,6 +12,7 @@ use crate::{
     cut::{self, Counted},
     gate::{Asker, Patience},
     metrics::Served,
+    postgres,
 };
 
 /// How long a passed-through connection waits for an approval.
@@ -45,6 +46,13 @@ impl Caller {
         let permits = match admitted {
             Ok(permits) => permits,
             Err(refusal) if is_tls => return self.refuse_tls(stream, first, &refusal).await,
+            // Whoever asks for a database at another port is told so in its words.
+            Err(_) if first.is_empty() && self.house.databases.know(name) => {
+                let to = self.flow.map(|flow| flow.destination);
+                let to = to.ok_or("nothing says where it was going")?;
+                let refused = Box::pin(postgres::refuse_unread(&self.arrival(to), stream)).await;
+                return Err(refused.into());
+            }
             Err(refusal) => return Err(Refused(refusal.message)),
         };
         let (mut outcome, lease) = permits.spend_lasting();

@@ -32,6 +32,9 @@ impl Caller {
     }
 
     pub(super) async fn refuse(&self, reason: &str) {
+        // It may quote what the client said.
+        let shown = self.house.masking.shown();
+        let reason = &*shown.value("", reason);
         if !self.room.pace.allows(Instant::now()) {
             let refused = self.refused(reason, None);
             return self.house.refusals.note(refused, self.pid());

@@ -154,6 +154,8 @@ pub struct Entry {
     pub databases: BTreeSet<String>,
     /// The users that an agent may say it is. Empty: it does not matter.
     pub agent_users: BTreeSet<String>,
+    /// How many connections one session may have there at once.
+    pub session_connections: usize,
     addresses: Vec<Address>,
     user: Option<Arc<str>>,
     login: Login,
@@ -219,6 +221,7 @@ impl Entry {
             place: connection.place()?,
             databases: connection.databases.clone(),
             agent_users: connection.agent_users.clone(),
+            session_connections: connection.session_connections,
             addresses: connection.addresses.clone(),
             user: connection.user.as_deref().map(Into::into),
             login,

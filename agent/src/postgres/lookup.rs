@@ -72,9 +72,12 @@ impl Lookups {
         resolved
     }
 
-    /// A statement changes what names mean: to be called before it is forwarded, and again when its transaction has ended.
-    pub fn changed(&self, entry: &Entry, database: &str) {
-        self.place(entry, database).changed();
+    /// A statement changes what names mean: to be called before it is forwarded, and again when its transaction has ended. Several
+    /// entries may lead to one server, and poolers call one database by several names, so that nothing counts any more.
+    pub fn changed(&self) {
+        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = places.values().flat_map(HashMap::values);
+        all.for_each(|place| place.changed());
     }
 
     /// What the columns of a result are called, by their table's oid and their number: as many as were asked for, and nothing for

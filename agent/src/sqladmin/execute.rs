@@ -45,7 +45,7 @@ pub async fn within(house: &Arc<House>, recognised: &mut Recognised) -> Within {
         operations: recognised.within(),
         changes: Changes {
             house: house.clone(),
-            places: Vec::new(),
+            is_any: false,
         },
     };
     for (at, request) in recognised.requests_mut().iter_mut().enumerate() {
@@ -55,7 +55,7 @@ pub async fn within(house: &Arc<House>, recognised: &mut Recognised) -> Within {
             if found.says_itself {
                 request.traits.remove(&Trait::Opaque);
             }
-            within.changes.places.extend(found.changes);
+            within.changes.is_any |= found.changes;
             let operations = found.operations.into_iter();
             within.operations.extend(operations.map(|it| (at, it)));
         }
@@ -89,14 +89,14 @@ pub fn refuse_rows_to_mask(
 /// Makes stale what is known of databases: when it is sent, and again when it is over.
 pub struct Changes {
     house: Arc<House>,
-    places: Vec<(Arc<Entry>, String)>,
+    is_any: bool,
 }
 
 impl Changes {
-    /// What was known of these databases may not be so any more.
+    /// What was known of databases may not be so any more.
     pub fn forget(&self) {
-        for (entry, database) in &self.places {
-            self.house.databases.lookups.changed(entry, database);
+        if self.is_any {
+            self.house.databases.lookups.changed();
         }
     }
 }
@@ -122,7 +122,7 @@ struct Found {
     operations: Vec<Operation>,
     /// What is opaque about the request is among the operations.
     says_itself: bool,
-    changes: Option<(Arc<Entry>, String)>,
+    changes: bool,
 }
 
 impl<'a> Asked<'a> {
@@ -173,11 +173,10 @@ impl<'a> Asked<'a> {
             let project = &self.request.resource.project;
             operation.resource.project.clone_from(project);
         }
-        let changes = self.entry.filter(|_| !only_reads);
         Found {
             operations,
             says_itself: obstacle.is_none() && !parsed.statements.is_empty(),
-            changes: changes.map(|entry| (entry.clone(), self.database.to_owned())),
+            changes: !only_reads,
         }
     }
 

@@ -25,6 +25,8 @@ pub struct Connection {
     pub tls: &'static str,
     /// The server's authority.
     pub ca_file: Option<PathBuf>,
+    /// How many connections a session may have.
+    pub session_connections: usize,
     /// Files in sessions that Holdpoint's own authority is laid over.
     pub root_files: Vec<PathBuf>,
 }
@@ -58,6 +60,7 @@ impl Connection {
                 _ => "verify-full",
             },
             ca_file: (role != Role::Plain).then(|| postgres.ca_file()),
+            session_connections: 300,
             root_files: Vec::new(),
         }
     }
@@ -86,8 +89,8 @@ impl fmt::Display for Connection {
         }
         writeln!(
             f,
-            "databases = {:?}\nuser = {:?}",
-            self.databases, self.user
+            "databases = {:?}\nuser = {:?}\nsession_connections = {}",
+            self.databases, self.user, self.session_connections
         )?;
         for (key, value) in &self.credential {
             writeln!(f, "{key} = {value}")?;

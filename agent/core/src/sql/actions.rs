@@ -132,6 +132,17 @@ pub(super) fn is_read(action: &str) -> bool {
     groups(action) == READ
 }
 
+/// Whether it changes rows of its relation, so that rules and INSTEAD OF triggers may stand in its way, and defaults come in.
+pub(super) fn changes_rows(action: &str) -> bool {
+    const THOSE: [&str; 4] = [
+        "postgres.insert",
+        "postgres.update",
+        "postgres.delete",
+        "postgres.merge",
+    ];
+    THOSE.contains(&action)
+}
+
 /// Whether what the action is done to is a table or another relation, rather than a role, a function, a setting.
 #[must_use]
 pub fn is_about_relation(action: &str) -> bool {

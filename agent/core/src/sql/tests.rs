@@ -138,8 +138,11 @@ fn a_prepared_statement_does_when_executed_what_it_says() {
 #[test]
 fn a_field_may_be_a_function() {
     let parsed = parse("SELECT t.evil, (u).worse FROM t, u");
-    let attributes: Vec<_> = parsed.statements[0].names.attributes.iter().collect();
-    assert_eq!(attributes, ["evil", "worse"]);
+    let names = &parsed.statements[0].names;
+    assert!(names.attributes.iter().eq(["evil"]) && names.methods.iter().eq(["worse"]));
+    let parsed = parse("SELECT t.evil FROM t, unnest(u) AS v");
+    let names = &parsed.statements[0].names;
+    assert!(names.attributes.is_empty() && names.methods.iter().eq(["evil"]));
 }
 
 #[test]

@@ -42,6 +42,8 @@ struct Walk {
     /// The names of `WITH` that hide relations here, the innermost last.
     with: Vec<BTreeSet<String>>,
     unknown: Option<String>,
+    /// A function stands in FROM: what is called like a relation may be any value.
+    calls_in_from: bool,
     /// The one setting that the rows of the query are about: `FROM pg_settings WHERE name = 'this'`.
     setting: Option<String>,
 }
@@ -56,6 +58,10 @@ impl Walk {
 
     fn finish(mut self) -> Statement {
         self.put_first_read_in_front();
+        if self.calls_in_from {
+            let attributes = std::mem::take(&mut self.names.attributes);
+            self.names.methods.extend(attributes);
+        }
         if self.effects.is_empty() {
             self.effects
                 .push(Effect::opaque(actions::UNPARSED, "nothing in it is known"));

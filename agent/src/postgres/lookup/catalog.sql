@@ -1,5 +1,5 @@
 -- What names mean on the server, PostgreSQL 12 to 18. $1 is {"relations": [{"schema": ..., "name": ...}], "functions": ..,
--- "operators": .., "types": .., "attributes": ..}; the answer is holdpoint_core::sql::facts::Answers. Every name is written with its
+-- "operators": .., "types": .., "attributes": .., "methods": ..}; the answer is holdpoint_core::sql::facts::Answers. Every name is written with its
 -- schema, operators too, so that nothing depends on a search path or on what others define. 16384 is
 -- FirstNormalObjectId (access/transam.h): PostgreSQL came with what is below. $2 is how many objects of a name are told.
 WITH RECURSIVE
@@ -13,7 +13,7 @@ member AS MATERIALIZED (
 ),
 asked AS MATERIALIZED (
   SELECT k.kind, k.place, a.schema, a.name::pg_catalog.name AS name
-    FROM (VALUES ('relations', 1), ('functions', 2), ('operators', 3), ('types', 4), ('attributes', 5)) AS k (kind, place)
+    FROM (VALUES ('relations', 1), ('functions', 2), ('operators', 3), ('types', 4), ('attributes', 5), ('methods', 6)) AS k (kind, place)
    CROSS JOIN LATERAL pg_catalog.json_to_recordset(pg_catalog.json_extract_path($1::pg_catalog.json, k.kind))
            AS a (schema pg_catalog.text, name pg_catalog.text)
 ),
@@ -98,6 +98,17 @@ made_of (root, asked_schema, asked_name, type) AS (
      SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid OPERATOR(pg_catalog.=) t.oid) x
    WHERE x.part OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
 ),
+-- What defaults refer to, of columns and of their domains: the planner works them out for whoever writes.
+default_uses AS MATERIALIZED (
+  SELECT DISTINCT o.root, d.refclassid, d.refobjid
+    FROM (SELECT k.root, 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid AS classid, f.oid AS objid
+            FROM kin k JOIN pg_catalog.pg_attrdef f ON f.adrelid OPERATOR(pg_catalog.=) k.oid
+          UNION ALL
+          SELECT m.root, 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, m.type
+            FROM made_of m WHERE m.root IS NOT NULL) o
+    JOIN pg_catalog.pg_depend d ON d.classid OPERATOR(pg_catalog.=) o.classid AND d.objid OPERATOR(pg_catalog.=) o.objid
+   WHERE d.refobjid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+),
 type_found AS MATERIALIZED (
   SELECT m.root, m.asked_schema, m.asked_name, pg_catalog.json_build_object(
            'oid', t.oid::pg_catalog.int8, 'schema', n.nspname, 'name', t.typname, 'kind', t.typtype,
@@ -129,16 +140,23 @@ wanted (by, asked_schema, asked_name, root, func) AS (
              OR (a.schema OPERATOR(pg_catalog.=) 'pg_temp' AND n.nspname OPERATOR(pg_catalog.~) '^pg_temp_'))) p
    WHERE a.place OPERATOR(pg_catalog.=) 2
   UNION ALL
-  SELECT 'operators', a.schema, a.name, NULL::pg_catalog.oid, o.oprcode::pg_catalog.oid
+  -- The planner puts a negator in the place of NOT, and a commutator where that helps; what estimates is called, too.
+  SELECT 'operators', a.schema, a.name, NULL::pg_catalog.oid, x.func
     FROM asked a
    CROSS JOIN LATERAL (
-     SELECT o.oprcode
+     SELECT o.oprcode, o.oprrest, o.oprjoin, o.oprnegate, o.oprcom
        FROM pg_catalog.pg_operator o
        JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) o.oprnamespace
       WHERE o.oprname OPERATOR(pg_catalog.=) a.name
         AND (o.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
              OR o.oprcode::pg_catalog.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid)
         AND (a.schema IS NULL OR n.nspname OPERATOR(pg_catalog.=) a.schema::pg_catalog.name)) o
+   CROSS JOIN LATERAL (
+     SELECT o.oprcode::pg_catalog.oid AS func
+     UNION SELECT o.oprrest::pg_catalog.oid
+     UNION SELECT o.oprjoin::pg_catalog.oid
+     UNION SELECT e.oprcode::pg_catalog.oid FROM pg_catalog.pg_operator e
+            WHERE e.oid OPERATOR(pg_catalog.=) o.oprnegate OR e.oid OPERATOR(pg_catalog.=) o.oprcom) x
    WHERE a.place OPERATOR(pg_catalog.=) 3
   UNION ALL
   -- `t.f` calls f(t): of one argument, which is a row, or what a row can be made into.
@@ -155,12 +173,43 @@ wanted (by, asked_schema, asked_name, root, func) AS (
                       WHERE c.casttarget OPERATOR(pg_catalog.=) t.oid
                         AND s.typtype OPERATOR(pg_catalog.=) 'c'::pg_catalog."char"))
   UNION ALL
+  -- The same of values that are no rows.
+  SELECT 'methods', a.schema, a.name, NULL::pg_catalog.oid, p.oid
+    FROM asked a
+    JOIN pg_catalog.pg_proc p ON p.proname OPERATOR(pg_catalog.=) a.name
+   WHERE a.place OPERATOR(pg_catalog.=) 6
+     AND p.oid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid
+     AND p.pronargs::pg_catalog.int4 OPERATOR(pg_catalog.>=) 1
+     AND (p.pronargs::pg_catalog.int4 OPERATOR(pg_catalog.-) p.pronargdefaults::pg_catalog.int4) OPERATOR(pg_catalog.<=) 1
+  UNION ALL
   SELECT 'planned', NULL, NULL, u.root, u.refobjid
     FROM uses u WHERE u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
   UNION ALL
   SELECT 'planned', NULL, NULL, u.root, o.oprcode::pg_catalog.oid
     FROM uses u JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) u.refobjid
    WHERE u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass
+  UNION ALL
+  SELECT 'defaults', NULL, NULL, u.root, u.refobjid
+    FROM default_uses u WHERE u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass
+  UNION ALL
+  SELECT 'defaults', NULL, NULL, u.root, o.oprcode::pg_catalog.oid
+    FROM default_uses u JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) u.refobjid
+   WHERE u.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass
+  UNION ALL
+  -- What the constraints of domains run, PostgreSQL's own functions too (pg_node_tree says `:funcid 1574`).
+  SELECT 'inputs', NULL, NULL, NULL::pg_catalog.oid, x.func
+    FROM pg_catalog.pg_constraint s
+   CROSS JOIN LATERAL (
+     SELECT m.found[1]::pg_catalog.oid AS func
+       FROM pg_catalog.regexp_matches(s.conbin::pg_catalog.text, ':(?:op)?funcid ([0-9]+)', 'g') AS m (found)
+     UNION
+     SELECT o.oprcode::pg_catalog.oid
+       FROM pg_catalog.pg_depend d
+       JOIN pg_catalog.pg_operator o ON o.oid OPERATOR(pg_catalog.=) d.refobjid
+      WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass
+        AND d.objid OPERATOR(pg_catalog.=) s.oid
+        AND d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass) x
+   WHERE s.contypid OPERATOR(pg_catalog.>=) 16384::pg_catalog.oid AND s.conbin IS NOT NULL
   UNION ALL
   SELECT 'casts', NULL, NULL, c.oid, c.castfunc
     FROM pg_catalog.pg_cast c
@@ -173,7 +222,8 @@ routine AS MATERIALIZED (
          pg_catalog.json_build_object(
            'schema', n.nspname, 'name', p.proname, 'builtin', p.oid OPERATOR(pg_catalog.<) 16384::pg_catalog.oid,
            'language', l.lanname, 'volatile', p.provolatile OPERATOR(pg_catalog.=) 'v'::pg_catalog."char",
-           'extension', b.extname, 'superuser', COALESCE(r.rolsuper, false))::pg_catalog.jsonb AS told
+           'extension', b.extname, 'superuser', COALESCE(r.rolsuper, false),
+           'body', CASE WHEN b.extname IS NOT NULL AND l.lanname OPERATOR(pg_catalog.=) 'sql' THEN p.prosrc END)::pg_catalog.jsonb AS told
     FROM wanted w
     JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) w.func
     JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace
@@ -201,6 +251,8 @@ SELECT pg_catalog.json_build_object(
               WHERE p.polrelid OPERATOR(pg_catalog.=) r.oid AND x.told IS NOT NULL AND r.relrowsecurity), '[]'::pg_catalog.json),
           'planned', COALESCE((SELECT pg_catalog.json_agg(f.told) FROM routine f
              WHERE f.by OPERATOR(pg_catalog.=) 'planned' AND f.root OPERATOR(pg_catalog.=) r.oid), '[]'::pg_catalog.json),
+          'defaults', COALESCE((SELECT pg_catalog.json_agg(f.told) FROM routine f
+             WHERE f.by OPERATOR(pg_catalog.=) 'defaults' AND f.root OPERATOR(pg_catalog.=) r.oid), '[]'::pg_catalog.json),
           'operator_classes', COALESCE((
              SELECT pg_catalog.json_agg(pg_catalog.json_build_object('name', o.opcname, 'extension', b.extname))
                FROM uses u
@@ -253,6 +305,13 @@ SELECT pg_catalog.json_build_object(
       'found', COALESCE((SELECT pg_catalog.json_agg(f.told) FROM routine f
          WHERE f.by OPERATOR(pg_catalog.=) 'attributes' AND f.asked_name OPERATOR(pg_catalog.=) a.name), '[]'::pg_catalog.json)))
     FROM asked a WHERE a.place OPERATOR(pg_catalog.=) 5), '[]'::pg_catalog.json),
+  'methods', COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
+      'schema', a.schema, 'name', a.name,
+      'found', COALESCE((SELECT pg_catalog.json_agg(f.told) FROM routine f
+         WHERE f.by OPERATOR(pg_catalog.=) 'methods' AND f.asked_name OPERATOR(pg_catalog.=) a.name), '[]'::pg_catalog.json)))
+    FROM asked a WHERE a.place OPERATOR(pg_catalog.=) 6), '[]'::pg_catalog.json),
+  'inputs', COALESCE((SELECT pg_catalog.json_agg(f.told) FROM routine f
+     WHERE f.by OPERATOR(pg_catalog.=) 'inputs'), '[]'::pg_catalog.json),
   'casts', COALESCE((SELECT pg_catalog.json_agg(pg_catalog.json_build_object(
       'source', c.castsource::pg_catalog.int8, 'target', c.casttarget::pg_catalog.int8,
       'named', pg_catalog.concat(pg_catalog.format_type(c.castsource, NULL), ' AS ', pg_catalog.format_type(c.casttarget, NULL)),

@@ -256,6 +256,7 @@ struct Asked<'a> {
     operators: Vec<AskedName<'a>>,
     types: Vec<AskedName<'a>>,
     attributes: Vec<AskedName<'a>>,
+    methods: Vec<AskedName<'a>>,
 }
 
 #[derive(Serialize)]
@@ -275,16 +276,17 @@ impl<'a> Asked<'a> {
                 })
                 .collect()
         };
+        let plain = |names: &'a BTreeSet<String>| {
+            let names = names.iter();
+            names.map(|name| AskedName { schema: None, name }).collect()
+        };
         Self {
             relations: all(&names.relations),
             functions: all(&names.functions),
             operators: all(&names.operators),
             types: all(&names.types),
-            attributes: names
-                .attributes
-                .iter()
-                .map(|name| AskedName { schema: None, name })
-                .collect(),
+            attributes: plain(&names.attributes),
+            methods: plain(&names.methods),
         }
     }
 }

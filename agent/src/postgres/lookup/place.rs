@@ -236,7 +236,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
             + missing.functions.len()
             + missing.operators.len()
             + missing.types.len()
-            + missing.attributes.len();
+            + missing.attributes.len()
+            + missing.methods.len();
         if asked > MOST_ASKED {
             bail!("they are {asked}, where {MOST_ASKED} are the most that are looked up");
         }
@@ -342,5 +343,6 @@ fn opaque(mut resolved: Resolved, why: &str) -> Resolved {
         effect.opaque = Some(why.to_owned());
     }
     resolved.defines = true;
+    resolved.runs_when_read = true;
     resolved
 }

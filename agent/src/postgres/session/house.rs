@@ -10,7 +10,7 @@ use holdpoint_core::{
     policy::Terms,
     recognise::{Head, Payload},
     refusal::{Kind, Refusal},
-    sql::{Database, Effect, Name, Parsed, Resolved, facts::LocalNames, operations},
+    sql::{Database, Effect, Name, Parsed, Resolved, Statement, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use tokio::{runtime::Handle, sync::Notify};
@@ -180,7 +180,7 @@ impl Judging {
 
     fn names_change(&self) {
         let lookups = &self.house.databases.lookups;
-        lookups.changed(&self.entry, &self.at.database);
+        lookups.changed();
     }
 
     /// What the statement and its parameters contain, where policy asks; false where it does not.
@@ -243,6 +243,21 @@ impl Judge for Judging {
 
     fn parse(&self, text: &str) -> Arc<Parsed> {
         self.house.databases.parse(text)
+    }
+
+    async fn runs_when_read(&self, statement: &Statement) -> bool {
+        let local = self.lock().names.clone();
+        let lookups = &self.house.databases.lookups;
+        let resolved = lookups
+            .resolve(&self.entry, &self.at.database, statement, &local)
+            .await;
+        resolved.runs_when_read
+    }
+
+    fn objection(&self, admitted: &Admitted) -> Option<Refusal> {
+        let lease = admitted.lease.as_ref()?;
+        let (gate, session) = (&self.house.gate, &self.room.session);
+        gate.overtaken(session, &admitted.operations, lease)
     }
 
     async fn admit(
@@ -312,7 +327,7 @@ impl Judge for Judging {
         if changes {
             self.names_change();
         }
-        let mut outcome = permits.spend();
+        let (mut outcome, lease) = permits.spend_lasting();
         let watched = outcome.lives_by_grants().then(|| {
             let (over, told) = (outcome.grants_over(), self.grants_over.clone());
             let watching = tokio::spawn(async move {
@@ -330,6 +345,7 @@ impl Judge for Judging {
         };
         Ok(Admitted {
             outcome: Some(outcome),
+            lease: Some(lease),
             _charge: charge,
             _watched: watched,
             operations: asked,

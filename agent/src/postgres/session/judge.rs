@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::{
     allowance::Charge,
-    gate::{Attended, Outcome},
+    gate::{Attended, Lease, Outcome},
     postgres::masking::Keeping,
 };
 
@@ -31,6 +31,8 @@ pub(super) struct Question<'a> {
 #[derive(Default)]
 pub(super) struct Admitted {
     pub(super) outcome: Option<Outcome>,
+    /// What policy said of its operations, and whether it may say something else by now.
+    pub(super) lease: Option<Lease>,
     /// The memory its operations take up.
     pub(super) _charge: Option<Charge>,
     /// Watches the grants it runs by.
@@ -61,6 +63,12 @@ pub(super) trait Judge: Send + Sync {
 
     /// What a text says.
     fn parse(&self, text: &str) -> Arc<Parsed>;
+
+    /// Whether a statement may do something as soon as the server reads it.
+    fn runs_when_read(&self, statement: &Statement) -> impl Future<Output = bool> + Send;
+
+    /// Why what was admitted, and is not sent yet, may not be sent any more.
+    fn objection(&self, admitted: &Admitted) -> Option<Refusal>;
 
     /// Lets pass what one message asks for, all of it or nothing. Waits for people where that is needed.
     fn admit(

@@ -41,6 +41,18 @@ impl Judge for Scripted {
         sql::parse(text)
     }
 
+    async fn runs_when_read(&self, statement: &sql::Statement) -> bool {
+        statement
+            .names
+            .functions
+            .iter()
+            .any(|it| it.name == "reads")
+    }
+
+    fn objection(&self, _: &Admitted) -> Option<Refusal> {
+        None
+    }
+
     async fn admit(
         &self,
         questions: &[Question<'_>],

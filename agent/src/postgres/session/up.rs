@@ -50,6 +50,8 @@ pub(super) struct Up<'a, R, W, J> {
     executed: bool,
     /// A transaction may have begun or ended since the last Sync.
     moved: bool,
+    /// Once so many ReadyForQuery have come, the server has said whether what ran since, and may do anything, has changed how texts are read.
+    unsure_until: Option<u64>,
     /// Bytes of a message that is not passed on, still to come.
     dropping: usize,
     /// Bytes of data that are passed on as they come, still to come.
@@ -88,6 +90,7 @@ where
             skips: false,
             executed: false,
             moved: false,
+            unsure_until: None,
             dropping: 0,
             passing: 0,
             watch: Watch::default(),
@@ -199,7 +202,9 @@ where
         let asked = client_messages::read(&message)?;
         match asked {
             Asked::Query(text) => self.query(text, &whole).await,
-            Asked::Parse { name, text, types } => self.parse(name, text, types, whole.clone()),
+            Asked::Parse { name, text, types } => {
+                self.parse(name, text, types, whole.clone()).await
+            }
             Asked::Bind {
                 portal,
                 statement,
@@ -207,23 +212,19 @@ where
             } => self.bind(portal, statement, &parameters, &whole).await,
             Asked::Execute(portal) => self.execute(portal, &whole).await,
             Asked::Describe(..) => {
-                self.send_parses();
+                if !self.send_parses(None).await? {
+                    return Ok(());
+                }
                 self.send(&whole, Expected::Describe { hidden: false });
                 Ok(())
             }
-            Asked::Close(target, name) => {
-                self.close(target, name, &whole);
-                Ok(())
-            }
+            Asked::Close(target, name) => self.close(target, name, &whole).await,
             Asked::Flush => {
-                self.send_parses();
+                self.send_parses(None).await?;
                 self.out.extend_from_slice(&whole);
                 Ok(())
             }
-            Asked::Sync => {
-                self.sync(&whole);
-                Ok(())
-            }
+            Asked::Sync => self.sync(&whole).await,
             Asked::CopyDone | Asked::CopyFail => self.data_ends(&whole).await,
             Asked::FunctionCall => {
                 let told = self.complaint(
@@ -258,7 +259,9 @@ where
     fn forgets(&mut self, run: &Run) {
         if run.admitted.is_opaque {
             self.fresh.clear();
-            self.shared.lock().names.forget();
+            let mut state = self.shared.lock();
+            state.names.forget();
+            self.unsure_until = Some(state.asked + 1);
         }
     }
 

@@ -55,6 +55,14 @@ pub(super) fn own_call(name: &str) -> Option<Objection> {
     }
 }
 
+/// The same where it is called without saying so, and where the name may be anything else.
+pub(super) fn own_if_any(name: &str) -> Option<Objection> {
+    match stock::function(name) {
+        Own::Unknown => None,
+        _ => own_function(name),
+    }
+}
+
 /// Against running PostgreSQL's own function of this name, whoever calls it.
 fn own_function(name: &str) -> Option<Objection> {
     match stock::function(name) {
@@ -201,6 +209,22 @@ pub(super) fn relation(found: &Relation, facts: &Facts) -> Vec<Objection> {
             }),
     );
     objections
+}
+
+/// Against having a write of this relation planned, besides what speaks against reading it.
+pub(super) fn planned_write(found: &Relation) -> Vec<Objection> {
+    let Relation { schema, name, .. } = found;
+    let rewrites = found.rewrites.iter();
+    let rewrites = rewrites.map(|it| Objection::anything(format!("{it} is planned along with it")));
+    let defaults = found.defaults.iter().filter_map(routine);
+    let defaults = defaults.map(|objection| Objection {
+        why: format!(
+            "a default of {schema}.{name} is worked out: {}",
+            objection.why
+        ),
+        ..objection
+    });
+    rewrites.chain(defaults).collect()
 }
 
 /// Against reading what PostgreSQL came with.

@@ -29,7 +29,9 @@ pub struct Facts {
     operators: BTreeMap<Name, Objects<Routine>>,
     types: BTreeMap<Name, Objects<Type>>,
     attributes: BTreeMap<Name, Objects<Routine>>,
+    methods: BTreeMap<Name, Objects<Routine>>,
     casts: Vec<Cast>,
+    inputs: Vec<Routine>,
     /// The queries and expressions of all these, read once.
     texts: HashMap<String, Arc<Parsed>>,
 }
@@ -72,6 +74,15 @@ impl Facts {
                 .cloned()
                 .collect()
         }
+        fn plain(
+            asked: &BTreeSet<String>,
+            known: &BTreeMap<Name, Objects<Routine>>,
+        ) -> BTreeSet<String> {
+            let missing = asked
+                .iter()
+                .filter(|name| !known.contains_key(&Name::plain(*name)));
+            missing.cloned().collect()
+        }
         if self.offline {
             return Names::default();
         }
@@ -80,12 +91,9 @@ impl Facts {
             functions: of(&names.functions, &self.functions),
             operators: of(&names.operators, &self.operators),
             types: of(&names.types, &self.types),
-            attributes: names
-                .attributes
-                .iter()
-                .filter(|name| !self.attributes.contains_key(&Name::plain(*name)))
-                .cloned()
-                .collect(),
+            attributes: plain(&names.attributes, &self.attributes),
+            methods: plain(&names.methods, &self.methods),
+            planned: BTreeSet::new(),
         }
     }
 
@@ -106,6 +114,11 @@ impl Facts {
             if let Some(definition) = &relation.definition {
                 self.read(definition);
             }
+        }
+        let functions = answers.functions.iter().chain(&answers.methods);
+        let bodies = functions.flat_map(|asked| &asked.found);
+        for body in bodies.filter_map(|it| it.body.as_deref()) {
+            self.read(body);
         }
         for check in answers
             .types
@@ -131,7 +144,9 @@ impl Facts {
         all(&mut self.operators, answers.operators);
         all(&mut self.types, answers.types);
         all(&mut self.attributes, answers.attributes);
+        all(&mut self.methods, answers.methods);
         self.casts = answers.casts;
+        self.inputs = answers.inputs;
     }
 
     fn as_query(&mut self, expression: &str) -> String {
@@ -159,6 +174,7 @@ impl Facts {
             + self.operators.len()
             + self.types.len()
             + self.attributes.len()
+            + self.methods.len()
     }
 
     /// Whether no name is known.
@@ -187,8 +203,17 @@ impl Facts {
         self.standing(&self.attributes, &Name::plain(name))
     }
 
+    pub(super) fn method(&self, name: &str) -> Standing<'_, Routine> {
+        self.standing(&self.methods, &Name::plain(name))
+    }
+
     pub(super) fn casts(&self) -> &[Cast] {
         &self.casts
+    }
+
+    /// What may run as soon as a literal is read, of an array, a record or a range.
+    pub(super) fn inputs(&self) -> &[Routine] {
+        &self.inputs
     }
 
     fn standing<'a, T>(

@@ -57,6 +57,7 @@ impl LocalNames {
             return;
         };
         resolved.defines = true;
+        resolved.runs_when_read = true;
         for effect in &mut resolved.effects {
             effect.opaque.get_or_insert_with(|| why.clone());
         }

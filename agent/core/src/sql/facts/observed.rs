@@ -18,6 +18,10 @@ pub struct Answers {
     pub types: Vec<Named<Type>>,
     /// Of each attribute: functions of that name that `t.f` could call.
     pub attributes: Vec<Named<Routine>>,
+    /// Of each method: functions of that name that take one value of any type.
+    pub methods: Vec<Named<Routine>>,
+    /// Whatever the constraints of the database's domains run.
+    pub inputs: Vec<Routine>,
     /// Every cast of the database that runs a function which PostgreSQL did not come with.
     pub casts: Vec<Cast>,
 }
@@ -55,6 +59,9 @@ pub struct Routine {
     pub extension: Option<String>,
     /// A superuser owns it: nobody else can have given it another body.
     pub superuser: bool,
+    /// Of an extension's function in SQL: what it runs, by the search path of whoever calls it.
+    #[serde(default)]
+    pub body: Option<String>,
 }
 
 /// A table, view, ...
@@ -75,6 +82,8 @@ pub struct Relation {
     pub expressions: Vec<String>,
     /// What its indexes, constraints, partition keys and statistics run; the planner may evaluate it.
     pub planned: Vec<Routine>,
+    /// What its columns' defaults run, and those of their domains.
+    pub defaults: Vec<Routine>,
     /// Operator classes of its indexes that are neither PostgreSQL's own nor a listed extension's: their names.
     pub operator_classes: Vec<ExtensionObject>,
     /// Types of its columns, and those they are made of, which PostgreSQL did not come with.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{
     judge::{self, Objection},
     known::{self, Facts, Standing},
-    observed::{Relation, Type},
+    observed::{Relation, Routine, Type},
     stock,
 };
 use crate::sql::{Effect, Name, Names, Resolved, Statement, actions};
@@ -23,6 +23,9 @@ pub fn resolve(statement: &Statement, facts: &Facts) -> Resolved {
     let mut walk = Walk::new(facts);
     walk.follow(&statement.names, 0);
     walk.casts();
+    for name in &statement.names.planned {
+        walk.planned(name, 0);
+    }
     for effect in &statement.effects {
         walk.about(effect);
     }
@@ -76,6 +79,11 @@ impl<'a> Walk<'a> {
                 self.attribute(name);
             }
         }
+        for name in &names.methods {
+            if self.seen.methods.insert(name.clone()) {
+                self.method(name);
+            }
+        }
         for name in &names.relations {
             if self.seen.relations.insert(name.clone()) {
                 self.relation(name, depth);
@@ -104,7 +112,7 @@ impl<'a> Walk<'a> {
                 .any(|it| it.builtin && (name.schema.is_some() || it.schema == "pg_catalog")),
             Standing::Missing | Standing::TooMany => false,
         };
-        if is_system && CHANGES_ROWS.contains(&effect.action) {
+        if is_system && actions::changes_rows(effect.action) {
             self.object(Objection::anything(format!(
                 "{name} is PostgreSQL's own: a change of its rows can change anything"
             )));
@@ -124,7 +132,10 @@ impl<'a> Walk<'a> {
                 self.not_found(name);
                 self.type_named(name, depth);
             }
-            Standing::Told(objects) => self.objections.extend(judge::function(name, objects)),
+            Standing::Told(objects) => {
+                self.objections.extend(judge::function(name, objects));
+                self.bodies(&objects.found, depth);
+            }
         }
     }
 
@@ -142,17 +153,55 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// `t.f` calls the function f(t) where t has no column f.
+    /// `t.f` calls the function f(t), or is a cast to f, where t has no column f.
     fn attribute(&mut self, name: &str) {
         match self.facts.attribute(name) {
             Standing::Missing => drop(self.needs.attributes.insert(name.to_owned())),
+            standing => self.called_like_a_column(name, standing),
+        }
+        self.cast_like_a_column(name);
+    }
+
+    /// The same of a value that is no row.
+    fn method(&mut self, name: &str) {
+        match self.facts.method(name) {
+            Standing::Missing => drop(self.needs.methods.insert(name.to_owned())),
+            standing => self.called_like_a_column(name, standing),
+        }
+        self.cast_like_a_column(name);
+    }
+
+    fn called_like_a_column(&mut self, name: &str, standing: Standing<'_, Routine>) {
+        self.objections.extend(judge::own_if_any(name));
+        match standing {
+            Standing::Missing | Standing::Stock => {}
             Standing::TooMany => self.object(Objection::anything(format!(
                 "there are too many functions called {name}"
             ))),
+            Standing::Told(objects) => {
+                let objection = objects.found.iter().find_map(judge::routine);
+                self.objections.extend(objection);
+                self.bodies(&objects.found, 0);
+            }
+        }
+    }
+
+    /// What extensions' functions in SQL run: its names are looked up when they are called, on the search path that is in force then.
+    fn bodies(&mut self, found: &[Routine], depth: usize) {
+        for body in found.iter().filter_map(|it| it.body.as_deref()) {
+            self.text_of(body, depth, Names::clone);
+        }
+    }
+
+    fn cast_like_a_column(&mut self, name: &str) {
+        let name = Name::plain(name);
+        match self.facts.type_(&name) {
+            Standing::Missing => drop(self.needs.types.insert(name)),
             Standing::Stock => {}
-            Standing::Told(objects) => self
-                .objections
-                .extend(objects.found.iter().find_map(judge::routine)),
+            Standing::TooMany => self.object(Objection::anything(format!(
+                "there are too many types called {name}"
+            ))),
+            Standing::Told(objects) => objects.found.iter().for_each(|found| self.type_(found, 0)),
         }
     }
 
@@ -250,6 +299,10 @@ impl<'a> Walk<'a> {
     /// Follows SQL that the server keeps. It was printed with nothing but pg_catalog on the search path, so that what is
     /// without a schema is there.
     fn text(&mut self, text: &str, depth: usize) {
+        self.text_of(text, depth, all_in_catalog);
+    }
+
+    fn text_of(&mut self, text: &str, depth: usize, meant: fn(&Names) -> Names) {
         self.followed += 1;
         if depth >= DEEPEST || self.followed > MOST_FOLLOWED {
             return self.object(Objection::anything(
@@ -280,7 +333,7 @@ impl<'a> Walk<'a> {
             {
                 self.object(Objection::anything("a view or expression changes settings"));
             }
-            self.follow(&all_in_catalog(&statement.names), depth + 1);
+            self.follow(&meant(&statement.names), depth + 1);
         }
     }
 
@@ -293,6 +346,26 @@ impl<'a> Walk<'a> {
                         why: format!("the cast {} runs a function: {}", cast.named, objection.why),
                         ..objection
                     }));
+            }
+        }
+    }
+
+    /// A write that is only planned: nothing is written, but what the planner works out.
+    fn planned(&mut self, name: &Name, depth: usize) {
+        let Standing::Told(objects) = self.facts.relation(name) else {
+            return;
+        };
+        if depth >= DEEPEST {
+            return self.object(Objection::anything(
+                "it reaches more views than are followed",
+            ));
+        }
+        for relation in &objects.found {
+            self.objections.extend(judge::planned_write(relation));
+            if let (false, Some(definition)) = (relation.builtin, &relation.definition) {
+                let parsed = self.facts.parsed(definition);
+                let behind = parsed.statements.iter().flat_map(|it| &it.names.relations);
+                behind.for_each(|name| self.planned(&in_catalog(name), depth + 1));
             }
         }
     }
@@ -311,7 +384,7 @@ impl<'a> Walk<'a> {
         found
             .iter()
             .map(|relation| {
-                if write && CHANGES_ROWS.contains(&effect.action) {
+                if write && actions::changes_rows(effect.action) {
                     self.rewritten(effect, relation);
                 }
                 Effect {
@@ -384,21 +457,21 @@ impl<'a> Walk<'a> {
                 effect.opaque.get_or_insert_with(|| why.clone());
             }
         }
+        let runs_when_read = effects.iter().any(|it| it.opaque.is_some())
+            && (effects.iter().any(|it| it.action == actions::UNPARSED)
+                || self
+                    .facts
+                    .inputs()
+                    .iter()
+                    .any(|it| judge::routine(it).is_some()));
         Resolved {
             effects,
             needs: self.needs,
             defines,
+            runs_when_read,
         }
     }
 }
-
-/// What rules and INSTEAD OF triggers stand in the way of.
-const CHANGES_ROWS: [&str; 4] = [
-    "postgres.insert",
-    "postgres.update",
-    "postgres.delete",
-    "postgres.merge",
-];
 
 /// FirstNormalObjectId (access/transam.h).
 const FIRST_OWN: u32 = 16384;
@@ -411,6 +484,8 @@ fn all_in_catalog(names: &Names) -> Names {
         operators: all(&names.operators),
         types: all(&names.types),
         attributes: names.attributes.clone(),
+        methods: names.methods.clone(),
+        planned: all(&names.planned),
     }
 }
 

@@ -64,11 +64,11 @@ fn nothing_is_a_read_before_its_names_are_known() {
 }
 
 const TABLE: &str = r#""relations": [{"schema": null, "name": "t", "found": [{"schema": "s", "name": "t", "kind": "r", "builtin": false, "definition": null,
-    "expressions": [], "planned": [], "operator_classes": [], "types": [], "foreign": null, "rewrites": []}]}]"#;
+    "expressions": [], "planned": [], "defaults": [], "operator_classes": [], "types": [], "foreign": null, "rewrites": []}]}]"#;
 
 fn answers(relations: &str) -> Answers {
     let text = format!(
-        r#"{{{relations}, "functions": [], "operators": [], "types": [], "attributes": [], "casts": []}}"#
+        r#"{{{relations}, "functions": [], "operators": [], "types": [], "attributes": [], "methods": [], "inputs": [], "casts": []}}"#
     );
     serde_json::from_str(&text).expect("answers")
 }
@@ -76,7 +76,7 @@ fn answers(relations: &str) -> Answers {
 fn view(name: &str, definition: &str) -> String {
     format!(
         r#""relations": [{{"schema": "s", "name": "{name}", "found": [{{"schema": "s", "name": "{name}", "kind": "v", "builtin": false,
-        "definition": "{definition}", "expressions": [], "planned": [], "operator_classes": [], "types": [], "foreign": null, "rewrites": []}}]}}]"#
+        "definition": "{definition}", "expressions": [], "planned": [], "defaults": [], "operator_classes": [], "types": [], "foreign": null, "rewrites": []}}]}}]"#
     )
 }
 

@@ -91,7 +91,7 @@ impl Walk {
         }
     }
 
-    /// `t.f` is column f, or else a call of f(t).
+    /// `t.f` is column f, or else a call of f(t), or a cast to f.
     fn column(&mut self, ColumnRef { fields, .. }: &ColumnRef) {
         if fields.len() > 1 {
             let last = fields.last().and_then(text);
@@ -99,12 +99,18 @@ impl Walk {
         }
     }
 
+    /// What follows a value of any type: `.field`, which may be a call, and `[index]`.
     fn indirection(&mut self, AIndirection { arg, indirection }: &AIndirection) {
         self.maybe(arg.as_deref());
-        self.fields(indirection);
+        for field in indirection {
+            match text(field) {
+                Some(name) => drop(self.names.methods.insert(name.to_owned())),
+                None => self.node(field),
+            }
+        }
     }
 
-    /// What follows a value: `.field`, which may be a call, and `[index]`.
+    /// What follows a column that is written.
     fn fields(&mut self, fields: &[Node]) {
         for field in fields {
             match text(field) {

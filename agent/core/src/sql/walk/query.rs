@@ -22,6 +22,7 @@ impl Walk {
             NodeEnum::JoinExpr(it) => self.join(it),
             NodeEnum::RangeSubselect(it) => self.maybe(it.subquery.as_deref()),
             NodeEnum::RangeFunction(it) => {
+                self.calls_in_from = true;
                 self.nodes(&it.functions);
                 self.nodes(&it.coldeflist);
             }

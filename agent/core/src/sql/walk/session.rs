@@ -10,7 +10,7 @@ use pg_query::{
 };
 
 use super::{Walk, text};
-use crate::sql::{Control, Effect, Name};
+use crate::sql::{Control, Effect, Name, actions};
 
 const SET: &str = "postgres.set";
 
@@ -248,6 +248,9 @@ impl Walk {
         self.does(EXPLAIN, None);
         for effect in inner.effects {
             let planned = effect.opaque.is_none() && !runs;
+            if planned && actions::changes_rows(effect.action) {
+                self.names.planned.extend(effect.relation.clone());
+            }
             self.add(match planned {
                 true => Effect::on(EXPLAIN, effect.relation),
                 false => effect,

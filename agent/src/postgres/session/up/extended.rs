@@ -32,7 +32,7 @@ where
     W: AsyncWrite + Unpin + Send,
     J: Judge,
 {
-    pub(super) fn parse(
+    pub(super) async fn parse(
         &mut self,
         name: &str,
         text: &str,
@@ -46,13 +46,17 @@ where
                 return Ok(());
             }
         };
-        let parsed = self.judge.parse(text);
+        let parsed = match self.is_read_alike(text).await? {
+            true => self.judge.parse(text),
+            // No server takes this character, so nothing is understood of it.
+            false => self.judge.parse(&format!("\u{1}{text}")),
+        };
         let definition = Definition::new(text.into(), parsed, 0, types.into()).charged(charge);
         self.fresh.insert(name.to_owned(), definition.clone());
         self.unsent += whole.len();
         self.waiting.push((name.to_owned(), definition, whole));
-        if self.unsent > MOST_UNSENT {
-            self.send_parses();
+        if self.unsent > MOST_UNSENT && !self.send_parses(None).await? {
+            return Ok(());
         }
         match self.fresh.len() > MOST {
             true => Err(End::Broken(
@@ -61,6 +65,23 @@ where
             )),
             false => Ok(()),
         }
+    }
+
+    /// Whether the server reads a text as Holdpoint does. What ran before it in a pipeline, and may have done anything, may have changed
+    /// `standard_conforming_strings` or `client_encoding`, which the server says with its next ReadyForQuery: then the connection ends.
+    async fn is_read_alike(&mut self, text: &str) -> Result<bool, End> {
+        let Some(until) = self.unsure_until else {
+            return Ok(true);
+        };
+        if text.is_ascii() && !text.contains('\\') {
+            return Ok(true);
+        }
+        if self.shared.lock().asked < until {
+            return Ok(false);
+        }
+        self.settled(|state| state.answered >= until).await?;
+        self.unsure_until = None;
+        Ok(true)
     }
 
     pub(super) async fn bind(
@@ -121,7 +142,9 @@ where
                 }
             }
         };
-        self.send_parses();
+        if !self.send_parses(Some(name)).await? {
+            return Ok(());
+        }
         let run = Run::new(vec![definition], admitted);
         self.forgets(&run);
         self.send(whole, Expected::Bind(portal.to_owned()));
@@ -141,7 +164,9 @@ where
     }
 
     pub(super) async fn execute(&mut self, portal: &str, whole: &Bytes) -> Result<(), End> {
-        self.send_parses();
+        if !self.send_parses(None).await? {
+            return Ok(());
+        }
         let known = self.shared.lock().portals.contains_key(portal);
         if known {
             // One that is still giving rows has to come to its pause first.
@@ -174,6 +199,12 @@ where
             self.refuse(told, false);
             return Ok(());
         };
+        if let Some(refusal) = self.judge.objection(&run.admitted) {
+            run.given_up();
+            let told = server_messages::refused(&refusal, &self.session, false);
+            self.refuse(told, false);
+            return Ok(());
+        }
         run.sending();
         self.shared.lock().retake_portals(&run);
         self.executed = true;
@@ -205,8 +236,15 @@ where
         Ok(())
     }
 
-    pub(super) fn close(&mut self, target: Target, name: &str, whole: &Bytes) {
-        self.send_parses();
+    pub(super) async fn close(
+        &mut self,
+        target: Target,
+        name: &str,
+        whole: &Bytes,
+    ) -> Result<(), End> {
+        if !self.send_parses(None).await? {
+            return Ok(());
+        }
         match target {
             Target::Statement => {
                 self.fresh.remove(name);
@@ -217,13 +255,14 @@ where
             }
         }
         self.send(whole, Expected::Close(target, name.to_owned()));
+        Ok(())
     }
 
-    pub(super) fn sync(&mut self, whole: &Bytes) {
+    pub(super) async fn sync(&mut self, whole: &Bytes) -> Result<(), End> {
         if self.skips {
             self.waiting.clear();
         }
-        self.send_parses();
+        self.send_parses(None).await?;
         self.skips = false;
         self.executed = false;
         self.moved = false;
@@ -233,13 +272,46 @@ where
         state.expect(Expected::Sync);
         drop(state);
         self.out.extend_from_slice(whole);
+        Ok(())
     }
 
-    pub(super) fn send_parses(&mut self) {
+    /// The server is to read them now; `judged` was admitted already. False where one of them is refused: it would do something by that.
+    pub(super) async fn send_parses(&mut self, judged: Option<&str>) -> Result<bool, End> {
         self.unsent = 0;
-        for (name, definition, whole) in std::mem::take(&mut self.waiting) {
+        // One that takes its name before it is bound was nobody's question.
+        let judged = self.waiting.iter().rposition(|it| judged == Some(&*it.0));
+        for (at, (name, definition, whole)) in
+            std::mem::take(&mut self.waiting).into_iter().enumerate()
+        {
+            if judged != Some(at) && !self.may_be_read(&definition).await? {
+                return Ok(false);
+            }
             self.send(&whole, Expected::Parse(name, definition));
         }
+        Ok(true)
+    }
+
+    /// Whether the server may read a statement that nobody has bound.
+    async fn may_be_read(&mut self, definition: &Definition) -> Result<bool, End> {
+        let judge = self.judge;
+        let Some(statement) = definition.statement() else {
+            return Ok(true);
+        };
+        if !judge.runs_when_read(statement).await {
+            return Ok(true);
+        }
+        let is_open = self.is_open();
+        let meant = self.meant(definition, &HashMap::new());
+        let asked = self.shared.lock().asked;
+        let none = Arc::new([]) as Arc<[Parameter]>;
+        let question = question(definition, statement, &meant, &none, is_open, asked);
+        let Err(refusal) = self.admit(std::slice::from_ref(&question), is_open).await? else {
+            return Ok(true);
+        };
+        let too_long = is_open && refusal.kind == Kind::Pending;
+        let told = server_messages::refused(&refusal, &self.session, too_long);
+        self.refuse(told, too_long);
+        Ok(false)
     }
 
     /// Refuses one of a pipeline: nothing of it counts up to its end. `fails`: nor does what its transaction has done so far.

@@ -27,7 +27,9 @@ where
     pub(super) async fn query(&mut self, text: &str, whole: &Bytes) -> Result<(), End> {
         // What is known of the transaction, and of names, is what the server said last.
         self.settled(|state| state.expected.is_empty()).await?;
-        self.send_parses();
+        if !self.send_parses(None).await? {
+            return Ok(());
+        }
         self.fresh.clear();
         let parsed = self.judge.parse(text);
         if parsed.statements.is_empty() {
@@ -80,6 +82,11 @@ where
         match self.admit(&questions, was_open).await? {
             Ok(admitted) => {
                 drop(questions);
+                if let Some(refusal) = self.judge.objection(&admitted) {
+                    let told = server_messages::refused(&refusal, &self.session, false);
+                    self.answer_query(told);
+                    return Ok(());
+                }
                 let mut run = Run::new(definitions, admitted);
                 self.forgets(&run);
                 self.shared.lock().retake_portals(&run);
