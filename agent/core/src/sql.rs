@@ -44,6 +44,9 @@ pub struct Statement {
     pub names: Names,
     /// What it means for the connection.
     pub control: Control,
+    /// Columns in it need not go by their names: `*`, a row as a value (`t::text`, `t.to_jsonb`), `t(a, b)`. So what it computes may be made of
+    /// any column of what it reads.
+    pub whole_rows: bool,
 }
 
 /// One thing done to one relation, or to none.
@@ -304,6 +307,8 @@ pub struct Resolved {
     pub effects: Vec<Effect>,
     /// Not known yet: to be asked for, before it is resolved again.
     pub needs: Names,
+    /// The queries of the views that it reads.
+    pub views: BTreeSet<Arc<str>>,
     /// It may make or change what names mean without saying so: a function of a user's, a DO.
     pub defines: bool,
 }
@@ -315,6 +320,7 @@ impl Resolved {
         Self {
             effects: statement.effects.clone(),
             needs: Names::default(),
+            views: BTreeSet::new(),
             defines: statement
                 .effects
                 .iter()

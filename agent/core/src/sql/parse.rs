@@ -80,5 +80,6 @@ fn unparsed(text: &str, why: String) -> Statement {
         )],
         names: Names::default(),
         control: Control::None,
+        whole_rows: true,
     }
 }
