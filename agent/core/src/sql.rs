@@ -44,6 +44,8 @@ pub struct Statement {
     pub names: Names,
     /// What it means for the connection.
     pub control: Control,
+    /// It alters or makes something after which no name means what could not be told before: a column, a constraint, an enumeration.
+    pub keeps_meaning: bool,
     /// Columns in it need not go by their names: `*`, a row as a value (`t::text`, `t.to_jsonb`), `t(a, b)`. So what it computes may be made of
     /// any column of what it reads.
     pub whole_rows: bool,

@@ -46,6 +46,7 @@ struct Walk {
     /// The one setting that the rows of the query are about: `FROM pg_settings WHERE name = 'this'`.
     setting: Option<String>,
     rows: rows::Rows,
+    keeps_meaning: bool,
 }
 
 impl Walk {
@@ -71,6 +72,7 @@ impl Walk {
             effects: self.effects,
             names: self.names,
             control: self.control,
+            keeps_meaning: self.keeps_meaning,
             whole_rows,
         }
     }

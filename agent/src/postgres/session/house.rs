@@ -325,7 +325,10 @@ impl Judge for Judging {
         let keeping = self.keeping(questions, &resolved, all);
         let reads = masks.is_some() || !keeping.is_empty();
         let views = match reads {
-            true => resolved.iter().flat_map(|it| it.views.iter().cloned()).collect(),
+            true => resolved
+                .iter()
+                .flat_map(|it| it.views.iter().cloned())
+                .collect(),
             false => BTreeSet::new(),
         };
         let copying = match reads && !is_changed {

@@ -14,7 +14,8 @@ pub(super) struct Target {
 pub(super) fn targets(text: &str) -> Option<Vec<Target>> {
     let mut reader = Reader::default();
     let mut rest = text;
-    while let Some(start) = rest.find(|c: char| !c.is_ascii_whitespace() && !matches!(c, '(' | ')')) {
+    while let Some(start) = rest.find(|c: char| !c.is_ascii_whitespace() && !matches!(c, '(' | ')'))
+    {
         rest = &rest[start..];
         let length = word(rest);
         let (word, after) = rest.split_at(length);
