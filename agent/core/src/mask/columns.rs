@@ -1,5 +1,7 @@
 //! Columns of relations that are masked whatever is in them: `columns` of a `[[mask]]`.
 
+use std::cell::OnceCell;
+
 use super::names;
 use crate::sql::parse;
 
@@ -83,7 +85,7 @@ impl Pattern {
             && (statement.hides_words
                 || (self.column.is_some() && has(&self.column))
                 || (self.column.is_none() && self.relation.is_some())
-                || statement.whole_rows)
+                || statement.has_whole_rows())
     }
 }
 
@@ -116,8 +118,8 @@ pub(super) struct Words<'a> {
     words: Vec<(&'a str, &'a str)>,
     /// Names may be spelled otherwise than they are (`U&"\0065mail"`), so any may be there.
     hides_words: bool,
-    /// [`Statement::whole_rows`](crate::sql::Statement::whole_rows)
-    whole_rows: bool,
+    statement: &'a str,
+    whole_rows: OnceCell<bool>,
 }
 
 impl<'a> Words<'a> {
@@ -135,10 +137,22 @@ impl<'a> Words<'a> {
             .iter()
             .any(|(word, after)| matches!(*word, "U" | "u") && after.starts_with('&'));
         Self {
-            whole_rows: parse(statement).statements.iter().any(|it| it.whole_rows),
+            statement,
+            whole_rows: OnceCell::new(),
             hides_words,
             words,
         }
+    }
+
+    /// [`Statement::whole_rows`](crate::sql::Statement::whole_rows)
+    fn has_whole_rows(&self) -> bool {
+        let read = || {
+            parse(self.statement)
+                .statements
+                .iter()
+                .any(|it| it.whole_rows)
+        };
+        *self.whole_rows.get_or_init(read)
     }
 
     /// Words that are names: not what is in quotes by itself (`kind = 'token'`).

@@ -76,10 +76,9 @@ impl Reader {
                 self.depth = self.depth.checked_sub(1)?;
             }
             name if std::mem::take(&mut self.begins) => {
-                if self.depth == 1 {
-                    self.queries += usize::from(name == "QUERY");
-                    self.is_listed = false;
-                }
+                let is_outermost = self.depth == 1;
+                self.queries += usize::from(is_outermost && name == "QUERY");
+                self.is_listed &= !is_outermost;
             }
             field if field.starts_with(':') => match self.depth {
                 1 => self.is_listed = field == ":targetList",
