@@ -125,6 +125,24 @@ fn node_client(way: &dyn Way) {
     script(way, "node", "node_client.js");
 }
 
+/// sqlx, built by itself: the features it wants of others would have the whole workspace built anew.
+fn sqlx_client(way: &dyn Way) {
+    let root = repository();
+    let target = root.join("target/test-cache/sqlx");
+    let built = Command::new("cargo")
+        .args(["build", "--quiet", "--locked", "--manifest-path"])
+        .arg(root.join("tests/clients/sqlx/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(&target)
+        .status()
+        .expect("cargo");
+    assert!(built.success(), "sqlx is not built");
+    let program = way.place().join("sqlx-client");
+    std::fs::copy(target.join("debug/sqlx-client"), &program).expect("it can be copied");
+    let said = way.run(&[program.to_str().expect("a plain path")]);
+    assert!(said.trim_end().ends_with(": well"), "{said}");
+}
+
 /// Its tables, made past Holdpoint.
 fn fill_pgbench(postgres: &Postgres) {
     Direct::to(postgres, Role::App).run(&["pgbench", "-i", "-q", "-s", "1"]);
@@ -136,10 +154,13 @@ fn without_holdpoint_every_script_succeeds() {
     let direct = Direct::to(&postgres, Role::App);
     script(&direct, "sh", "psql.sh");
     script(&direct, "sh", "dump.sh");
+    script(&direct, "sh", "migrate.sh");
     fill_pgbench(&postgres);
     script(&direct, "sh", "pgbench.sh");
     python_clients(&direct);
     node_client(&direct);
+    let _ = postgres.query("postgres", "GRANT app TO app_plain");
+    sqlx_client(&Direct::to(&postgres, Role::Plain));
 }
 
 #[test]
@@ -164,9 +185,29 @@ fn psycopg_and_pg8000_work() {
 }
 
 #[test]
+fn sqlx_works() {
+    let postgres = Postgres::start();
+    sqlx_client(&Held::by(&world(&postgres), "disable"));
+}
+
+#[test]
 fn node_postgres_works() {
     let postgres = Postgres::start();
     node_client(&Held::by(&world(&postgres), "verify-full"));
+}
+
+/// Under the policies that ship: what is held fails here, since nobody answers in time.
+#[test]
+fn migrations_are_not_held() {
+    let postgres = Postgres::start();
+    let settings = Settings {
+        connections: vec![postgres.connection(Role::App)],
+        ..Settings::default()
+    };
+    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    script(&Held::by(&world, "require"), "sh", "migrate.sh");
+    let held = world.approvals().expect("the daemon answers");
+    assert!(held.is_empty(), "{held:?}");
 }
 
 #[test]

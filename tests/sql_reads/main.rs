@@ -17,7 +17,10 @@ use holdpoint::postgres::{
     frame,
     lookup::{Dial, Place},
 };
-use holdpoint_core::sql::{Name, Resolved, Statement, facts::LocalNames, parse};
+use holdpoint_core::{
+    mask::Origin,
+    sql::{Name, Resolved, Statement, facts::LocalNames, parse},
+};
 use holdpoint_tests::{
     files::repository,
     postgres::{ADMIN, DATABASE, Postgres, Role},
@@ -455,7 +458,14 @@ async fn columns_have_names() {
     let columns = place
         .columns(&socket, &[(1259, 1), (1, 1), (1259, 2)])
         .await;
-    let named = |column: &str| Some((Name::within("pg_catalog", "pg_class"), column.to_owned()));
+    let named = |column: &str| {
+        Some(Origin {
+            schema: Some("pg_catalog".to_owned()),
+            relation: "pg_class".to_owned(),
+            attribute: column.to_owned(),
+            ..Origin::default()
+        })
+    };
     let expected = vec![named("oid"), None, named("relname")];
     assert_eq!(columns, Some(expected));
 }

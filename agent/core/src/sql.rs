@@ -44,6 +44,11 @@ pub struct Statement {
     pub names: Names,
     /// What it means for the connection.
     pub control: Control,
+    /// It alters or makes something after which no name means what could not be told before: a column, a constraint, an enumeration.
+    pub keeps_meaning: bool,
+    /// Columns in it need not go by their names: `*`, a row as a value (`t::text`, `t.to_jsonb`), `t(a, b)`. So what it computes may be made of
+    /// any column of what it reads.
+    pub whole_rows: bool,
 }
 
 /// One thing done to one relation, or to none.
@@ -312,6 +317,8 @@ pub struct Resolved {
     pub effects: Vec<Effect>,
     /// Not known yet: to be asked for, before it is resolved again.
     pub needs: Names,
+    /// The queries of the views that it reads.
+    pub views: BTreeSet<Arc<str>>,
     /// It may make or change what names mean without saying so: a function of a user's, a DO.
     pub defines: bool,
     /// It may do something as soon as the server reads it, before it is bound: literals of arrays, records and ranges are looked at
@@ -326,6 +333,7 @@ impl Resolved {
         Self {
             effects: statement.effects.clone(),
             needs: Names::default(),
+            views: BTreeSet::new(),
             defines: statement
                 .effects
                 .iter()

@@ -6,6 +6,7 @@
 
 mod client;
 mod estimate;
+mod lineage;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -80,8 +81,8 @@ impl Lookups {
         all.for_each(|place| place.changed());
     }
 
-    /// What the columns of a result are called, by their table's oid and their number: as many as were asked for, and nothing for
-    /// what is no column of a table. None of them where they cannot be looked up within 2 s.
+    /// What the columns of a result are, by their table's oid and their number: as many as were asked for, and nothing for what is no column
+    /// of a table. A view's are followed to what it reads. None of them where they cannot be looked up within 2 s.
     pub async fn columns(
         &self,
         entry: &Arc<Entry>,

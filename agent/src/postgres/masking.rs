@@ -44,6 +44,7 @@ fn columns(copying: &Copy) -> Vec<Column> {
             schema: relation.schema.clone(),
             relation: relation.name.clone(),
             attribute: name.clone(),
+            ..Origin::default()
         }),
         type_oid: 0,
         format: 0,

@@ -1,8 +1,9 @@
 //! Columns of relations that are masked whatever is in them: `columns` of a `[[mask]]`.
 
-use pg_query::protobuf::{KeywordKind, ScanToken, Token};
+use std::cell::OnceCell;
 
 use super::names;
+use crate::sql::parse;
 
 /// A column that is masked: each part is `None` for any.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(super) struct Pattern {
 }
 
 /// Where a column of a result comes from, as the server's description of the row tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The relation's schema, where it is known.
     pub schema: Option<String>,
@@ -21,6 +22,10 @@ pub struct Origin {
     pub relation: String,
     /// The column's name there.
     pub attribute: String,
+    /// The columns that this one is in turn: a view's of what it reads, a partition's of its table.
+    pub sources: Vec<Origin>,
+    /// A view computes it.
+    pub is_computed: bool,
 }
 
 /// It is no column.
@@ -61,9 +66,12 @@ impl Pattern {
             return self.column.is_some() && is(self.column.as_deref(), label);
         };
         let schema = origin.schema.as_deref();
-        is(self.column.as_deref(), &origin.attribute)
+        let is_itself = is(self.column.as_deref(), &origin.attribute)
             && is(self.relation.as_deref(), &origin.relation)
-            && schema.is_none_or(|schema| is(self.schema.as_deref(), schema))
+            && schema.is_none_or(|schema| is(self.schema.as_deref(), schema));
+        is_itself
+            || (origin.is_computed && self.is(label, None))
+            || origin.sources.iter().any(|it| self.is(label, Some(it)))
     }
 
     /// Whether what a statement computes may be made of this column: it mentions it, or all of its relation. Words are told without
@@ -77,11 +85,7 @@ impl Pattern {
             && (statement.hides_words
                 || (self.column.is_some() && has(&self.column))
                 || (self.column.is_none() && self.relation.is_some())
-                || statement.has_whole_rows
-                || self
-                    .relation
-                    .as_deref()
-                    .is_some_and(|relation| statement.has_row_of(relation)))
+                || statement.has_whole_rows())
     }
 }
 
@@ -114,8 +118,8 @@ pub(super) struct Words<'a> {
     words: Vec<(&'a str, &'a str)>,
     /// Names may be spelled otherwise than they are (`U&"\0065mail"`), so any may be there.
     hides_words: bool,
-    /// Something is selected by `*`, so that its columns need not be named.
-    has_whole_rows: bool,
+    statement: &'a str,
+    whole_rows: OnceCell<bool>,
 }
 
 impl<'a> Words<'a> {
@@ -133,10 +137,22 @@ impl<'a> Words<'a> {
             .iter()
             .any(|(word, after)| matches!(*word, "U" | "u") && after.starts_with('&'));
         Self {
-            has_whole_rows: has_star(statement) || renames_columns(statement),
+            statement,
+            whole_rows: OnceCell::new(),
             hides_words,
             words,
         }
+    }
+
+    /// [`Statement::whole_rows`](crate::sql::Statement::whole_rows)
+    fn has_whole_rows(&self) -> bool {
+        let read = || {
+            parse(self.statement)
+                .statements
+                .iter()
+                .any(|it| it.whole_rows)
+        };
+        *self.whole_rows.get_or_init(read)
     }
 
     /// Words that are names: not what is in quotes by itself (`kind = 'token'`).
@@ -156,102 +172,6 @@ impl<'a> Words<'a> {
                 .filter(|part| !part.is_empty())
                 .all(|part| self.words.iter().any(|(word, _)| is(Some(part), word)))
     }
-
-    /// Whether the relation, or what it is called by here, is used as a value: named, other than as where a column is from, more
-    /// often than where it is introduced.
-    fn has_row_of(&self, relation: &str) -> bool {
-        let mut aliases = vec![relation.to_lowercase()];
-        for pair in self.words.windows(3) {
-            if !is(Some(relation), pair[0].0) {
-                continue;
-            }
-            let alias = if is(Some("as"), pair[1].0) {
-                pair[2]
-            } else {
-                pair[1]
-            };
-            if !AFTER_A_RELATION.contains(&alias.0.to_lowercase().as_str()) {
-                aliases.push(alias.0.to_lowercase());
-            }
-        }
-        if let [.., relation_word, alias] = self.words.as_slice()
-            && is(Some(relation), relation_word.0)
-        {
-            aliases.push(alias.0.to_lowercase());
-        }
-        aliases.iter().any(|alias| {
-            let bare = self.words.iter().filter(|(word, after)| {
-                is(Some(alias), word)
-                    && !after
-                        .trim_start_matches(['"', ' ', '\n', '\t'])
-                        .starts_with('.')
-            });
-            bare.count() > 1
-        })
-    }
-}
-
-/// What may follow a relation's name and is no name for it: reserved words.
-const AFTER_A_RELATION: [&str; 19] = [
-    "cross",
-    "except",
-    "fetch",
-    "for",
-    "full",
-    "group",
-    "having",
-    "inner",
-    "intersect",
-    "join",
-    "left",
-    "limit",
-    "natural",
-    "offset",
-    "on",
-    "order",
-    "right",
-    "union",
-    "where",
-];
-
-/// Whether a `*` stands where columns are listed. `count(*)` says nothing of them.
-fn has_star(statement: &str) -> bool {
-    let lower = statement.to_lowercase();
-    lower.match_indices('*').any(|(at, _)| {
-        let before = lower[..at].trim_end();
-        before.ends_with(['.', ','])
-            || before.ends_with("select")
-            || before.ends_with("distinct")
-            || before.ends_with("all")
-            || before.ends_with("returning")
-            || before.ends_with("*/")
-    })
-}
-
-/// Whether a relation's columns get other names: `users AS u(a, b)`, `(users CROSS JOIN x) y(a, b, c)`.
-fn renames_columns(statement: &str) -> bool {
-    let Ok(scanned) = pg_query::scan(statement) else {
-        return true;
-    };
-    let is_comment = |it: &&ScanToken| matches!(it.token(), Token::SqlComment | Token::CComment);
-    let tokens: Vec<_> = scanned.tokens.iter().filter(|it| !is_comment(it)).collect();
-    let is_name = |it: &ScanToken| {
-        matches!(it.token(), Token::Ident | Token::Uident)
-            || matches!(
-                it.keyword_kind(),
-                KeywordKind::UnreservedKeyword | KeywordKind::ColNameKeyword
-            )
-    };
-    tokens.windows(5).any(|window| {
-        let [before, name, open, first, after] = window else {
-            return false;
-        };
-        (is_name(before) || matches!(before.token(), Token::As | Token::Ascii41 | Token::Ascii42))
-            && is_name(name)
-            && open.token() == Token::Ascii40
-            && is_name(first)
-            && matches!(after.token(), Token::Ascii44 | Token::Ascii41)
-    })
 }
 
 /// A name as fields' rules compare it.
@@ -270,6 +190,7 @@ mod tests {
             schema: Some(schema.into()),
             relation: relation.into(),
             attribute: attribute.into(),
+            ..Origin::default()
         }
     }
 
@@ -293,6 +214,12 @@ mod tests {
         for text in ["crm.users.email", "orders.email", "phone", "orders.*"] {
             assert!(!pattern(text).is("email", Some(&email)), "{text}");
         }
+        let of_a_view = Origin {
+            sources: vec![email],
+            ..origin("public", "contacts", "address")
+        };
+        assert!(pattern("users.email").is("anything", Some(&of_a_view)));
+        assert!(!pattern("users.name").is("anything", Some(&of_a_view)));
         assert!(pattern("users.email").is("email", None));
         assert!(!pattern("users.*").is("email", None));
     }
@@ -315,6 +242,15 @@ mod tests {
             "SELECT users::text FROM users",
             "SELECT s::text FROM (SELECT * FROM users) s",
             "SELECT query_to_xml('select email from users', true, true, '')",
+            "SELECT u::text FROM users /* z */ u",
+            "SELECT t::text FROM (TABLE users LIMIT 5) t",
+            "WITH t AS (TABLE users) SELECT t::text FROM t",
+            "SELECT j::text FROM (users u JOIN orders o USING (id)) j",
+            "SELECT u.to_jsonb FROM users u",
+            "WITH x(a, b) AS (TABLE users) SELECT upper(b) FROM x",
+            "SELECT 0, 'b' UNION ALL TABLE users",
+            "INSERT INTO users VALUES (1) RETURNING users::text",
+            "SELECT u FROM",
             "SELECT upper(U&\"\\0065mail\") FROM users",
             "SELECT (u.*)::text FROM users u",
             "SELECT b || '' FROM users AS u(a, b)",
@@ -334,6 +270,7 @@ mod tests {
             "SELECT now()",
             "SELECT upper(name) FROM users /* why */ WHERE id IN (1, 2)",
             "SELECT cast(name AS varchar(3)) FROM users",
+            "SELECT upper(u.name) FROM users u, unnest(ARRAY[1]) AS n(i) WHERE u.id = n.i ORDER BY u.name",
         ] {
             assert!(
                 !email.may_be_computed_in(&Words::of(statement)),

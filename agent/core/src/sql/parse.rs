@@ -80,5 +80,7 @@ fn unparsed(text: &str, why: String) -> Statement {
         )],
         names: Names::default(),
         control: Control::None,
+        keeps_meaning: false,
+        whole_rows: true,
     }
 }

@@ -18,6 +18,7 @@ mod expression;
 mod objects;
 mod query;
 mod rights;
+mod rows;
 mod session;
 mod utility;
 mod whole;
@@ -46,6 +47,8 @@ struct Walk {
     calls_in_from: bool,
     /// The one setting that the rows of the query are about: `FROM pg_settings WHERE name = 'this'`.
     setting: Option<String>,
+    rows: rows::Rows,
+    keeps_meaning: bool,
 }
 
 impl Walk {
@@ -66,6 +69,7 @@ impl Walk {
             self.effects
                 .push(Effect::opaque(actions::UNPARSED, "nothing in it is known"));
         }
+        let whole_rows = self.unknown.is_some() || self.rows.are_values();
         if let Some(why) = self.unknown {
             self.effects[0].opaque.get_or_insert(why);
         }
@@ -74,6 +78,8 @@ impl Walk {
             effects: self.effects,
             names: self.names,
             control: self.control,
+            keeps_meaning: self.keeps_meaning,
+            whole_rows,
         }
     }
 
@@ -129,6 +135,7 @@ impl Walk {
     /// On a relation that is there already.
     fn does_to(&mut self, action: &'static str, relation: Option<&RangeVar>) {
         let name = relation.map(name_of);
+        self.rows.of_relation(relation);
         self.names.relations.extend(name.clone());
         self.does(action, name);
     }

@@ -1,18 +1,24 @@
 //! A connection of Holdpoint's own, for nothing but catalog look-ups: read-only, and with an empty search path.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use anyhow::{Context as _, bail};
 use bytes::BytesMut;
-use holdpoint_core::sql::{
-    Name, Names, Parameter,
-    facts::{MOST_FOUND, observed::Answers},
+use holdpoint_core::{
+    mask,
+    sql::{
+        Name, Names, Parameter,
+        facts::{MOST_FOUND, observed::Answers},
+    },
 };
 use postgres_protocol::{IsNull, message::frontend};
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 
-use super::super::frame::{self, Message};
+use super::{
+    super::frame::{self, Message},
+    lineage::{self, Described, Lineage},
+};
 
 /// Of one answer, in bytes.
 const LARGEST: usize = 16 << 20;
@@ -21,6 +27,7 @@ const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET search_path = pg_catal
      SET statement_timeout = '1800ms'; SET jit = off; SET plan_cache_mode = force_generic_plan";
 const CATALOG: &str = include_str!("catalog.sql");
 const COLUMNS: &str = include_str!("columns.sql");
+const VIEWS: &str = include_str!("views.sql");
 const TABLE: &str = include_str!("table.sql");
 const DEFAULTS: &str = include_str!("defaults.sql");
 
@@ -28,7 +35,7 @@ const SILENT: &str = "the server's catalog did not answer";
 const TOO_LONG: &str = "the question is too long";
 
 /// What a column of a result is a column of.
-pub type Origin = Option<(Name, String)>;
+pub type Origin = Option<mask::Origin>;
 
 /// The server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +62,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         frontend::parse("catalog", CATALOG, [], &mut out)?;
         frontend::parse("columns", COLUMNS, [], &mut out)?;
         frontend::parse("table", TABLE, [], &mut out)?;
+        frontend::parse("views", VIEWS, [], &mut out)?;
         frontend::sync(&mut out);
         client.ask(&out).await?;
         Ok(client)
@@ -97,28 +105,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .context("the server's catalog answers in a form that is not known")
     }
 
-    /// What these columns, by the oid of their table and their number, are called: as many as were asked for.
+    /// What these columns, by the oid of their table and their number, are called, and what they are made of: as many as were asked for.
     ///
     /// # Errors
     /// As for [`Self::look`].
-    pub async fn columns(&mut self, origins: &[(u32, i16)]) -> anyhow::Result<Vec<Origin>> {
-        let answer = self
-            .run("columns", &[Some(&serde_json::to_string(origins)?)])
-            .await?
-            .context(SILENT)?;
-        let told: Vec<Option<(String, String, String)>> = serde_json::from_slice(&answer)
-            .context("the server's catalog answers in a form that is not known")?;
-        if told.len() != origins.len() {
-            bail!(
-                "the server's catalog told of {} columns where it was asked for {}",
-                told.len(),
-                origins.len()
-            );
+    pub async fn columns(&mut self, asked: &[(u32, i16)]) -> anyhow::Result<Vec<Origin>> {
+        let mut lineage = Lineage::of(asked);
+        while let Some(next) = lineage.next()? {
+            let columns: Vec<Option<Described>> =
+                self.told("columns", &serde_json::to_string(&next)?).await?;
+            if columns.len() != next.len() {
+                bail!(
+                    "the server's catalog told of {} columns where it was asked for {}",
+                    columns.len(),
+                    next.len()
+                );
+            }
+            let views = lineage::views(&next, &columns);
+            let trees: HashMap<u32, String> = match views.is_empty() {
+                true => HashMap::new(),
+                false => self.told("views", &serde_json::to_string(&views)?).await?,
+            };
+            lineage.told(&next, columns, &trees);
         }
-        let named = |(schema, relation, column): (String, String, String)| {
-            (Name::within(schema, relation), column)
-        };
-        Ok(told.into_iter().map(|it| it.map(named)).collect())
+        Ok(lineage.origins(asked))
+    }
+
+    async fn told<T: DeserializeOwned>(
+        &mut self,
+        statement: &str,
+        asked: &str,
+    ) -> anyhow::Result<T> {
+        let answer = self.run(statement, &[Some(asked)]).await?.context(SILENT)?;
+        serde_json::from_slice(&answer)
+            .context("the server's catalog answers in a form that is not known")
     }
 
     /// The columns that a COPY of this relation moves when it names none; nothing where that is not one relation.

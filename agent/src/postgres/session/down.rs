@@ -455,7 +455,7 @@ where
                     let keeping = run.keeping().filter(|_| kept.is_none()).cloned();
                     (
                         run.admitted.masks.clone(),
-                        run.text(),
+                        run.text_of_rows(),
                         keeping,
                         kept,
                         hidden,
@@ -503,7 +503,7 @@ where
         let mut fields = Fields(body);
         fields.byte()?;
         let columns = fields.count()?;
-        let statement = run.text();
+        let statement = run.text_of_rows();
         self.kept = run.keeping().and_then(|keeping| {
             let copying = run.copying().filter(|it| it.columns.len() == columns);
             keeping.copy(Way::Response, copying, statement.as_deref())

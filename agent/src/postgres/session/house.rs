@@ -2,15 +2,18 @@
 
 mod seen;
 
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
+};
 
 use holdpoint_core::{
-    mask::MaskSet,
+    mask::{MaskSet, Origin},
     operation::Operation,
     policy::Terms,
     recognise::{Head, Payload},
     refusal::{Kind, Refusal},
-    sql::{Database, Effect, Name, Parsed, Resolved, Statement, facts::LocalNames, operations},
+    sql::{Database, Effect, Parsed, Resolved, Statement, facts::LocalNames, operations},
 };
 use http::{HeaderMap, HeaderValue, header::CONTENT_TYPE};
 use tokio::{runtime::Handle, sync::Notify};
@@ -218,7 +221,7 @@ impl Judging {
 }
 
 impl Columns for Judging {
-    async fn origins(&self, asked: &[(u32, i16)]) -> Option<Vec<Option<(Name, String)>>> {
+    async fn origins(&self, asked: &[(u32, i16)]) -> Option<Vec<Option<Origin>>> {
         let lookups = &self.house.databases.lookups;
         lookups.columns(&self.entry, &self.at.database, asked).await
     }
@@ -339,6 +342,13 @@ impl Judge for Judging {
         let all = (&*asked, &*terms, outcome.operations());
         let keeping = self.keeping(questions, &resolved, all);
         let reads = masks.is_some() || !keeping.is_empty();
+        let views = match reads {
+            true => resolved
+                .iter()
+                .flat_map(|it| it.views.iter().cloned())
+                .collect(),
+            false => BTreeSet::new(),
+        };
         let copying = match reads && !is_changed {
             true => Box::pin(self.copying(questions)).await,
             false => Vec::new(),
@@ -352,6 +362,7 @@ impl Judge for Judging {
             masks,
             keeping,
             copying,
+            views,
             is_opaque,
         })
     }

@@ -1,6 +1,6 @@
 //! Who decides of statements: for a connection in the house, the gate; for tests, whoever they like.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use holdpoint_core::{
     mask::MaskSet,
@@ -44,6 +44,8 @@ pub(super) struct Admitted {
     pub(super) keeping: Vec<Option<Keeping>>,
     /// The COPY that each of its statements is, with all of its columns where they were looked up.
     pub(super) copying: Vec<Option<Box<Copy>>>,
+    /// The queries of the views that it reads, where its rows are looked at.
+    pub(super) views: BTreeSet<Arc<str>>,
     /// Whether it may do what nobody can tell.
     pub(super) is_opaque: bool,
 }

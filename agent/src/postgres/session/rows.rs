@@ -8,7 +8,7 @@ use holdpoint_core::{
         MaskSet, Origin,
         rows::{Column, CopyMasker, RowMasker},
     },
-    sql::{Copy, Name},
+    sql::Copy,
 };
 
 use super::End;
@@ -20,7 +20,7 @@ pub(super) trait Columns: Sync {
     fn origins(
         &self,
         asked: &[(u32, i16)],
-    ) -> impl Future<Output = Option<Vec<Option<(Name, String)>>>> + Send;
+    ) -> impl Future<Output = Option<Vec<Option<Origin>>>> + Send;
 
     /// No transaction is open any more, after so many answers of ReadyForQuery. What was admitted later may be in one.
     fn transaction_ended(&self, answered: u64);
@@ -41,15 +41,10 @@ pub(super) async fn columns(
         false => columns.origins(&asked).await?,
     }
     .into_iter();
-    let origin = |(relation, attribute): (Name, String)| Origin {
-        schema: relation.schema,
-        relation: relation.name,
-        attribute,
-    };
     let columns = described.into_iter().map(|it| Column {
         origin: match it.table {
             0 => None,
-            _ => origins.next().flatten().map(origin),
+            _ => origins.next().flatten(),
         },
         name: it.name,
         type_oid: it.type_oid,

@@ -124,13 +124,25 @@ impl Run {
         }
     }
 
-    /// What is running or runs next, as masks want to know it; nothing where that names something else.
+    /// What is running or runs next, and the queries of the views that it reads, as masks want to know it; nothing where that names something else.
     pub(super) fn text(&self) -> Option<String> {
         let definition = self.definitions.get(self.completed)?;
         match definition.statement()?.control {
             Control::Execute { .. } | Control::Fetch { .. } => None,
-            _ => Some(definition.own_text().to_owned()),
+            _ => {
+                let mut text = definition.own_text().to_owned();
+                for view in &self.admitted.views {
+                    text.push_str(";\n");
+                    text.push_str(view.trim_end_matches(';'));
+                }
+                Some(text)
+            }
         }
+    }
+
+    /// The same where its rows come: what nobody can see through may make them of anything.
+    pub(super) fn text_of_rows(&self) -> Option<String> {
+        (!self.admitted.is_opaque).then(|| self.text()).flatten()
     }
 
     /// The COPY that is running.

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, BytesMut};
 use holdpoint_core::{
-    mask::Masks,
+    mask::{Masks, Origin},
     refusal::{Kind, Refusal},
-    sql::{self, Name, Parsed},
+    sql::{self, Parsed},
 };
 use proptest::prelude::*;
 use tokio::{
@@ -89,7 +89,7 @@ impl Judge for Scripted {
 }
 
 impl Columns for Scripted {
-    async fn origins(&self, asked: &[(u32, i16)]) -> Option<Vec<Option<(Name, String)>>> {
+    async fn origins(&self, asked: &[(u32, i16)]) -> Option<Vec<Option<Origin>>> {
         // Of nothing that has this number, as if the server did not answer.
         let is_known = |(table, _): &(u32, i16)| *table != LOST;
         asked.iter().all(is_known).then(|| vec![None; asked.len()])

@@ -1,7 +1,7 @@
 //! What is done with each column, decided once.
 
 use super::{
-    super::{Context, Hint, MaskSet, StandIn, Whole, columns, names},
+    super::{Context, Hint, MaskSet, Origin, StandIn, Whole, columns, names},
     Column,
     computed::Computed,
     kind::Kind,
@@ -38,14 +38,12 @@ impl Plan {
         let label = columns::normalised(&column.name);
         let attribute = origin.map(|origin| columns::normalised(&origin.attribute));
         let relation = origin.map(|origin| columns::normalised(&origin.relation));
-        let names = [attribute.as_deref(), Some(label.as_slice())];
+        let is_computed = origin.is_none_or(|it| it.is_computed);
         let rule = by_column(set, column)
+            .or_else(|| by_origin(set, origin?))
+            .or_else(|| by_name(set, &label, relation.as_deref()))
             .or_else(|| {
-                let mut names = names.into_iter().flatten();
-                names.find_map(|name| by_name(set, name, relation.as_deref()))
-            })
-            .or_else(|| {
-                let may_be_made_of_one = origin.is_none() && kind.carries_text();
+                let may_be_made_of_one = is_computed && kind.carries_text();
                 may_be_made_of_one.then(|| computed.rule(set)).flatten()
             });
         let rule = rule.filter(|what| !what.guessed || may_be_guessed(kind));
@@ -73,6 +71,14 @@ fn by_column(set: &MaskSet, column: &Column) -> Option<Whole> {
     let mut rules = set.base.columns.iter();
     let found = rules.find(|(pattern, _)| pattern.is(&column.name, column.origin.as_ref()));
     found.map(|(_, detector)| whole(*detector, false))
+}
+
+/// By the names that it has where it is from.
+fn by_origin(set: &MaskSet, origin: &Origin) -> Option<Whole> {
+    let attribute = columns::normalised(&origin.attribute);
+    let relation = columns::normalised(&origin.relation);
+    let mut sources = origin.sources.iter();
+    by_name(set, &attribute, Some(&relation)).or_else(|| sources.find_map(|it| by_origin(set, it)))
 }
 
 /// By a rule for fields, or by a (normalised) name that says it.

@@ -32,6 +32,7 @@ fn of_users(name: &str, attribute: &str, type_oid: u32) -> Column {
             schema: Some("public".into()),
             relation: "users".into(),
             attribute: attribute.into(),
+            ..Origin::default()
         }),
         ..column(name, type_oid, 0)
     }

@@ -20,6 +20,8 @@ impl LocalNames {
     pub fn note(&mut self, statement: &Statement, resolved: &Resolved) {
         if resolved.defines {
             self.everything = statement.effects.first().map(|effect| effect.action);
+        } else if statement.keeps_meaning {
+            return;
         }
         for effect in &resolved.effects {
             match change(effect) {

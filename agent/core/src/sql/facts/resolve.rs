@@ -1,6 +1,6 @@
 //! From a statement and what is known of its names to what it does.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     judge::{self, Objection},
@@ -43,6 +43,7 @@ struct Walk<'a> {
     needs: Names,
     objections: BTreeSet<Objection>,
     hidden: BTreeSet<Effect>,
+    views: BTreeSet<Arc<str>>,
     /// What has been followed: names as they were asked for.
     seen: Names,
     followed: usize,
@@ -55,6 +56,7 @@ impl<'a> Walk<'a> {
             needs: Names::default(),
             objections: BTreeSet::new(),
             hidden: BTreeSet::new(),
+            views: BTreeSet::new(),
             seen: Names::default(),
             followed: 0,
         }
@@ -292,6 +294,7 @@ impl<'a> Walk<'a> {
             }
         }
         if let (false, Some(definition)) = (found.builtin, &found.definition) {
+            self.views.insert(definition.as_str().into());
             self.text(definition, depth);
         }
     }
@@ -467,6 +470,7 @@ impl<'a> Walk<'a> {
         Resolved {
             effects,
             needs: self.needs,
+            views: self.views,
             defines,
             runs_when_read,
         }

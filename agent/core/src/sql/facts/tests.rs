@@ -122,19 +122,27 @@ fn an_opaque_statement_leaves_nothing_certain_in_its_transaction() {
         "CREATE TABLE a (b int)",
         "INSERT INTO a VALUES (1)",
         "SET TRANSACTION READ ONLY",
+        "ALTER TABLE a ADD CHECK (b > 0), ADD c text NOT NULL DEFAULT 'x', DROP COLUMN d",
+        "ALTER TABLE a RENAME COLUMN b TO c",
+        "CREATE TYPE mood AS ENUM ('sad')",
     ] {
         let (statement, resolved) = stock(quiet);
         local.note(&statement, &resolved);
         assert!(local.is_empty(), "{quiet}: {resolved:?}");
     }
-    let (statement, resolved) = stock("ALTER TABLE a ADD CHECK (b > 0)");
-    local.note(&statement, &resolved);
+    for sql in ["ALTER TABLE a RENAME TO c", "ALTER VIEW d SET SCHEMA e"] {
+        let (statement, resolved) = stock(sql);
+        local.note(&statement, &resolved);
+    }
     let applied = |local: &LocalNames, sql: &str| {
         let (statement, mut resolved) = stock(sql);
         local.apply(&statement, &mut resolved);
         is_read(&resolved)
     };
-    assert!(applied(&local, "SELECT 1 FROM b") && !applied(&local, "SELECT 1 FROM s.a"));
+    assert!(applied(&local, "SELECT 1 FROM b"));
+    for changed in ["s.a", "c", "d", "e.d"] {
+        assert!(!applied(&local, &format!("SELECT 1 FROM {changed}")));
+    }
     for (opaque, after) in [
         ("DO 'x'", "SELECT 1 FROM b"),
         (

@@ -1,5 +1,11 @@
 -- What tools ask a server about itself, one query a paragraph: none of it may be held. Parameters as the tools bind them.
 
+-- asyncpg: before it asks for types
+SELECT current_setting('jit') AS cur, set_config('jit', 'off', false) AS new
+
+-- asyncpg: after it has asked for types
+SELECT set_config('jit', $1, false)
+
 -- SQLAlchemy 2 (psycopg): has_table
 SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON pg_catalog.pg_namespace.oid = pg_catalog.pg_class.relnamespace WHERE pg_catalog.pg_class.relname = $1::VARCHAR AND pg_catalog.pg_class.relkind = ANY (ARRAY[$2::VARCHAR, $3::VARCHAR, $4::VARCHAR, $5::VARCHAR, $6::VARCHAR]) AND pg_catalog.pg_table_is_visible(pg_catalog.pg_class.oid) AND pg_catalog.pg_namespace.nspname != $7::VARCHAR
 

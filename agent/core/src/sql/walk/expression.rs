@@ -93,6 +93,7 @@ impl Walk {
 
     /// `t.f` is column f, or else a call of f(t), or a cast to f.
     fn column(&mut self, ColumnRef { fields, .. }: &ColumnRef) {
+        self.rows.named(fields);
         if fields.len() > 1 {
             let last = fields.last().and_then(text);
             self.names.attributes.extend(last.map(str::to_owned));

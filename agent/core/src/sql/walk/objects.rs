@@ -4,7 +4,7 @@ use pg_query::{
     NodeEnum,
     protobuf::{
         AlterTableCmd, AlterTableStmt, AlterTableType, ColumnDef, Constraint, CreateStmt, DropStmt,
-        IndexStmt, Node, ObjectType, PartitionBoundSpec, TypeName,
+        IndexStmt, Node, ObjectType, PartitionBoundSpec, RenameStmt, TypeName,
     },
 };
 
@@ -60,10 +60,14 @@ impl Walk {
             NodeEnum::CompositeTypeStmt(it) => {
                 self.creates(O::ObjectType, it.typevar.as_ref().map(name_of));
             }
-            NodeEnum::CreateEnumStmt(it) => self.creates(O::ObjectType, last_two(&it.type_name)),
+            NodeEnum::CreateEnumStmt(it) => {
+                self.creates(O::ObjectType, last_two(&it.type_name));
+                self.keeps_meaning = true;
+            }
             NodeEnum::CreateRangeStmt(it) => self.creates(O::ObjectType, last_two(&it.type_name)),
             NodeEnum::AlterEnumStmt(it) => {
-                self.alters(O::ObjectType as i32, last_two(&it.type_name))
+                self.alters(O::ObjectType as i32, last_two(&it.type_name));
+                self.keeps_meaning = true;
             }
             NodeEnum::AlterTypeStmt(it) => {
                 self.alters(O::ObjectType as i32, last_two(&it.type_name))
@@ -85,12 +89,18 @@ impl Walk {
             NodeEnum::RenameStmt(it) if it.relation.is_none() && it.object.is_none() => {
                 self.alters(it.rename_type, Some(Name::plain(&it.subname)));
             }
-            NodeEnum::RenameStmt(it) => self.alter_part(
-                it.rename_type,
-                it.relation_type,
-                it.relation.as_ref(),
-                it.object.as_deref(),
-            ),
+            NodeEnum::RenameStmt(it) => {
+                self.alter_part(
+                    it.rename_type,
+                    it.relation_type,
+                    it.relation.as_ref(),
+                    it.object.as_deref(),
+                );
+                self.keeps_meaning = is_part_of_a_table(it);
+                if !self.keeps_meaning && it.relation.is_some() {
+                    self.names.relations.insert(Name::plain(&it.newname));
+                }
+            }
             NodeEnum::AlterObjectSchemaStmt(it) => {
                 self.alter_part(
                     it.object_type,
@@ -98,6 +108,10 @@ impl Walk {
                     it.relation.as_ref(),
                     it.object.as_deref(),
                 );
+                if let Some(relation) = &it.relation {
+                    let moved = Name::within(&it.newschema, &relation.relname);
+                    self.names.relations.insert(moved);
+                }
             }
             NodeEnum::AlterObjectDependsStmt(it) => {
                 self.alter_part(
@@ -216,9 +230,13 @@ impl Walk {
         let name = relation.as_ref().map(name_of);
         self.names.relations.extend(name.clone());
         self.alters(*objtype, name.clone());
+        self.keeps_meaning = *objtype == ObjectType::ObjectTable as i32;
         for cmd in cmds {
             match cmd.node.as_ref() {
-                Some(NodeEnum::AlterTableCmd(it)) => self.alter_table_cmd(it, name.as_ref()),
+                Some(NodeEnum::AlterTableCmd(it)) => {
+                    self.keeps_meaning &= keeps_meaning(it);
+                    self.alter_table_cmd(it, name.as_ref());
+                }
                 _ => self.unknown("a part of ALTER"),
             }
         }
@@ -332,6 +350,48 @@ impl Walk {
             .relations
             .extend(it.pktable.as_ref().map(name_of));
     }
+}
+
+/// What a table has afterwards is what the statement says, and is looked up with it. Not here: owners, row security, triggers, rules, what
+/// it inherits from and what is attached to it.
+fn keeps_meaning(it: &AlterTableCmd) -> bool {
+    use AlterTableType as T;
+    matches!(
+        AlterTableType::try_from(it.subtype),
+        Ok(T::AtAddColumn
+            | T::AtAddConstraint
+            | T::AtAddIdentity
+            | T::AtAlterColumnType
+            | T::AtAlterConstraint
+            | T::AtClusterOn
+            | T::AtColumnDefault
+            | T::AtDropCluster
+            | T::AtDropColumn
+            | T::AtDropConstraint
+            | T::AtDropIdentity
+            | T::AtDropNotNull
+            | T::AtReplicaIdentity
+            | T::AtResetOptions
+            | T::AtResetRelOptions
+            | T::AtSetCompression
+            | T::AtSetIdentity
+            | T::AtSetLogged
+            | T::AtSetNotNull
+            | T::AtSetOptions
+            | T::AtSetRelOptions
+            | T::AtSetStatistics
+            | T::AtSetStorage
+            | T::AtSetUnLogged
+            | T::AtValidateConstraint)
+    )
+}
+
+/// A column or a constraint of a table gets another name.
+fn is_part_of_a_table(it: &RenameStmt) -> bool {
+    let is = |kind: i32, of: ObjectType| kind == of as i32;
+    is(it.rename_type, ObjectType::ObjectTabconstraint)
+        || is(it.rename_type, ObjectType::ObjectColumn)
+            && is(it.relation_type, ObjectType::ObjectTable)
 }
 
 /// No type, but a way to write one with a sequence (`transformColumnDefinition` in parse_utilcmd.c).

@@ -20,7 +20,10 @@ impl Walk {
         match node {
             NodeEnum::RangeVar(it) => self.reads(it),
             NodeEnum::JoinExpr(it) => self.join(it),
-            NodeEnum::RangeSubselect(it) => self.maybe(it.subquery.as_deref()),
+            NodeEnum::RangeSubselect(it) => {
+                self.rows.called(it.alias.as_ref());
+                self.maybe(it.subquery.as_deref());
+            }
             NodeEnum::RangeFunction(it) => {
                 self.calls_in_from = true;
                 self.nodes(&it.functions);
@@ -50,6 +53,7 @@ impl Walk {
     }
 
     pub(super) fn reads(&mut self, relation: &RangeVar) {
+        self.rows.of_relation(Some(relation));
         if !self.hidden_by_with(relation) {
             self.does_to(SELECT, Some(relation));
         }
@@ -64,9 +68,10 @@ impl Walk {
             using_clause,
             join_using_alias: _,
             quals,
-            alias: _,
+            alias,
             rtindex: _,
         } = it;
+        self.rows.called(alias.as_ref());
         if JoinType::try_from(*jointype).is_err() {
             self.unknown("a kind of join");
         }
@@ -136,6 +141,7 @@ impl Walk {
         if !inner.is_some_and(|it| self.planned(it)) {
             self.unknown("a statement in WITH");
         }
+        self.rows.columns_called(&it.aliascolnames);
         if let Some(cycle) = &it.cycle_clause {
             self.operators(&["="]);
             self.maybe(cycle.cycle_mark_value.as_deref());

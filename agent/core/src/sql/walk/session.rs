@@ -124,12 +124,25 @@ fn setting(name: &str, value: Option<&str>) -> Effect {
         "standard_conforming_strings" => is(&["on", "true", "yes", "1"]),
         "client_encoding" | "names" => is(&["utf8", "utf-8", "unicode"]),
         "backslash_quote" => is(&["safe_encoding"]),
-        _ => HARMLESS.contains(&name) || name.starts_with("enable_") && !name.contains('.'),
+        _ => is_harmless(name),
     };
     let why = "it sets something that can change what later statements mean or may do";
     Effect {
         opaque: (!harmless).then(|| format!("{why}: {name}")),
         ..Effect::on(SET, about)
+    }
+}
+
+fn is_harmless(name: &str) -> bool {
+    HARMLESS.contains(&name) || name.starts_with("enable_") && !name.contains('.')
+}
+
+/// `$1`, also with a cast.
+fn is_parameter(node: &Node) -> bool {
+    match node.node.as_ref() {
+        Some(NodeEnum::ParamRef(_)) => true,
+        Some(NodeEnum::TypeCast(it)) => it.arg.as_deref().is_some_and(is_parameter),
+        _ => false,
     }
 }
 
@@ -180,6 +193,15 @@ impl Walk {
             (None, 0) if is_column_name(arg) => self.setting.clone(),
             (value, _) => value,
         };
+        // A parameter, to what means nothing whatever it is.
+        if let [name, value, _] = args
+            && let Some(name) = constant(name).map(|it| it.to_ascii_lowercase())
+            && is_parameter(value)
+            && is_harmless(&name)
+            && name != "search_path"
+        {
+            return self.does(SET, Some(Name::plain(name)));
+        }
         let constants = args.iter().enumerate();
         let constants: Option<Vec<String>> = constants.map(|(at, it)| value(at, it)).collect();
         match constants.as_deref() {
