@@ -210,7 +210,7 @@ fn answer_all(lab: &Lab, mut asking: Running, approves: impl Fn(&Approval) -> bo
             // Who asked may be gone by now.
             drop(answered);
         }
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
     }
     asking.finish()
 }
@@ -225,7 +225,7 @@ fn what_other_policies_let_pass_is_not_sent() {
         let begun = std::time::Instant::now();
         while !lab.postgres.log().has("SELECT 'bound'") {
             assert!(begun.elapsed().as_secs() < 60, "it never binds");
-            std::thread::sleep(std::time::Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(100));
         }
         let policy = format!(
             "@id(\"later\")\n{rule}forbid(principal, action == Action::\"postgres.update\", resource);\n"
@@ -254,7 +254,7 @@ fn a_session_has_its_share_of_connections_and_leaves_the_others_theirs() {
     let begun = std::time::Instant::now();
     while lab.postgres.query(DATABASE, used) != "t" {
         assert!(begun.elapsed().as_secs() < 30, "it has none");
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
     let psql = ["psql", "-XAt", "-c", "SELECT 'another session'"];
     let _ = lab.agent().run(&psql).succeeded();
