@@ -15,7 +15,7 @@ ALTER TABLE migrated_books ALTER COLUMN price DROP DEFAULT;
 ALTER TABLE migrated_books ALTER COLUMN price TYPE numeric(10, 2) USING price::numeric(10, 2);
 ALTER TABLE migrated_books RENAME COLUMN title TO heading;
 INSERT INTO migrated_authors (name, kind) VALUES ('Ada', 'one') RETURNING migrated_authors.id;
-INSERT INTO migrated_books (author_id, heading) SELECT id, 'Notes' FROM migrated_authors WHERE name = 'Ada';
+INSERT INTO migrated_books (author_id, heading, price) SELECT id, 'Notes', 1 FROM migrated_authors WHERE name = 'Ada';
 UPDATE migrated_books SET price = 3.5 WHERE author_id = 1;
 SELECT count(*) FROM migrated_books JOIN migrated_authors a ON a.id = author_id WHERE a.kind = 'one';
 COMMIT;

@@ -250,7 +250,7 @@ mod tests {
             "WITH x(a, b) AS (TABLE users) SELECT upper(b) FROM x",
             "SELECT 0, 'b' UNION ALL TABLE users",
             "INSERT INTO users VALUES (1) RETURNING users::text",
-            "SELECT u FROM",
+            "SELECT u FROM users u WHERE",
             "SELECT upper(U&\"\\0065mail\") FROM users",
             "SELECT (u.*)::text FROM users u",
             "SELECT b || '' FROM users AS u(a, b)",
