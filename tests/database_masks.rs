@@ -1,9 +1,9 @@
 //! A masked column is masked in whatever a statement makes of it, and what is beside it is not.
 
 use holdpoint_tests::{
-    postgres::{AGENT_PORT, DATABASE, HOST, Postgres, Role},
-    sandbox::Ran,
-    world::{Settings, World},
+    database::{self, OBSERVE},
+    postgres::{DATABASE, Postgres},
+    world::Settings,
 };
 
 const POLICIES: &str = r#"
@@ -60,6 +60,8 @@ const LEAKS: &[&str] = &[
     "SELECT address FROM kept_contacts",
     "SELECT upper(address) || lower(address) FROM kept_contacts",
     "SELECT email FROM parts_1",
+    "COPY parts_1 TO STDOUT",
+    "COPY parts_1 (email) TO STDOUT CSV",
     "CREATE VIEW sneaky AS SELECT email AS e FROM customers",
     "SELECT e, lower(e) FROM sneaky",
     "SELECT query_to_xml('select em' || 'ail from customers', true, true, '')",
@@ -88,29 +90,16 @@ const SHOWN: &[(&str, &str)] = &[
     ("SELECT note FROM scratch WHERE id = 1", "note 1"),
 ];
 
-fn psql(world: &World, command: &str) -> Ran {
-    world
-        .sandbox()
-        .env("PGHOST", HOST)
-        .env("PGPORT", AGENT_PORT.to_string())
-        .env("PGDATABASE", DATABASE)
-        .env("PGUSER", "whoever")
-        .run(&["timeout", "30", "psql", "-XAt", "-c", command])
-}
-
 #[test]
 fn masks_follow_what_a_statement_makes_of_their_columns() {
     let postgres = Postgres::start();
     let _ = postgres.query(DATABASE, VIEWS);
-    let settings = Settings {
-        extra_policies: POLICIES.to_owned(),
-        extra_configuration: format!("{SET}\n[policy]\nmode = \"observe\"\n"),
-        connections: vec![postgres.connection(Role::App)],
-        ..Settings::default()
-    };
-    let world = World::with(&settings).unwrap_or_else(|error| panic!("{error:#}"));
+    let settings = Settings::with_database(&postgres)
+        .policies(POLICIES)
+        .configuration(&format!("{SET}\n{OBSERVE}"));
+    let world = settings.start();
     for command in LEAKS {
-        let ran = psql(&world, command);
+        let ran = database::psql(&world, &[command]);
         for secret in [
             "@example.com",
             "@EXAMPLE.COM",
@@ -128,7 +117,7 @@ fn masks_follow_what_a_statement_makes_of_their_columns() {
         );
     }
     for (command, shown) in SHOWN {
-        let ran = psql(&world, command).succeeded();
+        let ran = database::psql(&world, &[command]).succeeded();
         assert_eq!(ran.stdout.trim(), *shown, "{command}: {ran}");
     }
 }

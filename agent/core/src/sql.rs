@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use crate::mask::Origin;
+
 mod actions;
 pub mod bigquery;
 mod cache;
@@ -278,6 +280,8 @@ pub struct Copy {
     pub relation: Option<Name>,
     /// Those named; none: all of them, in the table's order.
     pub columns: Vec<String>,
+    /// What those are made of, where that was looked up: none, or one for each.
+    pub origins: Vec<Option<Origin>>,
     /// The options as written, names in lower case: `format`, `delimiter`, `null`, `header`, `quote`, `escape`, `encoding`, ...
     pub options: Vec<(String, Option<String>)>,
 }

@@ -100,7 +100,7 @@ impl Lookups {
         entry: &Arc<Entry>,
         database: &str,
         relation: &Name,
-    ) -> Option<Vec<String>> {
+    ) -> Option<Vec<(String, Origin)>> {
         let place = self.place(entry, database);
         place.table(&Door { entry, database }, relation).await
     }

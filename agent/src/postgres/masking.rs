@@ -38,18 +38,26 @@ pub fn copy(
 
 /// The columns that are named. Their types are known to nobody here: what looks like a number stays one.
 fn columns(copying: &Copy) -> Vec<Column> {
-    let of = |name: &String| Column {
-        name: name.clone(),
-        origin: copying.relation.as_ref().map(|relation| Origin {
+    let by_name = |name: &String| {
+        copying.relation.as_ref().map(|relation| Origin {
             schema: relation.schema.clone(),
             relation: relation.name.clone(),
             attribute: name.clone(),
             ..Origin::default()
-        }),
+        })
+    };
+    let of = |(at, name): (usize, &String)| Column {
+        name: name.clone(),
+        origin: copying
+            .origins
+            .get(at)
+            .cloned()
+            .flatten()
+            .or_else(|| by_name(name)),
         type_oid: 0,
         format: 0,
     };
-    copying.columns.iter().map(of).collect()
+    copying.columns.iter().enumerate().map(of).collect()
 }
 
 /// How the data is written; nothing where an option says what is not known here.
@@ -125,6 +133,7 @@ mod tests {
         Copy {
             relation: Some(Name::plain("users")),
             columns: vec!["id".into(), "email".into()],
+            origins: Vec::new(),
             options: options.iter().map(of).collect(),
         }
     }

@@ -141,16 +141,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             .context("the server's catalog answers in a form that is not known")
     }
 
-    /// The columns that a COPY of this relation moves when it names none; nothing where that is not one relation.
+    /// The columns that a COPY of this relation moves when it names none, and what they are made of; nothing where that is not one relation.
     ///
     /// # Errors
     /// As for [`Self::look`].
-    pub async fn table(&mut self, relation: &Name) -> anyhow::Result<Option<Vec<String>>> {
+    pub async fn table(
+        &mut self,
+        relation: &Name,
+    ) -> anyhow::Result<Option<Vec<(String, Origin)>>> {
         let answer = self
             .run("table", &[relation.schema.as_deref(), Some(&relation.name)])
             .await?;
-        let columns = answer.map(|it| serde_json::from_slice(&it)).transpose();
-        columns.context("the server's catalog answers in a form that is not known")
+        let columns: Option<Vec<(String, u32, i16)>> = answer
+            .map(|it| serde_json::from_slice(&it))
+            .transpose()
+            .context("the server's catalog answers in a form that is not known")?;
+        let Some(columns) = columns else {
+            return Ok(None);
+        };
+        let asked: Vec<_> = columns.iter().map(|(_, oid, at)| (*oid, *at)).collect();
+        let origins = self.columns(&asked).await?;
+        let names = columns.into_iter().map(|(name, ..)| name);
+        Ok(Some(names.zip(origins).collect()))
     }
 
     /// A column of these relations whose default may run what a user made.

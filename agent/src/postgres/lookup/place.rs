@@ -93,9 +93,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Question<S> for [(u32, i16)] {
 
 /// Which columns has this relation?
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Question<S> for Name {
-    type Answer = Option<Vec<String>>;
+    type Answer = Option<Vec<(String, Origin)>>;
 
-    async fn put_to(&self, client: &mut Client<S>) -> anyhow::Result<Option<Vec<String>>> {
+    async fn put_to(
+        &self,
+        client: &mut Client<S>,
+    ) -> anyhow::Result<Option<Vec<(String, Origin)>>> {
         client.table(self).await
     }
 }
@@ -183,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
         self: &Arc<Self>,
         dial: &impl Dial<Stream = S>,
         relation: &Name,
-    ) -> Option<Vec<String>> {
+    ) -> Option<Vec<(String, Origin)>> {
         match timeout(DEADLINE, self.asking_table(dial, relation)).await {
             Ok(Ok(columns)) => columns,
             Ok(Err(error)) => {
@@ -198,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Place<S> {
         self: &Arc<Self>,
         dial: &impl Dial<Stream = S>,
         relation: &Name,
-    ) -> anyhow::Result<Option<Vec<String>>> {
+    ) -> anyhow::Result<Option<Vec<(String, Origin)>>> {
         let mut lane = self.lane.lock().await;
         self.ask(&mut lane, dial, relation).await
     }

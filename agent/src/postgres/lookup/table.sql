@@ -1,7 +1,8 @@
--- The columns that a COPY of a relation moves when it names none, in their order; $1 is its schema or NULL, $2 its name. Nothing where none,
--- or more than one relation is called so.
+-- The columns that a COPY of a relation moves when it names none, in their order, each with its table's oid and its number; $1 is its schema or
+-- NULL, $2 its name. Nothing where none, or more than one relation is called so.
 SELECT CASE WHEN pg_catalog.count(*) OPERATOR(pg_catalog.=) 1 THEN pg_catalog.min(x.columns) END
-  FROM (SELECT (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum)::pg_catalog.text
+  FROM (SELECT (SELECT pg_catalog.json_agg(pg_catalog.json_build_array(a.attname, c.oid::pg_catalog.int8, a.attnum)
+                                        ORDER BY a.attnum)::pg_catalog.text
                   FROM pg_catalog.pg_attribute a
                  WHERE a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0
                    AND NOT a.attisdropped AND a.attgenerated OPERATOR(pg_catalog.=) ''::pg_catalog."char") AS columns

@@ -118,6 +118,7 @@ impl Walk {
                     .filter_map(super::text)
                     .map(str::to_owned)
                     .collect(),
+                origins: Vec::new(),
                 options: options.iter().filter_map(option).collect(),
             });
             self.control = match is_from {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use holdpoint_core::{
-    mask::Bound,
+    mask::{Bound, Origin},
     operation::Operation,
     policy::Terms,
     sql::{Control, Copy, Resolved},
@@ -97,7 +97,7 @@ impl Judging {
         keeping
     }
 
-    /// The COPYs that name no columns, with those that the server knows.
+    /// The COPYs with their columns, and what those are made of, as the server knows them; nothing of one whose columns cannot be looked up.
     pub(super) async fn copying(&self, questions: &[Question<'_>]) -> Vec<Option<Box<Copy>>> {
         let lookups = &self.house.databases.lookups;
         let mut copying = Vec::new();
@@ -106,16 +106,13 @@ impl Judging {
             else {
                 continue;
             };
-            let Some(relation) = copy.relation.as_ref().filter(|_| copy.columns.is_empty()) else {
+            let Some(relation) = &copy.relation else {
                 continue;
             };
             let database = &self.at.database;
             let columns = lookups.table(&self.entry, database, relation).await;
             copying.resize_with(questions.len(), || None);
-            copying[place] = columns.map(|columns| {
-                let named = copy.as_ref().clone();
-                Box::new(Copy { columns, ..named })
-            });
+            copying[place] = columns.map(|columns| Box::new(with_columns(copy, columns)));
         }
         copying
     }
@@ -161,6 +158,23 @@ impl Judging {
             }
         }
         shown
+    }
+}
+
+/// With those columns of the table that it moves.
+fn with_columns(copy: &Copy, mut table: Vec<(String, Option<Origin>)>) -> Copy {
+    if !copy.columns.is_empty() {
+        let of = |name: &String| table.iter().find(|(it, _)| it == name).cloned();
+        let named = copy.columns.iter();
+        table = named
+            .map(|name| of(name).unwrap_or_else(|| (name.clone(), None)))
+            .collect();
+    }
+    let (columns, origins) = table.into_iter().unzip();
+    Copy {
+        columns,
+        origins,
+        ..copy.clone()
     }
 }
 
