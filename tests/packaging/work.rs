@@ -131,9 +131,10 @@ fn who_is_logged_in_is_told_of_a_hold_on_their_terminal() {
     let host = &service.container;
     host.ok("systemctl start holdpoint");
     host.ok("useradd --create-home --groups holdpoint-reviewers reviewer");
-    // script(1) makes a terminal of the user's own, as a login does, and keeps what appears on it.
+    // script(1) makes a terminal of the user's own, as a login does, and keeps what appears on it. Since systemd 258 they are made as after
+    // `mesg n`, which is left alone.
     let login = |user: &str| {
-        let shell = "tty; stat -c %U:%a $(tty); exec sleep 600";
+        let shell = "chmod g+w $(tty); stat -c %U:%a $(tty); exec sleep 600";
         let script = format!("script --quiet --flush --command '{shell}' /home/{user}/seen");
         let mut command = host.command(&format!("exec runuser -u {user} -- {script}"));
         let login = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
