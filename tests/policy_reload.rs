@@ -89,7 +89,8 @@ fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
         "{told}"
     );
     assert_eq!(world.count("DELETE", PROD_DB), 0);
-    assert!(reloads > 10, "{reloads} reloads");
+    // Each kind at least once, however busy the machine is.
+    assert!(reloads >= 5, "{reloads} reloads");
 }
 
 const HOST: &str = "packages.example";
