@@ -53,7 +53,7 @@ fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
     let world = World::start();
     world.reload(NO_DELETES, "policies reloaded");
     // Ends with the first request that fails.
-    let ask = ["--connections", "4", "--seconds", "6", INSTANCES_URL];
+    let ask = ["--connections", "4", "--seconds", "12", INSTANCES_URL];
     let asking: Vec<_> = (0..3)
         .map(|_| {
             let agent = world.sandbox();
@@ -89,8 +89,7 @@ fn policies_are_replaced_under_load_without_a_gap_and_without_a_failure() {
         "{told}"
     );
     assert_eq!(world.count("DELETE", PROD_DB), 0);
-    // Each kind at least once, however busy the machine is.
-    assert!(reloads >= 5, "{reloads} reloads");
+    assert!(reloads > 10, "{reloads} reloads");
 }
 
 const HOST: &str = "packages.example";
